@@ -1,0 +1,1 @@
+"""How pushes leave: one lane for each route."""

@@ -1,0 +1,1 @@
+"""The side of Google: sign-in, C2DM, and phones, on this machine."""

@@ -1,0 +1,1 @@
+"""The wire: one request out, one response back."""

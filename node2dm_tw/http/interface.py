@@ -1,0 +1,83 @@
+"""The seam between pushes and the wire: one request out, one response back."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+
+MAX_RESPONSE = 64 * 1024
+"""Bytes read of a body, and of a header block; the rest is cut off."""
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Request headers in order. Clients may key a cache by the identity of the tuple."""
+
+
+@attrs.frozen
+class Response:
+    """
+    One answer.
+
+    Args:
+        status: the HTTP status code.
+        headers: names in lower case; values of a repeated header joined with ``b", "``.
+        body: at most `MAX_RESPONSE` bytes.
+        truncated: the body or the header block was longer than `MAX_RESPONSE` and was cut.
+    """
+
+    status: int
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    truncated: bool = False
+
+
+class RequestFailed(Exception):
+    """No answer came. The subclass says whether the upstream may have acted on the request."""
+
+    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+        """Keep `reason`, a text for the log without secrets, and whether time ran out."""
+        super().__init__(reason)
+        self.timed_out = timed_out
+
+
+class NotSent(RequestFailed):
+    """No byte of the request was processed by the upstream: sending it again is safe."""
+
+
+class NoAnswer(RequestFailed):
+    """The request, or a part of it, went out: the upstream may have acted on it."""
+
+    def __init__(self, reason: str, *, timed_out: bool = False, reused: bool = False) -> None:
+        """Keep also whether a kept-alive connection was closed before any byte of the answer."""
+        super().__init__(reason, timed_out=timed_out)
+        self.reused = reused
+
+
+class CertificateRefused(NotSent):
+    """The certificate of the upstream did not verify; nothing was sent to it."""
+
+
+class HTTPClient(Protocol):
+    """
+    Moves requests. Redirects are not followed; nothing is decompressed or retried.
+
+    Attributes:
+        name: ``treq`` or ``curl``, for the statistics.
+        handshakes: connections opened so far.
+    """
+
+    name: str
+    handshakes: int
+
+    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
+        """
+        POST `body`. The Deferred can be cancelled; it fails with `RequestFailed` and nothing else.
+
+        The client adds Host and Content-Length. Connection, request and the reading of the body
+        share one time-out, set when the client is made.
+        """
+        ...
+
+    def close(self) -> Deferred[None]:
+        """Close every connection; requests in flight fail with `NoAnswer`."""
+        ...

@@ -1,0 +1,1 @@
+"""How pushes come in: bytes become a Push on the queue of its route."""

@@ -1,0 +1,1 @@
+"""What the upstream push services speak, and how one signs in to them."""

@@ -1,0 +1,1 @@
+"""Where pushes wait until they are settled."""

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+DEV = [
+    "build",
+    "hypothesis",
+    "mypy",
+    "mypy-zope",
+    "pytest>=9",
+    "pytest-cov",
+    "ruff",
+    "types-pyOpenSSL",
+    "types-setuptools",
+]
+
+setup(
+    name="node2dm_tw",
+    version="0.1.0",
+    description="A push gateway: UDP datagrams in, Android push notifications out",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: No Input/Output (Daemon)",
+        "Framework :: Twisted",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Communications",
+    ],
+    python_requires=">=3.11",
+    # "twisted.plugins" must be named: an editable install lists the plugin only then.
+    packages=[*find_packages(include=["node2dm_tw", "node2dm_tw.*"]), "twisted.plugins"],
+    package_dir={"": "."},
+    package_data={"node2dm_tw": ["py.typed"]},
+    zip_safe=False,
+    install_requires=[
+        "Twisted>=26.4",
+        "treq>=25.5",
+        "service-identity>=24.2",
+        "pyOpenSSL>=26",
+        "attrs>=25.3",
+        "Automat>=25.4",
+        "psutil>=7.2",
+    ],
+    extras_require={"dev": DEV},
+)
