@@ -27,7 +27,7 @@ def exponential(
 
 
 def retry_after(value: bytes | None, now: float) -> float | None:
-    """Read a Retry-After header (RFC 9110, 10.2.3): seconds, or an HTTP date in any of its three forms.
+    """Read Retry-After (RFC 9110, 10.2.3): seconds, or an HTTP date in any of its three forms.
 
     Args:
         value: the header's value, or None where there is none.

@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.endpoints import serverFromString
 
 from node2dm_tw.ini import (
+    NOT_BUILT_YET,
     Faults,
     IPNetwork,
     addresses,
@@ -60,7 +61,9 @@ class Gateway:
     rcvbuf: int = option(number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer")
     http_client: str = option(choice("auto", "treq"), "auto", "what sends: auto or treq")
     queue: str = option(choice("memory"), "memory", "where pushes wait: memory")
-    log_level: str = option(choice(*LEVELS), "info", "the least that is logged: " + ", ".join(LEVELS))
+    log_level: str = option(
+        choice(*LEVELS), "info", "the least that is logged: " + ", ".join(LEVELS)
+    )
 
 
 @attrs.frozen
@@ -107,6 +110,7 @@ NOT_BUILT = {
     ),
     "c2dm": ("prefix", "device_rate", "device_burst"),
 }  # fmt: skip
+ROUTE = re.compile(r"c2dm(:[A-Za-z0-9_.-]+)?")
 SECTIONS_NOT_BUILT = ("fcm", "callback", "statsd")
 
 Embed = Callable[[Mapping[str, str], Path, Path], Mapping[str, str]]
@@ -117,8 +121,7 @@ emulator needs there, and gives the defaults of a route's options. Raises Faults
 
 
 def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
-    """
-    Read the configuration file.
+    """Read the configuration file.
 
     Args:
         working_directory: the default of state_dir.
@@ -131,9 +134,9 @@ def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
     folder = file.absolute().parent
     faults: list[str] = []
 
-    def take(kind: type[Any], name: str, **more: Any) -> Any:
-        kept = NOT_BUILT.get(name.partition(":")[0], ())
-        return section(kind, name, parser, folder, faults, not_built=kept, **more)
+    def take(kind: type[Any], title: str, **more: Any) -> Any:
+        kept = NOT_BUILT.get(title.partition(":")[0], ())
+        return section(kind, title, parser, folder, faults, not_built=kept, **more)
 
     gateway = take(Gateway, "node2dm", defaults={"state_dir": str(working_directory)})
     defaults: Mapping[str, str] = {}
@@ -144,22 +147,28 @@ def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
             faults += error.faults
         except OSError as error:
             faults.append(f"[node2dm] state_dir: {_unusable(error)}")
-    names = [name for name in parser.sections() if re.fullmatch(r"c2dm(:[\w.-]+)?", name, re.ASCII)]
+    names = [title for title in parser.sections() if ROUTE.fullmatch(title)]
     routes = [
-        take(C2DMRoute, name, defaults=defaults, name=name.rpartition(":")[2]) for name in names
+        take(C2DMRoute, title, defaults=defaults, name=title.rpartition(":")[2]) for title in names
     ]
-    for name in parser.sections():
-        if name.partition(":")[0] in SECTIONS_NOT_BUILT:
-            faults.append(f"[{name}]: is not built yet; take it out")
-        elif name not in ("node2dm", "emulator", *names):
-            faults.append(f"[{name}]: there is no such section")
-    if not names:
-        faults.append("[c2dm]: wanted: a section for the account that sends")
-    if len(names) > 1:
-        faults.append(f"[{names[1]}]: more than one route is not built yet; take it out")
+    faults += _unknown_sections(parser, names)
     if faults:
         raise Faults(faults)
     return Settings(file, gateway, tuple(routes), tuple(_warnings(file, parser)))
+
+
+def _unknown_sections(parser: RawConfigParser, routes: list[str]) -> list[str]:
+    faults = [
+        f"[{title}]: {NOT_BUILT_YET}"
+        if title.partition(":")[0] in SECTIONS_NOT_BUILT
+        else f"[{title}]: there is no such section"
+        for title in parser.sections()
+        if title not in ("node2dm", "emulator", *routes)
+    ]
+    if not routes:
+        faults.append("[c2dm]: wanted: a section for the account that sends")
+    faults += [f"[{title}]: more than one route {NOT_BUILT_YET}" for title in routes[1:]]
+    return faults
 
 
 def _unusable(error: OSError) -> str:

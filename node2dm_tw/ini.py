@@ -1,11 +1,11 @@
-"""
-INI files to typed, frozen settings.
+"""INI files to typed, frozen settings.
 
 A section is an attrs class whose fields are made by `option`. Everything that is wrong in a file is
 found before any of it is reported.
 """
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Mapping
 from configparser import Error as ParserError
@@ -24,7 +24,7 @@ saying what is wanted, as in "a number of seconds".
 Section = TypeVar("Section", bound=attrs.AttrsInstance)
 
 REQUIRED = "required"
-NOT_BUILT = "is not built yet; take it out"
+NOT_BUILT_YET = "is not built yet; take it out"
 
 
 class Faults(Exception):
@@ -37,8 +37,7 @@ class Faults(Exception):
 
 
 def option(convert: Converter, default: str | None, doc: str, *, secret: bool = False) -> Any:
-    """
-    Describe one option, as a field of a section's class.
+    """Describe one option, as a field of a section's class.
 
     Args:
         convert: see `Converter`.
@@ -58,7 +57,7 @@ def text(value: str, folder: Path) -> str:
 
 def path(value: str, folder: Path) -> Path:
     """A path; relative to the folder of the file."""
-    return (folder / value).absolute()
+    return Path(os.path.normpath(folder.absolute() / value))
 
 
 def existing_file(value: str, folder: Path) -> Path:
@@ -143,7 +142,9 @@ def address(value: str) -> tuple[str, int]:
         if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65_535:
             raise ValueError(port)
     except ValueError as error:
-        raise ValueError("IP addresses with ports such as 127.0.0.1:8120, between commas") from error
+        raise ValueError(
+            "IP addresses with ports such as 127.0.0.1:8120, between commas"
+        ) from error
     return str(found), int(port)
 
 
@@ -153,8 +154,7 @@ def addresses(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
 
 
 def read(file: Path) -> RawConfigParser:
-    """
-    Parse a file. `%` means nothing special, names of options keep their case.
+    """Parse a file. `%` means nothing special, names of options keep their case.
 
     Raises:
         Faults: it cannot be read or is no INI file.
@@ -173,7 +173,7 @@ def read(file: Path) -> RawConfigParser:
 
 def section(
     kind: type[Section],
-    name: str,
+    title: str,
     parser: RawConfigParser,
     folder: Path,
     faults: list[str],
@@ -182,12 +182,11 @@ def section(
     not_built: tuple[str, ...] = (),
     **extra: Any,
 ) -> Section | None:
-    """
-    Read one section.
+    """Read one section.
 
     Args:
         kind: the class to make.
-        name: of the section; one that is not in the file has its defaults.
+        title: of the section; one that is not in the file has its defaults.
         folder: of the file.
         faults: gets a line for each fault.
         defaults: texts that take the place of the options' own defaults.
@@ -197,9 +196,9 @@ def section(
     Returns:
         The settings; None where there was a fault.
     """
-    given = dict(parser.items(name)) if parser.has_section(name) else {}
+    given = dict(parser.items(title)) if parser.has_section(title) else {}
     before = len(faults)
-    values = dict(extra)
+    values: dict[str, Any] = dict(extra)
     for field in attrs.fields(kind):
         if "convert" not in field.metadata:
             continue
@@ -207,9 +206,9 @@ def section(
         try:
             values[field.name] = _value(field, given, fallback, folder)
         except ValueError as error:
-            faults.append(f"[{name}] {field.name}: wanted: {error}")
+            faults.append(f"[{title}] {field.name}: wanted: {error}")
     faults += [
-        f"[{name}] {word}: {NOT_BUILT if word in not_built else 'there is no such option'}"
+        f"[{title}] {word}: {NOT_BUILT_YET if word in not_built else 'there is no such option'}"
         for word in given
     ]
     return kind(**values) if len(faults) == before else None

@@ -21,8 +21,7 @@ class StartFailed(Exception):
 
 
 def opened(what: str, open_it: Callable[[], T | Deferred[T]]) -> T:
-    """
-    Open something whose failure ends the start.
+    """Open something whose failure ends the start.
 
     Args:
         what: what it is, for the message.
@@ -52,7 +51,7 @@ def _result(value: T | Deferred[T]) -> T:
     (result,) = results
     if isinstance(result, Failure):
         result.raiseException()
-    return result  # type: ignore[return-value]  # a Failure has raised
+    return result
 
 
 def exit_with(status: int, reactor: Any) -> None:

@@ -1,6 +1,7 @@
 """A push, and the two forms it comes in: node2dm's line and the JSON object."""
 
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 TARGETS = ("token", "fid", "topic", "condition")
@@ -141,7 +142,8 @@ def _is_text(value: object) -> bool:
 
 def _is_data(value: object) -> bool:
     return isinstance(value, str) or (
-        isinstance(value, dict) and all(key and isinstance(text, str) for key, text in value.items())
+        isinstance(value, dict)
+        and all(key and isinstance(text, str) for key, text in value.items())
     )
 
 
@@ -149,15 +151,27 @@ def _is_seconds(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 2_419_200
 
 
-_FIELDS = {
+def _is_priority(value: object) -> bool:
+    return value in ("normal", "high")
+
+
+def _is_boolean(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_FIELDS: dict[str, Callable[[object], bool]] = {
     "route": _is_text,
     **dict.fromkeys(TARGETS, _is_text),
     "collapse_key": _is_text,
     "data": _is_data,
     "ttl": _is_seconds,
-    "priority": lambda value: value in ("normal", "high"),
-    "delay_while_idle": lambda value: isinstance(value, bool),
-    "notification": lambda value: isinstance(value, dict),
+    "priority": _is_priority,
+    "delay_while_idle": _is_boolean,
+    "notification": _is_object,
 }
 
 

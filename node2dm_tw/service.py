@@ -3,8 +3,8 @@
 import random
 import sys
 import time
-from functools import partial
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +102,14 @@ class Gateway(Service):
         self._in_foreground = in_foreground
         self._state_dir = StateDir(settings.gateway.state_dir)
         self._stats = Stats(time.monotonic, __version__)
-        self._emulator = (
-            None if emulator is None else EmulatorService(reactor, emulator, time.time)
-        )
+        self._emulator = None if emulator is None else EmulatorService(reactor, emulator, time.time)
         self._clients: list[TreqClient] = []
         self._lanes: list[Lane] = []
         self._ports: list[Any] = []
 
     def startService(self) -> None:
         """Open everything, or say in one line why that cannot be and end with status 1."""
-        super().startService()
+        Service.startService(self)
         set_level(self._settings.gateway.log_level)
         for warning in self._settings.warnings:
             log.warn("{warning}", warning=warning)
@@ -152,6 +150,7 @@ class Gateway(Service):
             listen = partial(reactor.listenUDP, port, intake, host, MAX_DATAGRAM)
             self._ports.append(opened("udp", listen))
             intakes.append(intake)
+        self._stats.gauges["udp_dropped"] = lambda: sum(intake.dropped for intake in intakes)
         self._stats.gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake in intakes)
 
     def _add_route(self, settings: C2DMRoute) -> Route:
@@ -208,7 +207,7 @@ class Gateway(Service):
     @inlineCallbacks
     def stopService(self) -> Any:
         """Take nothing more in, send what can be sent in time, and close everything."""
-        super().stopService()
+        Service.stopService(self)
         *udp, telnet = self._ports or [None]
         for port in udp:
             yield port.stopListening()

@@ -9,8 +9,7 @@ import attrs
 
 @attrs.define(eq=False)
 class StateDir:
-    """
-    Holds the lock on a folder.
+    """Holds the lock on a folder.
 
     Args:
         path: made, for the owner alone, where it does not exist.
@@ -20,8 +19,7 @@ class StateDir:
     _descriptor: int | None = attrs.field(default=None, init=False)
 
     def lock(self) -> None:
-        """
-        Take the lock, which ends with the process.
+        """Take the lock, which ends with the process.
 
         Raises:
             BlockingIOError: another process has it.
@@ -33,9 +31,7 @@ class StateDir:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise BlockingIOError(
-                error.errno, "another process uses it", str(self.path)
-            ) from error
+            raise BlockingIOError(error.errno, "another process uses it", str(self.path)) from error
         self._descriptor = descriptor
 
     def unlock(self) -> None:

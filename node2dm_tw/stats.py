@@ -34,7 +34,8 @@ COUNTERS = (
     "callbacks_dropped",
 )
 
-TOTALS = (
+ORDER = (
+    "uptime",
     "messages_sent",
     "messages_in_queue",
     "backing_off",
@@ -42,8 +43,26 @@ TOTALS = (
     "rate_limited_tokens",
     "logged_in_to_c2dm",
     "token_age",
+    "memory_rss",
+    "memory_heapTotal",
+    "memory_heapUsed",
+    "http_client",
+    "version",
+    "messages_received",
+    "messages_taken_over",
+    *ENDINGS[1:],
+    "messages_invalid",
+    "messages_ambiguous",
+    "network_failures",
+    "quota_answers",
+    "callbacks_sent",
+    "callbacks_failed",
+    "callbacks_dropped",
+    "handshakes",
+    "udp_dropped",
+    "rcvbuf",
 )
-"""node2dm's own lines, after `uptime` and before memory, in its order."""
+"""The totals' first lines: node2dm's own in its order and spelling, then ours."""
 
 
 @attrs.define(eq=False)
@@ -128,23 +147,22 @@ class Stats:
             booleans or texts. The totals begin with node2dm's lines in node2dm's order.
         """
         routes = {name: stats.snapshot() for name, stats in self.routes.items()}
-        merged = _merge(list(routes.values()))
-        totals: dict[str, Any] = {"uptime": int(self.seconds() - self._started)}
-        totals |= {name: merged.pop(name) for name in TOTALS if name in merged}
-        totals |= _memory()
-        totals["version"] = self.version
-        totals |= merged
-        totals["messages_invalid"] = self.invalid.total()
-        totals |= {f"messages_invalid.{reason}": n for reason, n in self.invalid.items()}
-        totals |= {name: gauge() for name, gauge in self.gauges.items()}
+        values = _merge(list(routes.values()))
+        values["uptime"] = int(self.seconds() - self._started)
+        values["version"] = self.version
+        values["messages_invalid"] = self.invalid.total()
+        values |= _memory()
+        values |= {name: gauge() for name, gauge in self.gauges.items()}
+        values |= {f"messages_invalid.{reason}": n for reason, n in self.invalid.items()}
+        totals = {name: values.pop(name) for name in ORDER if name in values} | values
         return {"totals": totals, "routes": routes}
 
 
 _MERGED: dict[str, Callable[[list[Any]], Any]] = {
     "backing_off": any,
     "logged_in_to_c2dm": all,
+    "signed_in": all,
     "token_age": max,
-    "window": sum,
     "http_client": lambda names: ", ".join(sorted(set(names))),
 }
 """How the values of several routes make one, where a sum would not do."""

@@ -15,7 +15,7 @@ IDLE = 60.0
 """Seconds without a line after which a connection is closed."""
 
 LINGER = 1.0
-"""Seconds, where the last line ended in LF alone: `nc` keeps its side open, a person sends CR LF."""
+"""Seconds, where the last line ended in LF alone: `nc` waits for us, a person sends CR LF."""
 
 Snapshot = Callable[[], dict[str, Any]]
 
@@ -42,7 +42,7 @@ class StatsProtocol(LineReceiver):
         self._line_end = "\n"
 
     def connectionMade(self) -> None:
-        self._closing = self._clock.callLater(IDLE, self.transport.loseConnection)
+        self._closing = self._clock.callLater(IDLE, self._close)
 
     def connectionLost(self, reason: Any = None) -> None:
         if self._closing is not None and self._closing.active():
@@ -56,17 +56,17 @@ class StatsProtocol(LineReceiver):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self._say(["Line too long"])
-        self.transport.loseConnection()
+        self._close()
 
     def readConnectionLost(self) -> None:
         """The client has closed its side: answer a last line without an end, then close ours."""
-        rest = self.clearLineBuffer().strip()
+        rest = self.clearLineBuffer().strip()  # type: ignore[no-untyped-call]
         if rest:
             self._answer(rest)
-        self.transport.loseConnection()
+        self._close()
 
     def writeConnectionLost(self) -> None:
-        self.transport.loseConnection()
+        self._close()
 
     def _answer(self, line: bytes) -> None:
         match line:
@@ -77,11 +77,16 @@ class StatsProtocol(LineReceiver):
             case b"version":
                 self._say([f"node2dm_tw {self._snapshot()['totals']['version']}"])
             case b"quit":
-                self.transport.loseConnection()
+                self._close()
             case _:
                 self._say(["Invalid command"])
 
+    def _close(self) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
     def _say(self, lines: list[str]) -> None:
+        assert self.transport is not None
         self.transport.write("".join(line + self._line_end for line in lines).encode())
 
 

@@ -1,6 +1,7 @@
 """The lane: takes leases from its queue, keeps requests in flight, settles each by its verdict."""
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -129,7 +130,8 @@ class Lane:
             Fires when nothing is in flight or asleep.
         """
         self._deadline = self.clock.seconds() + drain
-        self._drained = drained = Deferred()
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
         timer = self.clock.callLater(drain, self._halt)
         drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
         self._pump()
@@ -244,7 +246,10 @@ class Lane:
             case DeviceOverQuota():
                 self.stats.quota_answers += 1
                 self.stats.messages_blocked += 1
-                self.blocked.block(lease.push.device, self.limits.device_block if verdict.after is None else verdict.after)
+                self.blocked.block(
+                    lease.push.device,
+                    self.limits.device_block if verdict.after is None else verdict.after,
+                )
             case BadDevice():
                 self.stats.messages_bad_device += 1
                 self.on_bad_device(lease.push, verdict.reason)
@@ -279,7 +284,8 @@ class Lane:
 
     def _failed(self, failure: Failure, lease: Lease) -> None:
         """No answer came: try this push again after a while, and pause when none gets any."""
-        error = failure.trap(RequestFailed) and failure.value
+        failure.trap(RequestFailed)
+        error: Any = failure.value
         del self._in_flight[lease]
         if not isinstance(error, NotSent):
             self.stats.messages_ambiguous += 1
@@ -294,9 +300,7 @@ class Lane:
             self.queue.release(lease)
         else:
             self._failures += 1
-            self._throttle.warn(
-                "{route}: no answer: {reason}", route=self.route, reason=str(error)
-            )
+            self._throttle.warn("{route}: no answer: {reason}", route=self.route, reason=str(error))
             self._sleep(lease, None)
             if self._failures >= FAILURES_TO_PAUSE:
                 self.session.unavailable(lease.epoch, None, str(error))

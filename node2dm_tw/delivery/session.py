@@ -143,7 +143,7 @@ class Session:
         self.on_ready(after_pause)
 
 
-def _build() -> Callable[[Session], _Inputs]:
+def _build() -> Callable[[Session], _Inputs]:  # noqa: C901 - a table, not a path
     """Put the machine together. A pause that is still on when a sign-in ends is taken up again."""
     builder = TypeMachineBuilder(_Inputs, Session)
 
@@ -223,7 +223,14 @@ def _build() -> Callable[[Session], _Inputs]:
         (signing_in, (_Inputs.signed_out, _Inputs.pause)),
         (
             locked,
-            (_Inputs.start, _Inputs.signed_out, _Inputs.pause, _Inputs.signed_in, _Inputs.lock, _Inputs.stop),
+            (
+                _Inputs.start,
+                _Inputs.signed_out,
+                _Inputs.pause,
+                _Inputs.signed_in,
+                _Inputs.lock,
+                _Inputs.stop,
+            ),
         ),
     ):
         for happening in known:

@@ -93,7 +93,9 @@ class SignIn:
             return True
         young = self.clock.seconds() - self._since < SHORT_LIFE
         self._short_lives = self._short_lives + 1 if young else 0
-        self._fetch_in(exponential(self._short_lives - 1, self.random) if self._short_lives > 1 else 0)
+        self._fetch_in(
+            exponential(self._short_lives - 1, self.random) if self._short_lives > 1 else 0
+        )
         return True
 
     def replace(self, token: str) -> None:
@@ -104,7 +106,9 @@ class SignIn:
         try:
             credential = self.credentials.replace(token)
         except SignInFailed as error:
-            log.warn("{route}: Update-Client-Auth brought {error}", route=self.route, error=str(error))
+            log.warn(
+                "{route}: Update-Client-Auth brought {error}", route=self.route, error=str(error)
+            )
             return
         log.info("{route}: the upstream replaced the auth token", route=self.route)
         self._adopt(credential, accepted=False)

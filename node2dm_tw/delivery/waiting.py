@@ -36,7 +36,7 @@ class WaitingRoom:
 
     clock: IReactorTime
     capacity: int
-    wake: Callable[[], None]
+    wake: Callable[[], None] = attrs.field(default=lambda: None)
     _heap: list[_Sleeper] = attrs.field(factory=list, init=False)
     _devices: dict[bytes, list[_Sleeper]] = attrs.field(factory=dict, init=False)
     _sequence: int = attrs.field(default=0, init=False)
@@ -107,7 +107,7 @@ class WaitingRoom:
         return sleeper.lease
 
     def _set_timer(self) -> None:
-        """Have the timer go off when the first sleeper is due; it may go off too early, never late."""
+        """Have the timer go off when the first sleeper is due: perhaps too early, never late."""
         delay = max(0.0, self._heap[0].not_before - self.clock.seconds())
         if self._timer is None:
             self._timer = self.clock.callLater(delay, self._ring)

@@ -28,8 +28,7 @@ _TIMEOUTS = (defer.TimeoutError, error.TimeoutError)
 
 
 def describe(reason: Failure) -> str:
-    """
-    Say in one line why a request failed.
+    """Say in one line why a request failed.
 
     Only network errors are quoted: the text of others may hold headers, and so secrets.
     """
@@ -43,8 +42,7 @@ def describe(reason: Failure) -> str:
 
 @implementer(IBodyProducer)
 class Exchange(Protocol):
-    """
-    Writes the request's body, reads the answer's, and fires `result` exactly once.
+    """Writes the request's body, reads the answer's, and fires `result` exactly once.
 
     Args:
         clock: where the time-out is scheduled.

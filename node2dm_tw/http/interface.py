@@ -65,14 +65,17 @@ class HTTPClient(Protocol):
 
     Attributes:
         name: ``treq`` or ``curl``, for the statistics.
-        handshakes: connections opened so far.
     """
 
     name: str
-    handshakes: int
+
+    @property
+    def handshakes(self) -> int:
+        """Connections opened so far."""
+        ...
 
     def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-        """POST `body`. The Deferred can be cancelled; it fails with `RequestFailed` and nothing else.
+        """POST `body`. The Deferred can be cancelled, and fails with `RequestFailed` alone.
 
         The client adds Host and Content-Length. Connection, request and the reading of the body
         share one time-out, set when the client is made.

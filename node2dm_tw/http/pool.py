@@ -39,8 +39,7 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 
 @implementer(IHandshakeListener)
 class Gate(ProtocolWrapper):
-    """
-    Stands between a transport and Twisted's HTTP protocol, as a watchman.
+    """Stands between a transport and Twisted's HTTP protocol, as a watchman.
 
     It opens when the handshake is done and the name is verified: nothing is written before. While
     the header of an answer comes in it holds the bytes, so that too long a one ends here.
@@ -139,8 +138,7 @@ def _longest_line(head: bytearray) -> int:
 
 
 class GateFactory(WrappingFactory[Gate]):
-    """
-    Puts a `Gate` round every protocol of one request's endpoint.
+    """Puts a `Gate` round every protocol of one request's endpoint.
 
     Args:
         wrapped: the pool's factory of HTTP protocols.
@@ -158,8 +156,7 @@ class GateFactory(WrappingFactory[Gate]):
 
 
 class ExchangePool(HTTPConnectionPool):
-    """
-    Keeps idle connections, tells each exchange's gate about it, and closes everything at the end.
+    """Keeps idle connections, tells each exchange's gate about it, and closes everything at the end.
 
     Args:
         reactor: the reactor, as Twisted's pool wants it.
@@ -210,6 +207,7 @@ class _Endpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         self.connected = True
+        protocolFactory.noisy = False  # type: ignore[attr-defined]
         gates = GateFactory(protocolFactory, self._pool, self._host)
         connected: Deferred[Any] = self._endpoint.connect(gates)
         return connected.addCallback(lambda gate: gate.ready)
@@ -217,8 +215,7 @@ class _Endpoint:
 
 @implementer(IAgentEndpointFactory)
 class ExchangeEndpoints:
-    """
-    Makes the endpoint of one exchange.
+    """Makes the endpoint of one exchange.
 
     Args:
         reactor: provides TCP, name resolution and time.

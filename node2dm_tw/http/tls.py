@@ -30,8 +30,7 @@ _CHAIN_ERRORS = {
 
 
 def read_authorities(ca_file: Path) -> list[x509.Certificate]:
-    """
-    Read every certificate of a PEM bundle.
+    """Read every certificate of a PEM bundle.
 
     Raises:
         OSError: the file cannot be read.
@@ -64,8 +63,7 @@ def is_address(host: str) -> bool:
 
 
 def verify_name(connection: SSL.Connection, host: str) -> None:
-    """
-    Check the name in the peer's certificate, once the handshake is complete.
+    """Check the name in the peer's certificate, once the handshake is complete.
 
     This is ours because Twisted's own check lets a certificate without subjectAltName pass.
 
@@ -109,8 +107,7 @@ class _Connections:
 
 @implementer(IPolicyForHTTPS)
 class VerifiedTLS:
-    """
-    Verifies chains against one set of roots; `verify_name` does the rest after the handshake.
+    """Verifies chains against one set of roots; `verify_name` does the rest after the handshake.
 
     Args:
         ca_file: a PEM bundle; None means the platform's roots.

@@ -21,8 +21,7 @@ from node2dm_tw.http.tls import VerifiedTLS
 
 @implementer(IAgent)
 class _ExchangeAgent:
-    """
-    The innermost agent: hands the answer to the exchange before treq would decompress it.
+    """The innermost agent: hands the answer to the exchange before treq would decompress it.
 
     Args:
         agent_for: makes the agent that carries one exchange.
@@ -47,8 +46,7 @@ class _ExchangeAgent:
 
 
 class TreqClient:
-    """
-    Moves requests by treq; see `node2dm_tw.http.interface.HTTPClient`.
+    """Moves requests by treq; see `node2dm_tw.http.interface.HTTPClient`.
 
     Args:
         reactor: provides TCP, name resolution and time.

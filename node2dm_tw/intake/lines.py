@@ -26,8 +26,7 @@ class Route:
 
 @attrs.define(eq=False)
 class Lines:
-    """
-    Reads lines and queues what they hold.
+    """Reads lines and queues what they hold.
 
     Args:
         routes: by the names and prefixes a line may give.
@@ -65,8 +64,7 @@ class Lines:
             self.refuse("empty", source, len(datagram))
 
     def read(self, line: bytes, received: float) -> tuple[Route, Push]:
-        """
-        Find the route of a line and the push in it.
+        """Find the route of a line and the push in it.
 
         Raises:
             InvalidPush: with the reason.

@@ -19,8 +19,7 @@ HEADERS = ((b"Authorization", b"Bearer secret-token"), (b"Content-Type", b"text/
 
 
 class ContractTests:
-    """
-    Mix in before `twisted.trial.unittest.TestCase`.
+    """Mix in before `twisted.trial.unittest.TestCase`.
 
     The subclass has `make_client(ca_file, reactor=..., **settings)`.
     """

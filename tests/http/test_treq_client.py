@@ -69,8 +69,7 @@ class Sink:
 
 @implementer(IAgent)
 class InertAgent:
-    """
-    Answers each request as it is told.
+    """Answers each request as it is told.
 
     Args:
         answer: a Deferred, or a callable that makes one.
