@@ -104,7 +104,7 @@ def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
         and blanks, and with a string in ``data`` put under the key ``data``.
 
     Raises:
-        InvalidPush: `utf8`, `json` (no object), `field`, `token` (no target), or `target` (several).
+        InvalidPush: `utf8`, `json` (no object), `field`, `token` (no target) or `target` (two).
     """
     check_utf8(line)
     try:

@@ -45,7 +45,9 @@ reactor: Any = _reactor
 class Options(usage.Options):
     """The command line of `twistd node2dm`."""
 
-    optParameters = [["config", "c", None, "The configuration file; etc/config.ini shows one."]]
+    optParameters = [  # noqa: N815, RUF012
+        ["config", "c", None, "The configuration file; etc/config.ini shows one."]
+    ]
     longdesc = (
         "A push gateway: takes pushes by UDP and sends them to Android devices"
         " through Google's push services."
