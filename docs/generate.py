@@ -4,20 +4,42 @@ from pathlib import Path
 
 import attrs
 
-from node2dm_tw.config import C2DMRoute, Gateway
+from node2dm_tw.config import C2DMRoute, Callback, Gateway
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
 
 ROOT = Path(__file__).parents[1]
 
-Row = tuple[str, str | None, str, bool]
-"""Name, default as it stands in the file (None: it must be given), one line on it, secret."""
+
+@attrs.frozen
+class Row:
+    """One option.
+
+    Args:
+        name: of the option.
+        default: as it stands in the file; None where it must be given.
+        doc: one line on it.
+        secret: never shown.
+        reloads: a change takes effect on SIGHUP.
+    """
+
+    name: str
+    default: str | None
+    doc: str
+    secret: bool = False
+    reloads: bool = False
+
 
 EMULATOR: list[Row] = [
-    ("listen", DEFAULT_LISTEN, "where it answers, by TLS: a Twisted endpoint, tcp or tcp6", False),
-    ("phones", "demo-phone", "phones that are there from the start, between commas", False),
-    ("accounts", "", "who may sign in, email:password between commas; empty: anybody", True),
-    ("sender_quota", "", "pushes a sender may send, such as 1000/d; empty: any number", False),
-    ("device_quota", "", "pushes a phone may get, such as 20/m; empty: any number", False),
+    Row("listen", DEFAULT_LISTEN, "where it answers, by TLS: a Twisted endpoint, tcp or tcp6"),
+    Row("phones", "demo-phone", "phones that are there from the start, between commas"),
+    Row(
+        "accounts",
+        "",
+        "who may sign in, email:password between commas; empty: anybody",
+        secret=True,
+    ),
+    Row("sender_quota", "", "pushes a sender may send, such as 1000/d; empty: any number"),
+    Row("device_quota", "", "pushes a phone may get, such as 20/m; empty: any number"),
 ]
 """The options of [emulator], which imports nothing of the gateway's and describes none itself."""
 
@@ -26,13 +48,16 @@ SHOWN = {
     ("node2dm", "state_dir"): ".",
     ("c2dm", "username"): "sender@example.com",
     ("c2dm", "password"): "change-me",
+    ("callback", "host"): "www.example.com",
 }
+OPTIONAL = ("callback", "emulator")
 MUST_BE_SET = [("c2dm", "username"), ("c2dm", "password")]
 
 NOTES = {
     "node2dm": "What holds for the whole process.",
     "c2dm": "The account that sends. With [emulator] present, username, password, login_url,\n"
     "send_url and ca_file default to the emulator's.",
+    "callback": "Where registration IDs that are gone are reported to; none are without it.",
     "emulator": "Google's side and phones in this process; leave it out for a real one.",
 }
 
@@ -40,7 +65,7 @@ NOTES = {
 def rows(section: type[attrs.AttrsInstance]) -> list[Row]:
     """Read the options of a section off its class."""
     return [
-        (field.name, data["default"], data["doc"], data["secret"])
+        Row(field.name, data["default"], data["doc"], data["secret"], data["reloads"])
         for field in attrs.fields(section)
         if (data := field.metadata)
     ]
@@ -48,7 +73,12 @@ def rows(section: type[attrs.AttrsInstance]) -> list[Row]:
 
 def sections() -> dict[str, list[Row]]:
     """Every section with its options."""
-    return {"node2dm": rows(Gateway), "c2dm": rows(C2DMRoute), "emulator": EMULATOR}
+    return {
+        "node2dm": rows(Gateway),
+        "c2dm": rows(C2DMRoute),
+        "callback": rows(Callback),
+        "emulator": EMULATOR,
+    }
 
 
 def config_ini() -> str:
@@ -60,11 +90,12 @@ def config_ini() -> str:
     ]
     for title, options in sections().items():
         lines += ["", *(f"# {note}" for note in NOTES[title].split("\n"))]
-        lines += [f"#[{title}]" if title == "emulator" else f"[{title}]"]
-        for name, default, doc, _ in options:
-            value = SHOWN.get((title, name), default)
-            sign = "" if (title, name) in MUST_BE_SET else "#"
-            lines += ["", f"# {doc[0].upper()}{doc[1:]}.", f"{sign}{name} = {value}".rstrip()]
+        lines += [f"#[{title}]" if title in OPTIONAL else f"[{title}]"]
+        for row in options:
+            place = (title, row.name)
+            sign = "" if place in MUST_BE_SET else "#"
+            lines += ["", f"# {row.doc[0].upper()}{row.doc[1:]}."]
+            lines += [f"{sign}{row.name} = {SHOWN.get(place, row.default)}".rstrip()]
     return "\n".join(lines) + "\n"
 
 
@@ -82,15 +113,20 @@ def configuration_md() -> str:
         "",
         "An option marked *secret* is never logged nor shown, and can be read from a file instead,",
         "named by the option `NAME_file`.",
+        "",
+        "A change to an option marked *reloads* takes effect on SIGHUP, any other at the next start.",
+        "A faulty file changes nothing.",
     ]
     for title, options in sections().items():
         lines += ["", f"## [{title}]", "", NOTES[title].replace("\n", " "), ""]
         lines += ["| option | default | meaning |", "|---|---|---|"]
-        lines += [
-            f"| `{name}` | {_default(title, name, default)} | {doc}{', *secret*' * secret} |"
-            for name, default, doc, secret in options
-        ]
+        lines += [_table_row(title, row) for row in options]
     return "\n".join(lines) + "\n"
+
+
+def _table_row(title: str, row: Row) -> str:
+    meaning = f"{row.doc}{', *secret*' * row.secret}{', *reloads*' * row.reloads}"
+    return f"| `{row.name}` | {_default(title, row.name, row.default)} | {meaning} |"
 
 
 def _default(title: str, name: str, default: str | None) -> str:
