@@ -106,7 +106,7 @@ def configuration_md() -> str:
         "",
         "This page is written by `make docs`, from the code.",
         "",
-        "The file is an INI file in UTF-8: `twistd node2dm -c config.ini`. `%` is not special.",
+        "The file is an INI file in UTF-8: `twistd node2dm -c config.ini`. `%` means itself.",
         "Relative paths are relative to the file. Units are seconds and bytes; rates are written",
         "`N/s`, `N/m`, `N/h` or `N/d`. An unknown section or option is a fault, and every fault of",
         "the file is reported before anything starts.",
@@ -114,7 +114,7 @@ def configuration_md() -> str:
         "An option marked *secret* is never logged nor shown, and can be read from a file instead,",
         "named by the option `NAME_file`.",
         "",
-        "A change to an option marked *reloads* takes effect on SIGHUP, any other at the next start.",
+        "A change to an option marked *reloads* takes effect on SIGHUP, others at the next start.",
         "A faulty file changes nothing.",
     ]
     for title, options in sections().items():
