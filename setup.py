@@ -10,6 +10,7 @@ DEV = [
     "pytest>=9",
     "pytest-cov",
     "ruff",
+    "types-psutil",
     "types-pyOpenSSL",
     "types-setuptools",
 ]

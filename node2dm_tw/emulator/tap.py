@@ -1,0 +1,72 @@
+"""``twistd c2dm-emulator``: Google's side as a daemon of its own."""
+
+import configparser
+import time
+from pathlib import Path
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from node2dm_tw.emulator.certificates import prepare
+from node2dm_tw.emulator.service import EmulatorService
+from node2dm_tw.emulator.settings import EmulatorSettings, read_section
+
+
+class Options(usage.Options):
+    """The command line."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Emulates C2DM, ClientLogin, FCM HTTP v1 and phones over TLS. Reads [emulator], and "
+        "state_dir of [node2dm], from the configuration; other sections are ignored, so that "
+        "the gateway's own file serves."
+    )
+    optParameters = [  # noqa: N815, RUF012
+        ["config", "c", None, "INI file; without one the defaults hold."]
+    ]
+
+    settings: EmulatorSettings
+
+    def postOptions(self) -> None:
+        """Read the configuration and make the emulator's files, before twistd moves away.
+
+        Raises:
+            UsageError: every fault of the file, one a line.
+        """
+        path = self["config"]
+        self.settings = EmulatorSettings(Path.cwd()) if path is None else read(Path(path))
+        try:
+            prepare(self.settings)
+        except OSError as error:
+            raise usage.UsageError(f"[node2dm] state_dir: {error}") from error
+
+
+def read(path: Path) -> EmulatorSettings:
+    """Read a configuration file.
+
+    Raises:
+        UsageError: with everything that is wrong in it.
+    """
+    path = path.absolute()
+    parser = configparser.RawConfigParser()
+    try:
+        with path.open(encoding="utf-8") as file:
+            parser.read_file(file)
+    except (OSError, ValueError, configparser.Error) as error:
+        raise usage.UsageError(f"{path}: {error}") from error
+    state = parser.get("node2dm", "state_dir", fallback="").strip()
+    state_dir = path.parent / state if state else Path.cwd()
+    section = dict(parser["emulator"]) if parser.has_section("emulator") else {}
+    settings, faults = read_section(section, state_dir, path.parent)
+    if settings is None:
+        raise usage.UsageError(
+            "\n".join(f"[emulator] {option}: {wanted}" for option, wanted in faults)
+        )
+    return settings
+
+
+def makeService(options: Options) -> IService:
+    """Make the emulator's service for twistd."""
+    from twisted.internet import reactor
+
+    return EmulatorService(reactor, options.settings, time.time)
