@@ -26,6 +26,9 @@ SAFE_DATAGRAM = 1400
 MAX_DATAGRAM = 65_507
 """Bytes of the largest datagram IPv4 can carry."""
 
+LONGEST_TTL = 2_419_200
+"""Seconds: four weeks, the most that FCM takes."""
+
 SEND_TIMEOUT = 0.1
 """Seconds a caller is kept at the most when the kernel's send buffer is full."""
 
@@ -85,16 +88,12 @@ class Push:
         ]
         if len(targets) != 1:
             raise ValueError("exactly one of token, fid, topic, condition is wanted")
-        texts = self.data.items() if isinstance(self.data, dict) else ()
-        data_good = self.data is None or isinstance(self.data, str | dict)
-        data_good = data_good and all(isinstance(text, str) for pair in texts for text in pair)
-        _require(data_good, "data", "a text, or an object of texts")
-        ttl_good = self.ttl is None or (type(self.ttl) is int and self.ttl >= 0)
-        _require(ttl_good, "ttl", "a whole number of seconds, 0 or more")
+        _require(_is_data(self.data), "data", "a text, or an object of names and texts")
+        whole = self.ttl is None or (type(self.ttl) is int and 0 <= self.ttl <= LONGEST_TTL)
+        _require(whole, "ttl", f"a whole number of seconds, 0 to {LONGEST_TTL}")
         _require(self.priority in (None, "normal", "high"), "priority", "normal or high")
         _require(isinstance(self.delay_while_idle, bool), "delay_while_idle", "true or false")
-        notification_good = self.notification is None or isinstance(self.notification, dict)
-        _require(notification_good, "notification", "an object")
+        _require(isinstance(self.notification, dict | None), "notification", "an object")
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -157,6 +156,13 @@ class Push:
             return json.dumps(wanted, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError) as fault:
             raise ValueError(f"cannot be written as JSON: {fault}") from None
+
+
+def _is_data(data: object) -> bool:
+    if isinstance(data, dict):
+        texts = (isinstance(name, str) and isinstance(text, str) for name, text in data.items())
+        return "" not in data and all(texts)
+    return data is None or isinstance(data, str)
 
 
 def _require(good: bool, name: str, wanted: str) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from node2dm_tw import client as client_module
 from node2dm_tw.client import MAX_DATAGRAM, Counters, Push, PushClient, pack
+from node2dm_tw.push import read_json, split_at_colons
 
 SIGNS = ':|{}\n\r\\",\x00\u2028 ab\u00e9\U0001f600'
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(SIGNS, max_size=12)
@@ -120,7 +121,7 @@ def fields_of(push: Push) -> dict[str, object]:
 pushes = st.builds(
     lambda target, **rest: Push(**{target[0]: target[1]}, **rest),
     st.tuples(st.sampled_from(["token", "token", "token", "fid", "topic", "condition"]), names),
-    data=st.none() | texts | texts | st.dictionaries(texts, texts, max_size=3),
+    data=st.none() | texts | texts | st.dictionaries(names, texts, max_size=3),
     collapse_key=texts,
     ttl=st.none() | st.none() | st.integers(0, 2_419_200),
     priority=st.sampled_from([None, None, "normal", "high"]),
@@ -145,6 +146,22 @@ def test_a_line_reads_back_as_its_push(push: Push) -> None:
     assert b"\n" not in line
     for service in ("c2dm", "fcm"):
         assert meaning(read_line(line, service)) == meaning(fields_of(push))
+
+
+@given(pushes)
+def test_the_gateway_reads_the_line(push: Push) -> None:
+    """The gateway's own code reads target, collapse key, data and route as they were meant."""
+    line = push.line()
+    found: dict[str, object] = {}
+    if line.startswith(b"{"):
+        route, read = read_json(line, 0.0)
+        found = read.fields | {"route": route}
+    else:
+        route, line = line.split(b"|", 1) if push.route else (b"", line)
+        read = split_at_colons(line, 0.0)
+        found = {"route": route.decode(), "token": read.device.decode(), "data": read.data}
+    found["collapse_key"] = read.collapse_key.decode()
+    assert meaning(found) == meaning(fields_of(push))
 
 
 @given(st.lists(pushes, max_size=20), st.integers(1, 2000))
@@ -199,7 +216,9 @@ def test_node2dms_form_wherever_it_is_exact(push: Push, line: bytes) -> None:
         ({"token": "T", "collapse_key": None}, "collapse_key must be a text"),
         ({"token": "T", "data": b"x"}, "data must be"),
         ({"token": "T", "data": {"a": 1}}, "data must be"),
+        ({"token": "T", "data": {"": "x"}}, "data must be"),
         ({"token": "T", "ttl": -1}, "ttl must be"),
+        ({"token": "T", "ttl": 2_419_201}, "ttl must be"),
         ({"token": "T", "ttl": True}, "ttl must be"),
         ({"token": "T", "ttl": 1.5}, "ttl must be"),
         ({"token": "T", "priority": "urgent"}, "priority must be"),

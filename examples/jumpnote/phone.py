@@ -94,6 +94,7 @@ def listen(emulator: Emulator, notes: NotesOnPhone) -> None:
             notes.sync()
         elif name == "registration":
             notes.register(fields["registration_id"])
+            say("registered anew")
 
 
 def obey(notes: NotesOnPhone, line: str) -> str:
