@@ -3,6 +3,7 @@
 import ast
 import json
 import logging
+import re
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from node2dm_tw import client as client_module
 from node2dm_tw.client import MAX_DATAGRAM, Counters, Push, PushClient, pack
 from node2dm_tw.push import read_json, split_at_colons
 
+ROOT = Path(__file__).parents[1]
 SIGNS = ':|{}\n\r\\",\x00\u2028 ab\u00e9\U0001f600'
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(SIGNS, max_size=12)
 names = texts.filter(bool)
@@ -439,3 +441,35 @@ def test_the_module_stands_alone(receiver: Receiver, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path[0:0] = ['.']; {code}"],
                    cwd=tmp_path, check=True, timeout=30)  # fmt: skip
     assert receiver.datagram() == b"T:k:alone"
+
+
+def test_the_documentation_works(receiver: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every piece of Python in docs/application-servers.md runs and sends what it says."""
+    text = (ROOT / "docs" / "application-servers.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        names: dict[str, PushClient] = {}
+        exec(code.replace("8120", str(receiver.port)), names)
+        names["gateway"].close()
+    link = {"title": "Hi", "link": "https://example.com/"}
+    first, second, *packed = receiver.lines(5)
+    assert first == b"REGISTRATION_ID:greeting:Hello, world"
+    assert json.loads(second) == {"token": "REGISTRATION_ID", "data": link, "collapse_key": "news"}
+    assert packed == [b"app|ID-%d:greeting:Hello" % number for number in (1, 2, 3)]
+    assert f"prints `{capsys.readouterr().out.strip()}`" in text
+
+
+def test_the_documented_lines_are_read() -> None:
+    """The lines that the documentation shows are read by the gateway's own code."""
+    text = (ROOT / "docs" / "application-servers.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    ((?:app\||REG|\{).*)$", text, re.MULTILINE)
+    assert len(lines) == 3
+    assert split_at_colons(lines[0].encode(), 0.0).payload == b"Hello, world"
+    assert split_at_colons(lines[1][4:].encode(), 0.0).data["data"].startswith('{"text"')
+    assert read_json(lines[2].encode(), 0.0)[1].fields["ttl"] == 600
+
+
+def test_every_field_is_documented() -> None:
+    """The table of fields names each field of a push."""
+    text = (ROOT / "docs" / "application-servers.md").read_text(encoding="utf-8")
+    for name in Push.__dataclass_fields__:
+        assert f"`{name}`" in text
