@@ -104,7 +104,7 @@ class Push:
         """
         unknown = sorted(fields.keys() - cls.__dataclass_fields__.keys())
         if unknown:
-            raise ValueError(f"unknown: {', '.join(unknown)}")
+            raise ValueError(f"unknown: {', '.join(map(repr, unknown))}")
         return cls(**fields)
 
     def line(self, default_route: str = "") -> bytes:
@@ -197,9 +197,34 @@ class Counters(NamedTuple):
             several datagrams that come back at once the kernel tells of one.
     """
 
-    sent: int = 0
-    failed: int = 0
-    refused: int = 0
+    sent: int
+    failed: int
+    refused: int
+
+
+def connect(host: str, port: int) -> socket.socket:
+    """Return a UDP socket connected to the first reachable address, IPv4 before IPv6.
+
+    Raises:
+        OSError: the name does not resolve, or no address of it can be reached.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except UnicodeError as reason:
+        raise OSError(errno.EINVAL, f"not a host name: {reason}") from None
+    fault = OSError(errno.EADDRNOTAVAIL, "the name has no address")
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    for family, kind, protocol, _, address in found:
+        opened = socket.socket(family, kind, protocol)
+        try:
+            opened.connect(address)
+        except OSError as reason:
+            opened.close()
+            fault = reason
+            continue
+        opened.settimeout(SEND_TIMEOUT)
+        return opened
+    raise fault
 
 
 class PushClient:
@@ -217,6 +242,7 @@ class PushClient:
         max_datagram: bytes; `push_many` packs no more into one datagram. A push that alone is
             longer still goes, in a datagram of its own.
         clock: seconds that only grow, for the intervals between log lines and attempts.
+        connect: opens the socket.
 
     Raises:
         ValueError: the port or max_datagram is out of range.
@@ -232,6 +258,7 @@ class PushClient:
         strict: bool = False,
         max_datagram: int = SAFE_DATAGRAM,
         clock: Callable[[], float] = time.monotonic,
+        connect: Callable[[str, int], socket.socket] = connect,
     ) -> None:
         _require(0 < port < 65536, "port", "between 1 and 65535")
         _require(0 < max_datagram <= MAX_DATAGRAM, "max_datagram", f"between 1 and {MAX_DATAGRAM}")
@@ -240,23 +267,22 @@ class PushClient:
         self._strict = strict
         self._max_datagram = max_datagram
         self._clock = clock
+        self._connect = connect
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._closed = False
         self._reopen_at = self._log_at = clock()
-        self._unlogged = 0
-        self._latest = 0
-        self._counters = Counters()
+        self._unlogged = self._latest = 0
+        self._sent = self._failed = self._refused = 0
         try:
-            with self._lock:
-                self._connected()
+            self._open()
         except OSError as fault:
             self._report(0, fault)
 
     @property
     def counters(self) -> Counters:
         """The counts so far."""
-        return self._counters
+        return Counters(self._sent, self._failed, self._refused)
 
     def push(
         self,
@@ -285,8 +311,10 @@ class PushClient:
     def send(self, lines: Sequence[bytes]) -> bool:
         """Send one datagram of ready lines; return whether the kernel took it."""
         try:
+            if self._socket is None:
+                self._open()
             with self._lock:
-                refusal = self._refusal(self._connected())
+                refusal = self._refusal()
                 if refusal and self._strict:
                     raise refusal
                 self._send(b"\n".join(lines), len(lines))
@@ -310,7 +338,7 @@ class PushClient:
             selector.register(opened, selectors.EVENT_READ)
             selector.select(wait)
         with self._lock:
-            return self._refusal(opened) is None
+            return self._refusal() is None
 
     def close(self) -> None:
         """Close the socket; pushes from now on fail. Closing twice is allowed."""
@@ -333,52 +361,56 @@ class PushClient:
             else:
                 yield line
 
-    def _connected(self) -> socket.socket:
-        """Return the socket, opened where it is not; the lock is held."""
-        if self._closed:
-            raise OSError(errno.EBADF, "the client is closed")
-        if self._socket is None:
+    def _open(self) -> None:
+        """Open the socket. Meanwhile other threads do not wait for the name: their pushes fail."""
+        with self._lock:
+            if self._closed:
+                raise OSError(errno.EBADF, "the client is closed")
+            if self._socket is not None:
+                return
             if self._clock() < self._reopen_at:
                 raise OSError(errno.ENOTCONN, "the gateway could not be reached a moment ago")
-            self._reopen_at = self._clock() + REOPEN_AFTER
-            self._socket = _open(*self._address)
-            self._reopen_at = self._clock()
-        return self._socket
+            self._reopen_at = float("inf")
+        opened = None
+        try:
+            opened = self._connect(*self._address)
+        finally:
+            with self._lock:
+                self._reopen_at = self._clock() + (0 if opened else REOPEN_AFTER)
+                self._socket = opened
+                if self._closed:
+                    self._disconnect()
 
     def _disconnect(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _refusal(self, opened: socket.socket) -> OSError | None:
+    def _refusal(self) -> OSError | None:
         """Return the news that the latest datagram came back, once; the lock is held."""
-        code = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self._socket else 0
         if code == 0:
             return None
-        self._count(refused=self._latest)
+        self._refused += self._latest
         self._latest = 0
         return OSError(code, f"the datagram before came back: {os.strerror(code)}")
 
     def _send(self, datagram: bytes, pushes: int) -> None:
         """Hand a datagram to the kernel; the lock is held."""
+        if self._socket is None:
+            raise OSError(errno.ENOTCONN, "the socket was closed by another thread")
         try:
-            self._connected().send(datagram)
+            self._socket.send(datagram)
         except OSError:
             self._disconnect()
             raise
-        self._count(sent=pushes)
+        self._sent += pushes
         self._latest = pushes
-
-    def _count(self, sent: int = 0, failed: int = 0, refused: int = 0) -> None:
-        before = self._counters
-        self._counters = Counters(
-            before.sent + sent, before.failed + failed, before.refused + refused
-        )
 
     def _report(self, pushes: int, fault: Exception) -> None:
         """Count `pushes` as failed; raise the fault if `strict`, else log it in its turn."""
         with self._lock:
-            self._count(failed=pushes)
+            self._failed += pushes
             self._unlogged += 1
             now = self._clock()
             due = now >= self._log_at and not self._strict
@@ -389,30 +421,4 @@ class PushClient:
             raise fault
         if due:
             text = "pushing to %s port %d failed (%d times since the last line like this): %s; %s"
-            _log.warning(text, *self._address, failures, fault, self._counters)
-
-
-def _open(host: str, port: int) -> socket.socket:
-    """Return a UDP socket connected to the first reachable address, IPv4 before IPv6.
-
-    Raises:
-        OSError: the name does not resolve, or no address of it can be reached.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except UnicodeError as reason:
-        raise OSError(errno.EINVAL, f"not a host name: {reason}") from None
-    fault = OSError(errno.EADDRNOTAVAIL, "the name has no address")
-    for family, kind, protocol, _, address in sorted(
-        found, key=lambda entry: entry[0] != socket.AF_INET
-    ):
-        opened = socket.socket(family, kind, protocol)
-        try:
-            opened.connect(address)
-        except OSError as reason:
-            opened.close()
-            fault = reason
-            continue
-        opened.settimeout(SEND_TIMEOUT)
-        return opened
-    raise fault
+            _log.warning(text, *self._address, failures, fault, self.counters)

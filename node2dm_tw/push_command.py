@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from node2dm_tw.client import HOST, MAX_DATAGRAM, PORT, SAFE_DATAGRAM, Push, PushClient, pack
 from node2dm_tw.push_rows import InputError, Row, read_rows
+from node2dm_tw.push_screen import Screen
 
 SENT, UNSENT, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses; argparse ends with 2 by itself."""
@@ -18,14 +19,8 @@ SENT, UNSENT, USAGE, INTERRUPTED = 0, 1, 2, 130
 TICK = 0.02
 """Seconds between two bursts: what is due in that time is packed together."""
 
-REDRAW = 0.1
-"""Seconds between two drawings of the progress bar."""
-
 NEWS_WAIT = 0.1
 """Seconds to wait at the end for the news that nobody listens."""
-
-BAR_WIDTH = 24
-CLEAR_LINE = "\r\x1b[K"
 
 DESCRIPTION = """\
 Send pushes through a node2dm_tw gateway, by UDP: one from the arguments, or many
@@ -54,70 +49,6 @@ exit status:
 """
 
 Send = Callable[[list[bytes]], object]
-
-
-def progress(done: int, total: int | None, elapsed: float) -> str:
-    """Return the text of the progress bar.
-
-    Args:
-        done: rows dealt with.
-        total: all rows; None where that is unknown.
-        elapsed: seconds since the start.
-    """
-    rate = done / elapsed if elapsed > 0 else 0.0
-    if not total:
-        return f"{done:,} pushes, {rate:,.0f}/s"
-    filled = BAR_WIDTH * done // total
-    bar = "#" * filled + "." * (BAR_WIDTH - filled)
-    left = f"{(total - done) / rate:,.0f} s left" if rate else "waiting"
-    return f"[{bar}] {done:,}/{total:,} {100 * done // total} % {rate:,.0f}/s, {left}"
-
-
-class Screen:
-    """Standard error: messages, and below them the progress bar.
-
-    Args:
-        stream: where they go.
-        clock: seconds that only grow.
-        total: all rows; None where that is unknown.
-        bar: whether to draw the bar: the stream is a terminal.
-    """
-
-    def __init__(
-        self, stream: TextIO, clock: Callable[[], float], total: int | None, *, bar: bool
-    ) -> None:
-        self._stream = stream
-        self._clock = clock
-        self._total = total
-        self._bar = bar
-        self._start = self._drawn = clock()
-        self._text = ""
-
-    def say(self, text: str) -> None:
-        """Write a line; the bar stays below it."""
-        clear = CLEAR_LINE if self._text else ""
-        self._stream.write(f"{clear}node2dm-push: {text}\n{self._text}")
-        self._stream.flush()
-
-    def show(self, done: int) -> None:
-        """Draw the bar, unless that was done a moment ago."""
-        now = self._clock()
-        if self._bar and now >= self._drawn + REDRAW:
-            self._drawn = now
-            self._draw(progress(done, self._total, now - self._start))
-
-    def finish(self, done: int) -> None:
-        """Draw the bar a last time and leave its line."""
-        if self._bar:
-            self._draw(progress(done, self._total, self._clock() - self._start))
-            self._stream.write("\n")
-            self._text = ""
-
-    def _draw(self, text: str) -> None:
-        columns = os.get_terminal_size(self._stream.fileno()).columns or 80
-        self._text = text[: columns - 1]
-        self._stream.write(f"{CLEAR_LINE}{self._text}")
-        self._stream.flush()
 
 
 class Run:
@@ -280,6 +211,8 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of --dry-run went away; what Python would flush at its exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNSENT
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except InputError as fault:
         return _fail(f"{options.source}: {fault}", USAGE)
     except OSError as fault:
@@ -333,7 +266,7 @@ def _send(
         run = Run(
             destination.send,
             screen,
-            rate=options.rate,
+            rate=float("inf") if options.dry_run else options.rate,
             burst=burst,
             size=options.datagram,
             strict=options.strict,

@@ -61,7 +61,9 @@ def _csv_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
     known = tuple(Push.__dataclass_fields__)
     unknown = [name for name in header if name not in known]
     if unknown:
-        raise InputError(f"unknown columns: {', '.join(unknown)} (known: {', '.join(known)})")
+        raise InputError(
+            f"unknown columns: {', '.join(map(repr, unknown))} (known: {', '.join(known)})"
+        )
     if len(set(header)) < len(header):
         raise InputError("the header row names a column twice")
 

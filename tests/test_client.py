@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from node2dm_tw import client as client_module
-from node2dm_tw.client import MAX_DATAGRAM, Counters, Push, PushClient, pack
+from node2dm_tw.client import MAX_DATAGRAM, Counters, Push, PushClient, connect, pack
 from node2dm_tw.push import read_json, split_at_colons
 
 ROOT = Path(__file__).parents[1]
@@ -226,7 +226,7 @@ def test_node2dms_form_wherever_it_is_exact(push: Push, line: bytes) -> None:
         ({"token": "T", "priority": "urgent"}, "priority must be"),
         ({"token": "T", "delay_while_idle": 1}, "delay_while_idle must be"),
         ({"token": "T", "notification": "x"}, "notification must be an object"),
-        ({"token": "T", "colour": "red"}, "unknown: colour"),
+        ({"token": "T", "colour": "red"}, "unknown: 'colour'"),
     ],
 )
 def test_a_faulty_push_names_its_field(fields: dict[str, object], reason: str) -> None:
@@ -408,6 +408,51 @@ def test_threads_share_a_client(receiver: Receiver) -> None:
         assert client.counters.sent == 96
     wanted = {f"T:k:{name} {number}".encode() for name in range(8) for number in range(12)}
     assert set(receiver.lines(96)) == wanted
+
+
+def test_a_slow_name_keeps_one_thread_only(receiver: Receiver) -> None:
+    """While one thread waits for the gateway's name, the pushes of others fail at once."""
+    asked, answered = threading.Event(), threading.Event()
+    clock = Hands()
+
+    def slow_after_a_failure(host: str, port: int) -> socket.socket:
+        if clock.now == 1000.0:
+            raise OSError("no such name")
+        asked.set()
+        assert answered.wait(20)
+        return connect(host, port)
+
+    with PushClient(port=receiver.port, clock=clock, connect=slow_after_a_failure) as client:
+        clock.now += 2
+        thread = threading.Thread(target=client.push, args=("T", "first", "k"))
+        thread.start()
+        assert asked.wait(20)
+        assert not client.push("T", "second", "k")
+        answered.set()
+        thread.join()
+        assert client.push("T", "third", "k")
+    assert receiver.lines(2) == [b"T:k:first", b"T:k:third"]
+
+
+def test_a_full_send_buffer_keeps_nobody() -> None:
+    """A push that the kernel does not take in a tenth of a second has failed; the next may do."""
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+    opened = iter(pairs)
+
+    def connect_pair(host: str, port: int) -> socket.socket:
+        near = next(opened)[0]
+        near.settimeout(0.01)
+        return near
+
+    with PushClient(connect=connect_pair) as client:
+        while client.push("T", "x" * 1000, "k"):
+            assert client.counters.sent < 100_000
+        assert client.push("T", "x", "k")
+        assert client.counters.failed == 1
+        assert pairs[1][1].recv(100) == b"T:k:x"
+    for near, far in pairs:
+        near.close()
+        far.close()
 
 
 def test_logging_that_pushes_does_not_lock_up(receiver: Receiver) -> None:

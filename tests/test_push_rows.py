@@ -85,9 +85,9 @@ def test_an_open_quote_takes_the_rest() -> None:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        ("token,colour", "unknown columns: colour"),
+        ("token,colour", "unknown columns: 'colour'"),
         ("token,token", "twice"),
-        ("token,", "unknown columns: "),
+        ("token,", "unknown columns: ''"),
         ('"token"x', "not CSV"),
     ],
 )

@@ -1,6 +1,7 @@
 """The examples against a real gateway, the emulator and phones, every one a process."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -267,3 +268,17 @@ def test_events_are_read_from_a_stream() -> None:
     """Comments and unnamed events are passed over; several data objects come in order."""
     stream = b': connected\n\nevent: a\ndata: {"b": 1}\n\nevent: c\n\ndata: {}\n\ndata: {"cut'
     assert list(read_events(stream.splitlines(keepends=True))) == [("a", {"b": 1}), ("c", {})]
+
+
+@pytest.mark.parametrize("name", ["chrome_to_phone", "jumpnote"])
+def test_the_commands_of_the_readme_exist(name: str, start: Start) -> None:
+    """Each example's README runs programs that exist, with options that they have."""
+    readme = (ROOT / "examples" / name / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    python -m examples\.(\S+)(.*)$", readme, re.MULTILINE)
+    assert len(commands) >= 2
+    for module, arguments in commands:
+        program = start(module, *arguments.split(), "--help")
+        assert program.process.wait(20) == 0
+        program.wait_for("usage:")
+        for option in re.findall(r"--[a-z-]+", arguments):
+            assert option in " ".join(program.lines)

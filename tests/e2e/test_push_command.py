@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from node2dm_tw.push_command import CLEAR_LINE, Run, Screen, main, progress
+from node2dm_tw.push_command import Run, main
 from node2dm_tw.push_rows import Row
+from node2dm_tw.push_screen import CLEAR_LINE, Screen, progress
 
 COMMAND = [sys.executable, "-m", "node2dm_tw.push_command"]
 CSV = "token,collapse_key,data\n"
@@ -137,7 +138,8 @@ def test_faulty_rows_are_skipped_or_end_it(strict: bool, capsys: pytest.CaptureF
     run, sent, _ = run_rows(rows, 1e6, 100, strict=strict)
     told = capsys.readouterr().err.splitlines()
     assert (
-        told == ["node2dm-push: line 6: bad", "node2dm-push: line 8: unknown: colour"][: 2 - strict]
+        told
+        == ["node2dm-push: line 6: bad", "node2dm-push: line 8: unknown: 'colour'"][: 2 - strict]
     )
     assert (run.sent, run.faulty) == ((4, 1) if strict else (8, 2))
     assert len(sent) == run.datagrams == 1
@@ -265,7 +267,7 @@ def test_a_dry_run_whose_reader_leaves(tmp_path: Path) -> None:
     """`node2dm-push --dry-run | head` ends without a traceback."""
     file = tmp_path / "rows.csv"
     file.write_text(CSV + f"T,k,{'x' * 1300}\n" * 2000)
-    command = [*COMMAND, "--from", str(file), "--dry-run", "--rate", "1000000"]
+    command = [*COMMAND, "--from", str(file), "--dry-run", "--rate", "1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stderr
@@ -307,7 +309,7 @@ def test_a_file_of_no_use(tmp_path: Path, capsys: pytest.CaptureFixture) -> None
     assert main(["--from", str(tmp_path)]) == 2
     told = capsys.readouterr().err.splitlines()
     assert [str(file) in line for line in told] == [True, True, False]
-    assert "unknown columns: device, text" in told[1]
+    assert "unknown columns: 'device', 'text'" in told[1]
 
 
 def test_help(capsys: pytest.CaptureFixture) -> None:
