@@ -36,7 +36,14 @@ class Faults(Exception):
         self.faults = faults
 
 
-def option(convert: Converter, default: str | None, doc: str, *, secret: bool = False) -> Any:
+def option(
+    convert: Converter,
+    default: str | None,
+    doc: str,
+    *,
+    secret: bool = False,
+    reloads: bool = False,
+) -> Any:
     """Describe one option, as a field of a section's class.
 
     Args:
@@ -45,8 +52,15 @@ def option(convert: Converter, default: str | None, doc: str, *, secret: bool = 
             default is the empty text is None when it is empty.
         doc: one line for the reference.
         secret: never shown; may be read from the file that ``NAME_file`` names.
+        reloads: a change takes effect on SIGHUP; others wait for a restart.
     """
-    metadata = {"convert": convert, "default": default, "doc": doc, "secret": secret}
+    metadata = {
+        "convert": convert,
+        "default": default,
+        "doc": doc,
+        "secret": secret,
+        "reloads": reloads,
+    }
     return attrs.field(metadata=metadata, repr=not secret)
 
 
@@ -177,6 +191,7 @@ def section(
     parser: RawConfigParser,
     folder: Path,
     faults: list[str],
+    /,
     *,
     defaults: Mapping[str, str] | None = None,
     not_built: tuple[str, ...] = (),

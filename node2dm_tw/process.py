@@ -55,7 +55,7 @@ def _result(value: T | Deferred[T]) -> T:
 
 
 def exit_with(status: int, reactor: Any) -> None:
-    """Stop the reactor, its services in order, and end with `status`, which twistd cannot pass on."""
+    """Stop the reactor, its services in order, and end with `status`; twistd alone cannot."""
 
     def leave() -> None:
         sys.stdout.flush()

@@ -58,7 +58,7 @@ class Push(NamedTuple):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The JSON form's object, checked when it came in; its ``data`` is always an object."""
+        """The JSON form's object, checked when it came in."""
         decoded: dict[str, Any] = json.loads(self.payload)
         return decoded
 
@@ -66,9 +66,17 @@ class Push(NamedTuple):
     def data(self) -> dict[str, str]:
         """What the application on the device is to receive."""
         if self.is_json:
-            data: dict[str, str] = self.fields.get("data", {})
-            return data
+            data: str | dict[str, str] = self.fields.get("data", {})
+            return {"data": data} if isinstance(data, str) else data
         return {"data": self.payload.decode()}
+
+    @property
+    def message_body(self) -> str:
+        """The data as a text: as it came where it was one, else as JSON."""
+        if not self.is_json:
+            return self.payload.decode()
+        data = self.fields.get("data", {})
+        return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
 
 def split_at_colons(line: bytes, received: float) -> Push:
@@ -101,10 +109,10 @@ def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
 
     Returns:
         The route it names, or None, and the push; its payload is the object again, without route
-        and blanks, and with a string in ``data`` put under the key ``data``.
+        and blanks.
 
     Raises:
-        InvalidPush: `utf8`, `json` (no object), `field`, `token` (no target), or `target` (several).
+        InvalidPush: `utf8`, `json` (no object), `field`, `token` (no target), `target` (several).
     """
     check_utf8(line)
     try:
@@ -120,8 +128,6 @@ def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
         raise InvalidPush("token", targets[0] if targets else "token")
     if len(targets) > 1:
         raise InvalidPush("target", targets[1])
-    if isinstance(fields.get("data"), str):
-        fields["data"] = {"data": fields["data"]}
     try:
         device = fields[targets[0]].encode()
         key = fields.get("collapse_key", "").encode()

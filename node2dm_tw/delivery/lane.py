@@ -1,5 +1,6 @@
 """The lane: takes leases from its queue, keeps requests in flight, settles each by its verdict."""
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,13 @@ TURN = 500
 """Leases looked at before the reactor gets its turn."""
 
 
+class Locked(enum.Enum):
+    """Why a lane sends nothing more."""
+
+    OVER_QUOTA = "over its quota"
+    SIGN_IN_GIVEN_UP = "signing in was given up"
+
+
 @attrs.frozen
 class Limits:
     """What an operator sets for a lane; replaced as a whole when the configuration is read again.
@@ -76,7 +84,7 @@ class Lane:
         random: numbers in [0, 1), for the jitter.
         limits: see `Limits`.
         on_bad_device: told of a push whose device is gone, and why.
-        on_over_quota: told that the sender is over its quota; the session is locked by then.
+        on_locked: told that nothing more is sent until a person has looked, and why.
     """
 
     route: str
@@ -93,7 +101,7 @@ class Lane:
     random: Callable[[], float]
     limits: Limits
     on_bad_device: Callable[[Push, str], None]
-    on_over_quota: Callable[[], None]
+    on_locked: Callable[[Locked], None]
     _in_flight: dict[Lease, Deferred[None] | None] = attrs.field(factory=dict, init=False)
     _failures: int = attrs.field(default=0, init=False)
     _pumping: bool = attrs.field(default=False, init=False)
@@ -108,6 +116,7 @@ class Lane:
         self.queue.on_ready = self._pump
         self.waiting.wake = self._pump
         self.session.on_ready = self._resume
+        self.session.signin.on_given_up = self._give_up
         self.stats.gauges |= {
             "messages_in_queue": lambda: self.queue.depth,
             "messages_in_flight": lambda: len(self._in_flight),
@@ -280,7 +289,12 @@ class Lane:
     def _lock(self) -> None:
         if self.session.state != "locked":
             self.session.lock("QuotaExceeded")
-            self.on_over_quota()
+            self.on_locked(Locked.OVER_QUOTA)
+
+    def _give_up(self, reason: str) -> None:
+        self.session.lock(reason)
+        self.on_locked(Locked.SIGN_IN_GIVEN_UP)
+        self._pump()
 
     def _failed(self, failure: Failure, lease: Lease) -> None:
         """No answer came: try this push again after a while, and pause when none gets any."""

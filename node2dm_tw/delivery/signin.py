@@ -113,6 +113,10 @@ class SignIn:
         log.info("{route}: the upstream replaced the auth token", route=self.route)
         self._adopt(credential, accepted=False)
 
+    def renew(self) -> None:
+        """The account has changed: sign in, while the present credential goes on serving."""
+        self._fetch_in(0)
+
     def _is_present(self, generation: int) -> bool:
         return self.credential is not None and self.credential.generation == generation
 

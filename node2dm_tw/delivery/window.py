@@ -30,6 +30,12 @@ class Window:
         """Requests that may be in flight now."""
         return int(self._size)
 
+    def limit(self, maximum: int) -> None:
+        """Change the maximum."""
+        self.maximum = maximum
+        self._size = min(self._size, maximum)
+        self._threshold = min(self._threshold, maximum)
+
     def good(self) -> None:
         """An answer showed that the upstream keeps up."""
         if self._same_trouble:

@@ -156,7 +156,7 @@ class GateFactory(WrappingFactory[Gate]):
 
 
 class ExchangePool(HTTPConnectionPool):
-    """Keeps idle connections, tells each exchange's gate about it, and closes everything at the end.
+    """Keeps idle connections, tells each exchange's gate of them, closes everything at the end.
 
     Args:
         reactor: the reactor, as Twisted's pool wants it.

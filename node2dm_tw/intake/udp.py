@@ -14,6 +14,9 @@ from node2dm_tw.intake.lines import Lines
 MAX_DATAGRAM = 65_536
 """Bytes; no UDP datagram is longer."""
 
+DATAGRAM_OVERHEAD = 512
+"""Bytes that the kernel charges to the buffer for a datagram, at the least."""
+
 _SOURCES_REMEMBERED = 10_000
 _SO_RCVBUFFORCE = 33  # Linux: beyond net.core.rmem_max, for those permitted; not in `socket`
 
@@ -52,6 +55,22 @@ class UDPIntake(DatagramProtocol):
         # Linux reports the double of what may be used: it keeps half for its own records.
         self._socket = found
         self.effective_rcvbuf = found.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+    def allow_only(self, allow: Sequence[IPNetwork]) -> None:
+        """Read datagrams from these networks alone, from now on."""
+        self.allow = allow
+        self._sources.clear()
+
+    def read_dry(self) -> None:
+        """Read what the kernel still holds, at most a buffer full, before the port is closed."""
+        left = self.effective_rcvbuf
+        while self._socket is not None and left > 0:
+            try:
+                datagram, addr = self._socket.recvfrom(MAX_DATAGRAM)
+            except (BlockingIOError, ConnectionRefusedError):
+                return
+            self.datagramReceived(datagram, addr)
+            left -= len(datagram) + DATAGRAM_OVERHEAD
 
     @property
     def dropped(self) -> int:

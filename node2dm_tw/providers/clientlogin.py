@@ -60,6 +60,12 @@ class ClientLogin:
     token_max_age: float
     _generation: int = attrs.field(default=0, init=False)
 
+    def use(self, username: str, password: str, source: str) -> bool:
+        """Sign in with these from now on; return whether that is another account or password."""
+        is_other = (username, password) != (self.username, self.password)
+        self.username, self.password, self.source = username, password, source
+        return is_other
+
     def stored(self) -> Credential | None:
         try:
             kept = json.loads(self.token_file.read_text(encoding="utf-8"))

@@ -61,7 +61,7 @@ class Connection(Protocol):
 
 
 class ScriptedServer(Factory):
-    """Listens on a free port of 127.0.0.1 and answers each request by `script(connection, request)`.
+    """Listens on a free port of 127.0.0.1; `script(connection, request)` answers each request.
 
     Attributes:
         received: every decrypted byte that came in.
