@@ -8,8 +8,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
-from configparser import Error as ParserError
-from configparser import RawConfigParser
+from configparser import (
+    DuplicateOptionError,
+    DuplicateSectionError,
+    MissingSectionHeaderError,
+    ParsingError,
+    RawConfigParser,
+)
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -174,14 +179,22 @@ def read(file: Path) -> RawConfigParser:
         Faults: it cannot be read or is no INI file.
     """
     parser = RawConfigParser(strict=True, default_section="")
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(file.read_text(encoding="utf-8"), str(file))
+        parser.read_string(file.read_text(encoding="utf-8-sig"), str(file))
     except OSError as error:
         raise Faults([f"{file}: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise Faults([f"{file}: it is not UTF-8"]) from error
-    except ParserError as error:
-        raise Faults([" ".join(str(error).split())]) from error
+    except (DuplicateSectionError, DuplicateOptionError) as error:
+        place = f"[{error.section}] {getattr(error, 'option', '')}".rstrip()
+        raise Faults([f"{file}: line {error.lineno}: {place} stands there twice"]) from None
+    except MissingSectionHeaderError as error:
+        raise Faults([f"{file}: line {error.lineno}: wanted: a [section] first"]) from None
+    except ParsingError as error:
+        # The parser's own message has the line in it, and so perhaps a secret.
+        lines = [f"{file}: line {line}: wanted: option = value" for line, _ in error.errors]
+        raise Faults(lines) from None
     return parser
 
 
@@ -237,7 +250,7 @@ def _value(field: Any, given: dict[str, str], fallback: str | None, folder: Path
         if file is not None:
             if stands is not None:
                 raise ValueError(f"either {field.name} or {field.name}_file, not both")
-            stands = existing_file(file, folder).read_text(encoding="utf-8").rstrip("\r\n")
+            stands = _secret(existing_file(file, folder))
     value = fallback if stands is None else stands
     if value is None:
         raise ValueError(f"{field.metadata['doc']} ({REQUIRED})")
@@ -248,3 +261,10 @@ def _value(field: Any, given: dict[str, str], fallback: str | None, folder: Path
             raise ValueError("a value; leave the line out for the default")
         return None
     return field.metadata["convert"](value, folder)
+
+
+def _secret(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"a file in UTF-8 ({file})") from None

@@ -48,6 +48,8 @@ def _result(value: T | Deferred[T]) -> T:
         return value
     results: list[T | Failure] = []
     value.addBoth(results.append)
+    if not results:
+        raise RuntimeError("what the start opens must be open at once")
     (result,) = results
     if isinstance(result, Failure):
         result.raiseException()

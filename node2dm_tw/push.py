@@ -4,6 +4,9 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+LEVELS = 16
+"""Objects and lists in one another that a notification may have, so that any stack can read it."""
+
 TARGETS = ("token", "fid", "topic", "condition")
 
 
@@ -131,11 +134,16 @@ def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
     try:
         device = fields[targets[0]].encode()
         key = fields.get("collapse_key", "").encode()
-        payload = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        payload = _dumps(fields).encode()
     except UnicodeEncodeError as error:  # half of a surrogate pair, written as \ud800
         raise InvalidPush("utf8") from error
+    except ValueError as error:  # 1e999 is read as infinite, which JSON cannot say
+        raise InvalidPush("json") from error
     end = len(device)
     return route, Push(b":".join((device, key, payload)), end, end + 1 + len(key), received, True)
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _no_constant(name: str) -> None:
@@ -166,7 +174,14 @@ def _is_boolean(value: object) -> bool:
 
 
 def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
+    return isinstance(value, dict) and _is_shallow(value, LEVELS)
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
 _FIELDS: dict[str, Callable[[object], bool]] = {

@@ -28,6 +28,7 @@ COUNTERS = (
     *ENDINGS,
     "messages_ambiguous",
     "network_failures",
+    "unavailable_answers",
     "quota_answers",
     "callbacks_sent",
     "callbacks_failed",
@@ -54,6 +55,7 @@ ORDER = (
     "messages_invalid",
     "messages_ambiguous",
     "network_failures",
+    "unavailable_answers",
     "quota_answers",
     "callbacks_sent",
     "callbacks_failed",
@@ -86,6 +88,7 @@ class RouteStats:
     messages_handed_over: int = 0
     messages_ambiguous: int = 0
     network_failures: int = 0
+    unavailable_answers: int = 0
     quota_answers: int = 0
     callbacks_sent: int = 0
     callbacks_failed: int = 0

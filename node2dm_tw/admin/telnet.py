@@ -31,6 +31,7 @@ quit     close the connection\
 class StatsProtocol(LineReceiver):
     """One connection."""
 
+    transport: Any
     delimiter = b"\n"
     MAX_LENGTH = 1024
 
@@ -38,19 +39,21 @@ class StatsProtocol(LineReceiver):
         """Answer from `snapshot`; close by `clock`."""
         self._clock = clock
         self._snapshot = snapshot
-        self._closing: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
+        self._is_closing = False
         self._line_end = "\n"
 
     def connectionMade(self) -> None:
-        self._closing = self._clock.callLater(IDLE, self._close)
+        # As long as a client does not read its answers, its questions are not read either.
+        self.transport.registerProducer(self, True)
+        self._wait(IDLE)
 
     def connectionLost(self, reason: Any = None) -> None:
-        if self._closing is not None and self._closing.active():
-            self._closing.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
     def lineReceived(self, line: bytes) -> None:
-        if self._closing is not None and self._closing.active():
-            self._closing.reset(IDLE if line.endswith(b"\r") else LINGER)
+        self._wait(IDLE if line.endswith(b"\r") else LINGER)
         self._line_end = "\r\n" if line.endswith(b"\r") else "\n"
         self._answer(line.strip())
 
@@ -81,12 +84,27 @@ class StatsProtocol(LineReceiver):
             case _:
                 self._say(["Invalid command"])
 
+    def _wait(self, seconds: float) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(seconds)
+        else:
+            self._timer = self._clock.callLater(seconds, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        if self._is_closing:
+            self.transport.abortConnection()
+        else:
+            self._close()
+
     def _close(self) -> None:
-        assert self.transport is not None
-        self.transport.loseConnection()
+        """Close once the answers are read; by force where nobody reads them."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            self._wait(IDLE)
 
     def _say(self, lines: list[str]) -> None:
-        assert self.transport is not None
         self.transport.write("".join(line + self._line_end for line in lines).encode())
 
 

@@ -218,22 +218,29 @@ class Lane:
     def _send(self, lease: Lease, credential: Credential) -> None:
         lease.generation = credential.generation
         lease.epoch = self.session.epoch
-        request = self.provider.request(lease.push, credential)
+        try:
+            request = self.provider.request(lease.push, credential)
+        except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
+            self._fault(lease, Failure())
+            return
         self._in_flight[lease] = None
         answer = self.http.post(request.url, request.headers, request.body)
         done = answer.addCallbacks(
             self._answered, self._failed, callbackArgs=(lease,), errbackArgs=(lease,)
-        ).addErrback(self._broken, lease)
+        )
         if lease in self._in_flight:
             self._in_flight[lease] = done
 
     def _answered(self, response: Response, lease: Lease) -> None:
         del self._in_flight[lease]
         self._failures = 0
-        token = self.provider.replacement(response)
-        if token is not None:
-            self.session.signin.replace(token)
-        self._act(lease, self.provider.judge(response, self.wall()))
+        try:
+            token = self.provider.replacement(response)
+            if token is not None:
+                self.session.signin.replace(token)
+            self._act(lease, self.provider.judge(response, self.wall()))
+        except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
+            self._fault(lease, Failure())
         self._pump()
 
     def _act(self, lease: Lease, verdict: Verdict) -> None:
@@ -242,10 +249,12 @@ class Lane:
             case Delivered():
                 self.stats.messages_sent += 1
             case Retry(whole_lane=True):
+                self.stats.unavailable_answers += 1
                 self.session.unavailable(lease.epoch, verdict.after, verdict.reason)
                 self.queue.release(lease)
                 return
             case Retry():
+                self.stats.unavailable_answers += 1
                 self._sleep(lease, verdict.after)
                 return
             case SignInAgain():
@@ -260,8 +269,8 @@ class Lane:
                     self.limits.device_block if verdict.after is None else verdict.after,
                 )
             case BadDevice():
-                self.stats.messages_bad_device += 1
                 self.on_bad_device(lease.push, verdict.reason)
+                self.stats.messages_bad_device += 1
             case Refused():
                 self._refuse(lease.push, verdict.reason)
             case SenderOverQuota():
@@ -298,9 +307,11 @@ class Lane:
 
     def _failed(self, failure: Failure, lease: Lease) -> None:
         """No answer came: try this push again after a while, and pause when none gets any."""
-        failure.trap(RequestFailed)
-        error: Any = failure.value
         del self._in_flight[lease]
+        error: Any = failure.value
+        if not isinstance(error, RequestFailed):
+            self._fault(lease, failure)
+            return
         if not isinstance(error, NotSent):
             self.stats.messages_ambiguous += 1
         if self._halted:
@@ -327,10 +338,9 @@ class Lane:
             self.stats.messages_overflowed += 1
             self.queue.settle(lease)
 
-    def _broken(self, failure: Failure, lease: Lease) -> None:
-        """A fault of ours, not the upstream's: the push must end in a counter all the same."""
-        log.failure("{route}: an answer could not be handled", failure, route=self.route)
-        self._in_flight.pop(lease, None)
+    def _fault(self, lease: Lease, failure: Failure) -> None:
+        """End a push that met a fault of ours, not the upstream's."""
+        log.failure("{route}: a push could not be handled", failure, route=self.route)
         self.stats.refuse("internal_error")
         self.queue.settle(lease)
 

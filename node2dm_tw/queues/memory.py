@@ -124,10 +124,21 @@ class MemoryQueue:
     def _taken_up(self) -> None:
         if self.stats.messages_taken_over:
             log.info("{count} pushes were taken up", count=self.stats.messages_taken_over)
-        if self._damaged:
-            self._set_aside()
-        else:
-            self.spool.remove()
+        self._leave_file()
+
+    def _leave_file(self) -> None:
+        """All of the file was read: take it away, or aside where a part of it was damaged."""
+        try:
+            if self._damaged:
+                self._set_aside()
+            else:
+                self.spool.remove()
+        except OSError as error:
+            log.critical(
+                "{path} cannot be taken away ({error}): the next start will send it again",
+                path=str(self.spool.path),
+                error=error.strerror,
+            )
 
     def _set_aside(self) -> None:
         log.error(
@@ -147,5 +158,5 @@ class MemoryQueue:
         whole = [record for record in records if from_record(record) is not None]
         self._damaged += len(records) - len(whole)
         if self._damaged:
-            self._set_aside()
+            self._leave_file()
         return whole
