@@ -151,6 +151,11 @@ class Accounts:
             f"CaptchaUrl=Captcha?ctoken={token}",
         )
 
+    def reset(self) -> None:
+        """Forget wrong passwords and captchas; tokens stay good."""
+        self._failures.clear()
+        self._captchas.clear()
+
     def captcha(self, token: str) -> str | None:
         """Give the letters of the picture, or None if there is no such captcha."""
         return self._captchas.get(token)
