@@ -25,6 +25,15 @@ SCOPES = frozenset(
 )
 """Either lets a service account send."""
 
+AUDIENCES = frozenset(
+    {
+        "https://oauth2.googleapis.com/token",
+        "https://accounts.google.com/o/oauth2/token",
+        "https://www.googleapis.com/oauth2/v4/token",
+    }
+)
+"""Good besides token_uri: google-auth writes the first one whatever the key file says."""
+
 TOKEN_ERRORS = frozenset(
     {
         "invalid_grant",
@@ -160,7 +169,7 @@ def _fault(
     issuer, scope = (str(claims.get(name, "")) for name in ("iss", "scope"))
     if not hmac.compare_digest(issuer.encode(), account.client_email.encode()):
         return "invalid_grant", "Invalid grant: account not found"
-    if claims.get("aud") != account.token_uri:
+    if claims.get("aud") not in (account.token_uri, *AUDIENCES):
         right = f"The right audience is {account.token_uri}"
         return "invalid_grant", f"Invalid JWT: Failed audience check. {right}"
     issued, expires = claims.get("iat"), claims.get("exp")

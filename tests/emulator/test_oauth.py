@@ -32,6 +32,11 @@ def test_a_good_assertion():
     assert world.push().status == 401
 
 
+def test_googles_own_audience():
+    """google-auth names it whatever token_uri is, so it is good as well."""
+    assert Firebase().sign_in(aud="https://oauth2.googleapis.com/token").status == 200
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "words"),
     [
@@ -41,7 +46,8 @@ def test_a_good_assertion():
         ({"grant_type": "password"}, "unsupported_grant_type", "password"),
         ({"iss": "someone@example.com"}, "invalid_grant", "account not found"),
         ({"iss": None}, "invalid_grant", "account not found"),
-        ({"aud": "https://oauth2.googleapis.com/token"}, "invalid_grant", "audience"),
+        ({"aud": "https://example.com/token"}, "invalid_grant", "audience"),
+        ({"aud": ["x", {}]}, "invalid_grant", "audience"),
         ({"iat": NOW + 600, "exp": NOW + 1200}, "invalid_grant", "timeframe"),
         ({"iat": NOW - 4000, "exp": NOW - 400}, "invalid_grant", "timeframe"),
         ({"exp": NOW + 3601}, "invalid_grant", "timeframe"),
