@@ -28,6 +28,7 @@ CUTS = ("request", "answer", "headers", "body")
 the answer, after the first line of the answer, in the middle of its body."""
 
 MOST_RULES = 1_000
+LONGEST_TEXT = 65_536
 LONGEST_DELAY = 3_600.0
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
@@ -178,7 +179,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
 
 
 def _are_headers(value: object) -> bool:

@@ -6,9 +6,16 @@ import attrs
 
 from node2dm_tw.emulator import c2dm, devices, fcm, oauth
 from node2dm_tw.emulator.accounts import LOGIN_ERRORS, TOKEN_LIFE, Accounts
-from node2dm_tw.emulator.devices import read_object
 from node2dm_tw.emulator.faults import Rule
-from node2dm_tw.emulator.messages import Answer, Call, Headers, Outcome, Stream, read_form
+from node2dm_tw.emulator.messages import (
+    Answer,
+    Call,
+    Headers,
+    Outcome,
+    Stream,
+    read_form,
+    read_object,
+)
 
 Handler = Callable[[Call, float], Answer | Stream]
 

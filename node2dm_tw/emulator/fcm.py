@@ -1,6 +1,7 @@
 """FCM HTTP v1: what messages:send says to a message."""
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -128,7 +129,6 @@ class FCM:
 
     def _deliver(self, phones: list[Phone], message: Mapping[str, Any], now: float) -> Answer:
         android = message.get("android", {})
-        notification = {**message.get("notification", {}), **android.get("notification", {})}
         number = f"0:{int(now * 1e6):d}%{next(self._numbers):016x}"
         pushed = Message(
             message_id=number,
@@ -136,7 +136,7 @@ class FCM:
             data=_data(message),
             expires=now + android.get("ttl", LONGEST_LIFE),
             while_active=android.get("priority") != "HIGH",
-            notification=notification or None,
+            notification=_notification(message) or None,
         )
         for phone in phones:
             self._phones.deliver(phone, pushed, now)
@@ -176,9 +176,7 @@ def check(message: Mapping[str, Any]) -> str:
         for key in data:
             if _RESERVED.fullmatch(key) or not key:
                 raise Invalid(f"Invalid data payload key: {key[:100]}", field, True)
-    most = MOST_BYTES_TOPIC if target in ("topic", "condition") else MOST_BYTES
-    if sum(len(key.encode()) + len(text.encode()) for key, text in _data(message).items()) > most:
-        raise Invalid("Android message is too big", "message.data", True)
+    _check_sizes(message, target)
     _check_android(message.get("android", {}))
     for part in ("", "android", "webpush", "apns"):
         options = (message.get(part, {}) if part else message).get("fcm_options", {})
@@ -208,6 +206,21 @@ def _check_target(target: str, name: str) -> None:
             ) from None
 
 
+def _check_sizes(message: Mapping[str, Any], target: str) -> None:
+    most = MOST_BYTES_TOPIC if target in ("topic", "condition") else MOST_BYTES
+    data = sum(len(name.encode()) + len(text.encode()) for name, text in _data(message).items())
+    for field, size in (
+        ("message.data", data),
+        ("message.notification", len(json.dumps(_notification(message)).encode())),
+        (
+            "message.android.collapse_key",
+            len(message.get("android", {}).get("collapse_key", "").encode()),
+        ),
+    ):
+        if size > most:
+            raise Invalid("Android message is too big", field, True)
+
+
 def _check_android(android: Mapping[str, Any]) -> None:
     if not 0 <= android.get("ttl", 0.0) <= LONGEST_LIFE:
         what = f"TTL must be between 0 and {LONGEST_LIFE:.0f} seconds."
@@ -220,6 +233,11 @@ def _check_android(android: Mapping[str, Any]) -> None:
 
 def _data(message: Mapping[str, Any]) -> dict[str, str]:
     return {**message.get("data", {}), **message.get("android", {}).get("data", {})}
+
+
+def _notification(message: Mapping[str, Any]) -> dict[str, Any]:
+    android = message.get("android", {})
+    return {**message.get("notification", {}), **android.get("notification", {})}
 
 
 def _invalid(error: Invalid) -> Answer:

@@ -8,7 +8,7 @@ import attrs
 from node2dm_tw.emulator.accounts import Accounts
 from node2dm_tw.emulator.c2dm import C2DM
 from node2dm_tw.emulator.certificates import PROJECT
-from node2dm_tw.emulator.devices import Devices, read_object
+from node2dm_tw.emulator.devices import Devices
 from node2dm_tw.emulator.faults import Faults
 from node2dm_tw.emulator.faulty import FaultyAnswers, Handler, bearer
 from node2dm_tw.emulator.fcm import DEVICE_QUOTA, FCM, PROJECT_QUOTA
@@ -21,6 +21,7 @@ from node2dm_tw.emulator.messages import (
     Screen,
     json_answer,
     read_form,
+    read_object,
 )
 from node2dm_tw.emulator.oauth import NEEDS_EXTRA, OAuth, Verify, find_verifier
 from node2dm_tw.emulator.phones import Phones

@@ -24,7 +24,7 @@ MOST_PHONES = 200_000
 MOST_APPLICATIONS = 100
 """On one phone."""
 MOST_FORMER = 10_000
-MOST_STORED = 500_000
+MOST_STORED = 200_000
 """Messages that wait, of all phones together."""
 MOST_KEYS = 1_000
 """Collapse keys that wait for one phone over C2DM."""

@@ -79,6 +79,7 @@ class EmulatorService(Service):
             return
         prepare(self._settings, now=self._wall())
         tls = TLSMemoryBIOFactory(_contexts(self._settings), False, self._factory)
+        tls.noisy = False
         endpoint = serverFromString(self._reactor, self._settings.listen)
         self._port = _at_once(endpoint.listen(tls))
         if address(self._settings.listen)[1] == 0:

@@ -133,6 +133,11 @@ def test_a_phone_is_found_by_either_name():
         ({"token": "demo-phone", "android": {"data": {"from": "x"}}}, "message.android.data"),
         ({"token": "demo-phone", "data": {"a": "x" * 4096}}, "message.data"),
         ({"topic": "a", "data": {"a": "x" * 2048}}, "message.data"),
+        ({"token": "demo-phone", "notification": {"body": "x" * 4096}}, "message.notification"),
+        (
+            {"token": "demo-phone", "android": {"collapse_key": "x" * 4097}},
+            "message.android.collapse_key",
+        ),
         ({"token": "demo-phone", "android": {"ttl": 5}}, "message.android.ttl"),
         ({"token": "demo-phone", "android": {"ttl": "5"}}, "message.android.ttl"),
         ({"token": "demo-phone", "android": {"ttl": "-1s"}}, "message.android.ttl"),

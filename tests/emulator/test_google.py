@@ -153,6 +153,7 @@ def test_the_log():
     }
     assert (send["status"], send["token"], send["time"]) == (200, 1, world.now)
     assert "token" not in entries[3]
+    assert entries[5]["json"]["password"] == "***"
     assert json.loads(entries[4]["body"])["message"]["data"] == {"a": "b"}
     assert [each["number"] for each in _log(world, "endpoint=send")] == [3, 4]
     assert [each["number"] for each in _log(world, "after=4&limit=1")] == [6]
