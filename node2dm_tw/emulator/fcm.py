@@ -178,11 +178,10 @@ def check(message: Mapping[str, Any]) -> str:
                 raise Invalid(f"Invalid data payload key: {key[:100]}", field, True)
     _check_sizes(message, target)
     _check_android(message.get("android", {}))
-    for part in ("", "android", "webpush", "apns"):
-        options = (message.get(part, {}) if part else message).get("fcm_options", {})
-        if not _LABEL.fullmatch(options.get("analytics_label", "x")):
-            field = ".".join(filter(None, ("message", part, "fcm_options.analytics_label")))
-            raise Invalid("Invalid analytics label.", field, True)
+    _check_label(message, "message")
+    for part in ("android", "webpush", "apns"):
+        if part in message:
+            _check_label(message[part], f"message.{part}")
     return target
 
 
@@ -206,12 +205,19 @@ def _check_target(target: str, name: str) -> None:
             ) from None
 
 
+def _check_label(part: Mapping[str, Any], path: str) -> None:
+    label = part.get("fcm_options", {}).get("analytics_label")
+    if label is not None and not _LABEL.fullmatch(label):
+        raise Invalid("Invalid analytics label.", f"{path}.fcm_options.analytics_label", True)
+
+
 def _check_sizes(message: Mapping[str, Any], target: str) -> None:
     most = MOST_BYTES_TOPIC if target in ("topic", "condition") else MOST_BYTES
+    notification = _notification(message)
     data = sum(len(name.encode()) + len(text.encode()) for name, text in _data(message).items())
     for field, size in (
         ("message.data", data),
-        ("message.notification", len(json.dumps(_notification(message)).encode())),
+        ("message.notification", len(json.dumps(notification)) if notification else 0),
         (
             "message.android.collapse_key",
             len(message.get("android", {}).get("collapse_key", "").encode()),

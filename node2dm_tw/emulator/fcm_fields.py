@@ -141,7 +141,7 @@ def fields(**readers: Read) -> Read:
             raise wrong(value, path, "object")
         content: dict[str, Any] = {}
         for given, each in value.items():
-            name = re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", given)
+            name = given if given in readers else _underscored(given)
             if name not in readers:
                 raise _unknown(given, path)
             if each is not None:
@@ -149,6 +149,10 @@ def fields(**readers: Read) -> Read:
         return content
 
     return read_fields
+
+
+def _underscored(name: str) -> str:
+    return re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name)
 
 
 def _unknown(name: str, path: str) -> Invalid:
@@ -250,7 +254,7 @@ def read_json(body: bytes) -> Mapping[str, Any]:
         Invalid: in Google's words.
     """
     try:
-        content = json.loads(body, parse_constant=_no_constant)
+        content = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         raise Invalid("Invalid JSON payload received. Expected a value.") from None
     if not isinstance(content, dict):
@@ -266,3 +270,6 @@ def read_json(body: bytes) -> Mapping[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
