@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from examples.emulated_phone import Emulator, RegistrationFailed, phone_options, say
+from examples.emulated_phone import phone_options, register, say
 
 APP = "com.google.android.apps.chrometophone"
 
@@ -17,7 +17,7 @@ def open_link(data: Mapping[str, str], opener: Sequence[str]) -> None:
     Only web addresses are opened: what comes in a push must not start anything else.
     """
     url = data.get("url", "")
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not url.isprintable() or urlsplit(url).scheme not in ("http", "https"):
         say(f"ignored: {url!r} is no web address")
     elif opener:
         subprocess.run([*opener, url], check=False)  # noqa: S603 - the user's own command
@@ -25,29 +25,23 @@ def open_link(data: Mapping[str, str], opener: Sequence[str]) -> None:
         say(f"open {url} {data.get('title', '')}".rstrip())
 
 
-def main() -> int:
+def main() -> None:
     """Register, say the ID, and open links until the application is unregistered."""
-    parser = phone_options(__doc__)
+    parser = phone_options("Chrome to Phone, the phone's side")
     opener = "a command that gets the link as its last argument; without one it is printed"
     parser.add_argument("--opener", type=shlex.split, default=[], metavar="COMMAND", help=opener)
     options = parser.parse_args()
-    emulator = Emulator(options.emulator, options.ca_file)
-    try:
-        registration_id = emulator.register(options.sender, APP, options.device)
-    except RegistrationFailed as error:
-        say(f"cannot register: {error}")
-        return 1
-    say(f"registered {registration_id}")
-    for name, fields in emulator.events(registration_id):
+    phone = register(options, APP)
+    say(f"registered {phone.registration_id}")
+    for name, fields in phone.events():
         if name == "message":
             open_link(fields["data"], options.opener)
         elif name == "registration":
-            say(f"registered {fields['registration_id']}")
-    return 0
+            say(f"registered {phone.registration_id}")
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        main()
     except KeyboardInterrupt:
         sys.exit(130)

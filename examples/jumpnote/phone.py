@@ -4,42 +4,63 @@ Commands, one a line: add TEXT, edit NOTE TEXT, delete NOTE, list, sync, forget 
 end), quit.
 """
 
+import json
 import secrets
 import sys
 import threading
-from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from examples.emulated_phone import Emulator, RegistrationFailed, ask, phone_options, say
+from examples.emulated_phone import Phone, phone_options, register, say
+from node2dm_tw.emulator.client import Refused
 
 APP = "com.example.jumpnote"
 
-Ask = Callable[..., tuple[int, Any]]
-"""Takes method, path below the account, and content; see `ask`."""
+
+class Server:
+    """The application server, for one account.
+
+    Args:
+        url: where it listens, such as http://127.0.0.1:8090.
+        account: whose notes.
+    """
+
+    def __init__(self, url: str, account: str) -> None:
+        self._host = urlsplit(url).netloc
+        self._account = quote(account, safe="")
+
+    def ask(self, method: str, path: str, content: Any = None) -> dict[str, Any]:
+        """Send JSON to a path below the account, and return the JSON of the answer.
+
+        Raises:
+            OSError: there was no answer, or it was a refusal.
+        """
+        connection = HTTPConnection(self._host, timeout=10)
+        try:
+            connection.request(method, f"/{self._account}/{path}", json.dumps(content))
+            answer = connection.getresponse()
+            text = answer.read()
+        except HTTPException as error:
+            raise ConnectionError(f"no answer: {error!r}") from error
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise ConnectionError(f"{answer.status} {text.decode()}")
+        return dict(json.loads(text))
 
 
 class NotesOnPhone:
     """The phone's own copy of the notes, and what the server has yet to be told."""
 
-    def __init__(self, registration_id: str, ask_server: Ask) -> None:
+    def __init__(self, phone: Phone, server: Server) -> None:
         """Begin with no notes; the first sync fetches them all."""
-        self.registration_id = registration_id
-        self._ask = ask_server
+        self._phone = phone
+        self._server = server
         self._lock = threading.Lock()
         self._notes: dict[str, str] = {}
         self._unsent: dict[str, str | None] = {}
         self._revision = 0
-
-    def register(self, registration_id: str) -> None:
-        """Give the server the ID to ping, in the place of the one before."""
-        content = {"registration_id": registration_id, "former": self.registration_id}
-        self.registration_id = registration_id
-        try:
-            self._ask("POST", "/devices", content)
-        except (OSError, HTTPException) as error:
-            say(f"the server does not answer ({error}): it cannot ping this phone")
 
     def change(self, note: str, text: str | None) -> None:
         """Write a note, or delete it (None), here and then on the server."""
@@ -52,17 +73,14 @@ class NotesOnPhone:
         """Send what is unsent and fetch what is new; what fails is tried again the next time."""
         with self._lock:
             content = {
-                "registration_id": self.registration_id,
+                "registration_id": self._phone.registration_id,
                 "since": self._revision,
                 "changes": self._unsent,
             }
             try:
-                status, answer = self._ask("POST", "/sync", content)
-            except (OSError, HTTPException) as error:
+                answer = self._server.ask("POST", "sync", content)
+            except OSError as error:
                 say(f"not synced: {error}")
-                return
-            if status != 200:
-                say(f"not synced: {answer.get('error', status)}")
                 return
             self._unsent = {}
             self._revision = answer["revision"]
@@ -86,15 +104,35 @@ class NotesOnPhone:
             say(f"note {note}: {text}")
 
 
-def listen(emulator: Emulator, notes: NotesOnPhone) -> None:
+def enrol(phone: Phone, server: Server, former: str = "") -> None:
+    """Give the server the ID to ping, in the place of the former one."""
+    content = {"registration_id": phone.registration_id, "former": former}
+    try:
+        server.ask("POST", "devices", content)
+    except OSError as error:
+        say(f"the server cannot ping this phone: {error}")
+
+
+def listen(phone: Phone, server: Server, notes: NotesOnPhone) -> None:
     """Sync at each ping, and tell the server when Google refreshes the registration ID."""
-    for name, fields in emulator.events(notes.registration_id):
+    known = phone.registration_id
+    for name, _ in phone.events():
         if name == "message":
             say("ping")
             notes.sync()
         elif name == "registration":
-            notes.register(fields["registration_id"])
+            enrol(phone, server, known)
+            known = phone.registration_id
             say("registered anew")
+
+
+def forget(phone: Phone, server: Server) -> None:
+    """Take the phone out of the account, and then end its registration."""
+    try:
+        server.ask("DELETE", f"devices/{quote(phone.registration_id, safe='')}")
+        phone.unregister()
+    except (OSError, Refused) as error:
+        say(f"not forgotten: {error}")
 
 
 def obey(notes: NotesOnPhone, line: str) -> str:
@@ -118,49 +156,29 @@ def obey(notes: NotesOnPhone, line: str) -> str:
     return command
 
 
-def forget(emulator: Emulator, notes: NotesOnPhone, ask_server: Ask) -> None:
-    """Take the phone out of the account, and end its registration."""
-    try:
-        ask_server("DELETE", f"/devices/{quote(notes.registration_id, safe='')}")
-        emulator.unregister(notes.registration_id)
-    except (OSError, HTTPException) as error:
-        say(f"not forgotten: {error}")
-
-
-def main() -> int:
+def main() -> None:
     """Register with Google and with the server, then listen to both sides."""
     parser = phone_options("JumpNote's phone")
     parser.add_argument("--account", default="user@example.com", help="whose notes")
     parser.add_argument("--server", default="http://127.0.0.1:8090", metavar="URL")
     options = parser.parse_args()
-    host = urlsplit(options.server).netloc
-
-    def ask_server(method: str, path: str, content: Any = None) -> tuple[int, Any]:
-        connection = HTTPConnection(host, timeout=10)
-        return ask(connection, method, f"/{quote(options.account, safe='')}{path}", content)
-
-    emulator = Emulator(options.emulator, options.ca_file)
-    try:
-        registration_id = emulator.register(options.sender, APP, options.device)
-    except RegistrationFailed as error:
-        say(f"cannot register: {error}")
-        return 1
-    notes = NotesOnPhone(registration_id, ask_server)
-    notes.register(registration_id)
-    threading.Thread(target=listen, args=(emulator, notes), daemon=True).start()
+    phone = register(options, APP)
+    server = Server(options.server, options.account)
+    notes = NotesOnPhone(phone, server)
+    enrol(phone, server)
+    threading.Thread(target=listen, args=(phone, server, notes), daemon=True).start()
     notes.sync()
-    say(f"ready {registration_id}")
+    say(f"ready {phone.registration_id}")
     for line in sys.stdin:
         command = obey(notes, line)
         if command == "forget":
-            forget(emulator, notes, ask_server)
+            forget(phone, server)
         if command in ("quit", "forget"):
             break
-    return 0
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        main()
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,12 +2,14 @@
 
 POST /ACCOUNT/devices  {"registration_id", "former"}: this phone is the account's
 DELETE /ACCOUNT/devices/ID: it is no longer
+POST /callback: the gateway says that a phone is gone (its section [callback])
 POST /ACCOUNT/sync  {"registration_id", "since", "changes": {NOTE: text, or null to delete it}}
     -> {"revision", "notes": {NOTE: text or null}}, all that changed after the revision `since`
 """
 
 import argparse
 import hashlib
+import hmac
 import json
 import sqlite3
 import sys
@@ -15,7 +17,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from node2dm_tw.client import Push, PushClient
 
@@ -40,11 +42,10 @@ class Notes:
             database.execute("DELETE FROM device WHERE registration_id = ?", (former,))
             database.execute("REPLACE INTO device VALUES (?, ?)", (registration_id, account))
 
-    def remove_device(self, account: str, registration_id: str) -> None:
+    def remove_device(self, registration_id: str) -> None:
         """Forget a phone."""
-        row = (registration_id, account)
         with self._lock, self._database as database:
-            database.execute("DELETE FROM device WHERE registration_id = ? AND account = ?", row)
+            database.execute("DELETE FROM device WHERE registration_id = ?", (registration_id,))
 
     def devices(self, account: str) -> list[str]:
         """Return the registration IDs of an account."""
@@ -74,12 +75,18 @@ class Notes:
 
 
 class JumpNote:
-    """What the server does, without its HTTP."""
+    """What the server does, without its HTTP.
 
-    def __init__(self, notes: Notes, gateway: PushClient) -> None:
-        """Keep the notes, and the gateway to send pings through."""
+    Args:
+        notes: where everything is kept.
+        gateway: pings go through it.
+        secret: shared with the gateway, which shows it in its callbacks; empty: none are taken.
+    """
+
+    def __init__(self, notes: Notes, gateway: PushClient, secret: str = "") -> None:
         self._notes = notes
         self._gateway = gateway
+        self._secret = secret
 
     def answer(self, method: str, parts: list[str], content: Any) -> Answer:
         """Answer a request: the status, and what to send as JSON."""
@@ -88,8 +95,15 @@ class JumpNote:
                 former = content.get("former")
                 self._notes.add_device(account, registration_id, str(former or ""))
                 return 200, {}
-            case "DELETE", [account, "devices", registration_id], _:
-                self._notes.remove_device(account, registration_id)
+            case "DELETE", [_, "devices", registration_id], _:
+                self._notes.remove_device(registration_id)
+                return 200, {}
+            case "POST", ["callback"], {"device_token": str(gone), "shared_secret": str(secret)}:
+                if not self._secret or not hmac.compare_digest(
+                    secret.encode(), self._secret.encode()
+                ):
+                    return 403, {"error": "the secret is wrong"}
+                self._notes.remove_device(gone)
                 return 200, {}
             case "POST", [account, "sync"], {"since": int(since), "changes": dict(changes)}:
                 if not all(text is None or isinstance(text, str) for text in changes.values()):
@@ -128,13 +142,20 @@ class Handler(BaseHTTPRequestHandler):
             return
         parts = [unquote(part) for part in self.path.split("/")[1:]]
         try:
-            content = json.loads(self.rfile.read(int(length)) or b"null")
+            content = self._content(self.rfile.read(int(length)))
             answer = self.jumpnote.answer(self.command, parts, content)
         except (ValueError, OverflowError, RecursionError):
             answer = 400, {"error": "no JSON, or text or numbers that cannot be kept"}
         self._give(*answer)
 
-    do_DELETE = do_POST  # noqa: N815 - http.server's name
+    def _content(self, body: bytes) -> Any:
+        """Read a body: JSON, or the form of a callback."""
+        form = "application/x-www-form-urlencoded"
+        if self.path == "/callback" and self.headers.get_content_type() == form:
+            return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True))
+        return json.loads(body or b"null")
+
+    do_DELETE = do_POST
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - http.server's
         """Write no access log."""
@@ -161,10 +182,13 @@ def main() -> None:
     parser.add_argument("--database", default="jumpnote.db", metavar="FILE")
     parser.add_argument("--gateway-host", default="127.0.0.1")
     parser.add_argument("--gateway-port", type=int, default=8120)
+    shared = "holds the shared_secret of the gateway's [callback]"
+    parser.add_argument("--secret-file", type=Path, metavar="FILE", help=shared)
     options = parser.parse_args()
+    secret = options.secret_file.read_text().strip() if options.secret_file else ""
     notes = Notes(options.database)
     with PushClient(options.gateway_host, options.gateway_port) as gateway:
-        server = serve(JumpNote(notes, gateway), options.port)
+        server = serve(JumpNote(notes, gateway, secret), options.port)
         sys.stdout.write(f"serving at http://127.0.0.1:{server.server_port}\n")
         sys.stdout.flush()
         try:

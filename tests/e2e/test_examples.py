@@ -14,9 +14,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from examples.emulated_phone import read_events
 from examples.jumpnote.server import JumpNote, Notes, serve
 from node2dm_tw.client import PushClient
+from node2dm_tw.emulator.client import EmulatorClient
 from tests.e2e.gateway import Gateway, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -87,14 +87,29 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def gateway(make_gateway: Callable[[], Gateway]) -> Gateway:
-    return make_gateway().start()
+def gateway(make_gateway: Callable[[str], Gateway]) -> Gateway:
+    """A gateway that reports phones that are gone to the port in its configuration."""
+    callback = (
+        f"[callback]\nprotocol = http\nhost = 127.0.0.1\nport = {free_port()}\n"
+        "path = /callback\nshared_secret = open sesame\n"
+    )
+    return make_gateway(f"[c2dm]\n[emulator]\n{callback}").start()
 
 
-def emulator(gateway: Gateway) -> list[str]:
-    """Return the options by which a phone finds the gateway's emulator."""
+def callback_port(gateway: Gateway) -> str:
+    return gateway.config.partition("\nport = ")[2].partition("\n")[0]
+
+
+def phone_of(gateway: Gateway) -> EmulatorClient:
+    """Return what can do to a phone of the gateway's emulator whatever happens to real ones."""
     ca_file = gateway.folder / "state" / "emulator" / "ca.pem"
-    return ["--emulator", f"https://127.0.0.1:{gateway.emulator_port}", "--ca-file", str(ca_file)]
+    return EmulatorClient(f"https://127.0.0.1:{gateway.emulator_port}", ca_file)
+
+
+def emulator(gateway: Gateway) -> list[object]:
+    """Return the options by which a phone finds the gateway's emulator."""
+    client = phone_of(gateway)
+    return ["--emulator", client.base_url, "--ca-file", client.ca_file]
 
 
 def test_a_link_sent_to_the_phone_opens_there(gateway: Gateway, start: Start) -> None:
@@ -131,9 +146,11 @@ def test_a_link_without_a_gateway(start: Start) -> None:
 @pytest.fixture
 def jumpnote(gateway: Gateway, start: Start, tmp_path: Path) -> Callable[..., Program]:
     """Start phones of a JumpNote server."""
-    database = tmp_path / "notes.db"
-    arguments = ["--port", 0, "--database", database, "--gateway-port", gateway.udp]
-    url = start("jumpnote.server", *arguments).wait_for("serving at ")
+    secret = tmp_path / "secret"
+    secret.write_text("open sesame\n")
+    files = ["--database", tmp_path / "notes.db", "--secret-file", secret]
+    ports = ["--port", callback_port(gateway), "--gateway-port", gateway.udp]
+    url = start("jumpnote.server", *files, *ports).wait_for("serving at ")
 
     def phone(device: str, account: str = "user@example.com") -> Program:
         options = ["--device", device, "--account", account, "--server", url]
@@ -178,13 +195,11 @@ def test_a_phone_that_was_away_is_pinged_once(
 
 
 def test_a_phone_whose_id_is_refreshed_is_still_pinged(
-    jumpnote: Callable[..., Program], gateway: Gateway, start: Start
+    jumpnote: Callable[..., Program], gateway: Gateway
 ) -> None:
     """When Google gives the phone another ID, the pings follow; once forgotten they end."""
     tablet, telephone = jumpnote("tablet"), jumpnote("telephone")
-    name = telephone.wait_for("ready ")
-    refresh = [sys.executable, "-c", REFRESH, *emulator(gateway)[1::2], name]
-    subprocess.run(refresh, cwd=ROOT, check=True, timeout=20)
+    phone_of(gateway).refresh(telephone.wait_for("ready "))
     telephone.wait_for("registered anew")
     tablet.type("edit list after")
     telephone.wait_for("note list: after")
@@ -195,15 +210,33 @@ def test_a_phone_whose_id_is_refreshed_is_still_pinged(
     assert gateway.wait_for(messages_sent=1)["messages_received"] == 1
 
 
-REFRESH = """
-import sys
-from examples.emulated_phone import Emulator, ask
-url, ca_file, name = sys.argv[1:]
-assert ask(Emulator(url, ca_file)._connection(), "POST", f"/device/{name}/refresh", {})[0] == 200
-"""
+def test_a_phone_that_vanished_is_forgotten(
+    jumpnote: Callable[..., Program], gateway: Gateway
+) -> None:
+    """The gateway's callback takes it out of the account: the second change pings nobody."""
+    tablet, telephone = jumpnote("tablet"), jumpnote("telephone")
+    phone_of(gateway).unregister(telephone.wait_for("ready "))
+    tablet.type("edit list 1")
+    gateway.wait_for(messages_bad_device=1, callbacks_sent=1)
+    tablet.type("edit list 2")
+    jumpnote("third").wait_for("note list: 2")
+    assert gateway.stats()["messages_received"] == 1
 
 
-def test_notes_are_kept_without_a_gateway(start: Start, tmp_path: Path) -> None:
+def test_callbacks_want_the_secret(tmp_path: Path) -> None:
+    """A stranger cannot have a phone forgotten; without a secret of its own nobody can."""
+    notes = Notes(str(tmp_path / "notes.db"))
+    notes.add_device("me", "A")
+    with PushClient(port=free_port()) as client:
+        for own, shown in (("right", "wrong"), ("right", ""), ("", ""), ("right", "f\u00e4lsch")):
+            content = {"device_token": "A", "shared_secret": shown}
+            status, _ = JumpNote(notes, client, own).answer("POST", ["callback"], content)
+            assert status == 403
+        assert notes.devices("me") == ["A"]
+    notes.close()
+
+
+def test_notes_are_kept_without_a_gateway(tmp_path: Path) -> None:
     """The application server answers as ever when there is no gateway to ping through."""
     with PushClient(port=free_port()) as client:
         notes = Notes(str(tmp_path / "notes.db"))
@@ -248,6 +281,9 @@ def server(tmp_path: Path) -> Iterator[str]:
         ("/me/devices", b'{"registration_id": 5}', 400),
         ("/me/else", b"{}", 400),
         ("/", b"{}", 400),
+        ("/callback", b"device_token=A&shared_secret=", 403),
+        ("/callback", b"device_token=A", 400),
+        ("/callback", b"device_token=\xff", 400),
         ("/m%ff/sync", b'{"since": 0, "changes": {"n": "x", "m": null}}', 200),
     ],
 )
@@ -262,12 +298,6 @@ def test_bad_requests_are_answered(server: str, path: str, body: bytes, status: 
             found = error.code, json.load(error)
     assert found[0] == status
     assert ("error" in found[1]) == (status != 200)
-
-
-def test_events_are_read_from_a_stream() -> None:
-    """Comments and unnamed events are passed over; several data objects come in order."""
-    stream = b': connected\n\nevent: a\ndata: {"b": 1}\n\nevent: c\n\ndata: {}\n\ndata: {"cut'
-    assert list(read_events(stream.splitlines(keepends=True))) == [("a", {"b": 1}), ("c", {})]
 
 
 @pytest.mark.parametrize("name", ["chrome_to_phone", "jumpnote"])
