@@ -1,5 +1,6 @@
 """node2dm-push: its pace, its progress bar on a terminal, its messages and exit statuses."""
 
+import csv
 import json
 import os
 import pty
@@ -18,6 +19,8 @@ import pytest
 from node2dm_tw.push_command import Run, main
 from node2dm_tw.push_rows import Row
 from node2dm_tw.push_screen import CLEAR_LINE, Screen, progress
+from tests.e2e.gateway import Gateway
+from tests.e2e.test_push import received as received_by_phone
 
 COMMAND = [sys.executable, "-m", "node2dm_tw.push_command"]
 CSV = "token,collapse_key,data\n"
@@ -217,6 +220,24 @@ def test_an_interrupt(receiver: socket.socket, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "not sent: 0" in told
     assert "Traceback" not in told
+
+
+PAYLOADS = [
+    *("plain", "two\nlines", "a:b::", "{braces", '{"a": "b"}', "|bar|", "", " blanks "),
+    *("caf\u00e9 \U0001f600", "\u2028", "com,ma", 'quo"te', "cr\rlf\r\n"),
+]
+
+
+def test_rows_reach_the_phone(make_gateway: Callable[[], Gateway], tmp_path: Path) -> None:
+    """Through a real gateway the phone gets each payload as it stands in the file."""
+    gateway = make_gateway().start()
+    file = tmp_path / "rows.csv"
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        rows = [("demo-phone", f"key{n}", text) for n, text in enumerate(PAYLOADS)]
+        csv.writer(opened).writerows([("token", "collapse_key", "data"), *rows])
+    assert main(["--from", str(file), "--port", str(gateway.udp)]) == 0
+    gateway.wait_for(messages_sent=len(PAYLOADS))
+    assert dict(received_by_phone(gateway.log)) == {key: text for _, key, text in rows}
 
 
 def test_one_push(receiver: socket.socket) -> None:
