@@ -4,7 +4,7 @@ import base64
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import attrs
 
@@ -217,10 +217,10 @@ class Phones:
             phone.screen(Unregistered(phone.registration_id))
         phone.screen = phone.base = None
 
-    def reset(self) -> None:
-        """Unregister every phone but those with a screen of their own; forget what waits."""
+    def reset(self, kept: Container[str] = ()) -> None:
+        """Unregister every phone but those with these IDs; forget what waits."""
         for phone in list(self._phones.values()):
-            if phone.base is None:
+            if phone.registration_id not in kept:
                 self.unregister(phone)
             phone.waiting.clear()
             phone.news.clear()

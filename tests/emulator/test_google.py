@@ -191,7 +191,7 @@ def test_counts_and_reset():
         "phones_online": 1,
         "messages_waiting": 0,
     }
-    world.call("DELETE", "/device/demo-phone")
+    world.call("POST", "/device/demo-phone/refresh")
     assert world.call("POST", "/reset").status == 200
     stats = json.loads(world.call("GET", "/stats").body)
     assert (stats["answers"], stats["messages"], stats["phones"]) == ({}, {}, 1)
