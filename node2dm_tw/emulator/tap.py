@@ -1,15 +1,23 @@
 """``twistd c2dm-emulator``: Google's side as a daemon of its own."""
 
+import atexit
 import configparser
+import os
+import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 from twisted.python import usage
 
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -65,8 +73,35 @@ def read(path: Path) -> EmulatorSettings:
     return settings
 
 
+class _Foreground(EmulatorService):
+    """Ends with a line and status 1, where a daemon's parent is told by the exception."""
+
+    _failed = False
+
+    def listen(self) -> None:
+        # It is called twice: with the privileges of the start, and after they are given up.
+        if self._failed:
+            return
+        try:
+            super().listen()
+        except (CannotListenError, OSError) as error:
+            _log.critical("the emulator cannot start: {error}", error=str(error))
+            self._failed = True
+            # What is raised from here is a traceback; what exits from here leaves the PID file.
+            atexit.register(_exit_with_failure)
+            self.reactor.callWhenRunning(self.reactor.stop)
+
+
+def _exit_with_failure() -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def makeService(options: Options) -> IService:
     """Make the emulator's service for twistd."""
     from twisted.internet import reactor
 
-    return EmulatorService(reactor, options.settings, time.time)
+    foreground = options.parent is not None and options.parent["nodaemon"]
+    kind = _Foreground if foreground else EmulatorService
+    return kind(reactor, options.settings, time.time)
