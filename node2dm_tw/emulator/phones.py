@@ -86,11 +86,13 @@ class Phones:
         counters: is told of messages ``delivered``, ``stored``, ``collapsed``, ``expired``
             and ``dropped``.
         most_stored: messages that may wait, of all phones together.
+        most_phones: registrations.
     """
 
     _new_id: Callable[[], str] = random_id
     counters: Counter[str] = attrs.field(factory=Counter)
     _most_stored: int = MOST_STORED
+    _most_phones: int = MOST_PHONES
     _phones: dict[str, Phone] = attrs.field(factory=dict, init=False)
     _fids: dict[str, Phone] = attrs.field(factory=dict, init=False)
     _installed: dict[tuple[str, str, str], Phone] = attrs.field(factory=dict, init=False)
@@ -144,7 +146,7 @@ class Phones:
         if known is not None:
             return known
         full = device and self._on_device[device] >= MOST_APPLICATIONS
-        if full or len(self._phones) >= MOST_PHONES:
+        if full or len(self._phones) >= self._most_phones:
             return None
         phone = Phone(self._fresh_id(firebase), sender, app, device=device)
         phone.topics = frozenset(topics)
