@@ -128,6 +128,12 @@ class Listener:
             elif field == "data" and name:
                 yield name, json.loads(value)
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Bound the silence before the next event."""
+        # Between the events of a stream http.client keeps the socket.
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(seconds)
+
     def close(self) -> None:
         """Go offline."""
         self._response.close()

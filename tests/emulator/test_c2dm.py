@@ -112,6 +112,7 @@ def test_half_way_through_its_life_a_token_is_replaced():
     world.now += 8 * 86400
     ((name, fresh),) = world.send(token).headers
     assert name == b"Update-Client-Auth"
+    assert world.send(token).headers == ((name, fresh),)
     world.now += 7 * 86400
     assert world.send(token).status == 401
     assert world.send(fresh.decode()).status == 200
