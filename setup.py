@@ -2,7 +2,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# What a feature needs beyond a plain install, by the name of its extra.
+FEATURES: dict[str, list[str]] = {}
+ALL = sorted({requirement for needs in FEATURES.values() for requirement in needs})
 DEV = [
+    *ALL,
     "build",
     "hypothesis",
     "mypy",
@@ -10,6 +14,7 @@ DEV = [
     "pytest>=9",
     "pytest-cov",
     "ruff",
+    "types-psutil",
     "types-pyOpenSSL",
     "types-setuptools",
 ]
@@ -46,5 +51,5 @@ setup(
         "Automat>=25.4",
         "psutil>=7.2",
     ],
-    extras_require={"dev": DEV},
+    extras_require={**FEATURES, "all": ALL, "dev": DEV},
 )

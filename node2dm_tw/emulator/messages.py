@@ -169,9 +169,7 @@ def event_fields(event: Event) -> tuple[str, dict[str, Any]]:
 
 
 def one_line(text: str) -> str:
-    """Escape whatever would break a line of the log or act upon a terminal."""
+    """Escape, as JSON does, whatever would break a line of the log or act upon a terminal."""
     if text.isprintable():
         return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

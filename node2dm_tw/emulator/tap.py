@@ -29,7 +29,7 @@ class Options(usage.Options):
         "state_dir of [node2dm], from the configuration; other sections are ignored, so that "
         "the gateway's own file serves."
     )
-    optParameters = [  # noqa: N815, RUF012
+    optParameters = [  # noqa: RUF012
         ["config", "c", None, "INI file; without one the defaults hold."]
     ]
 

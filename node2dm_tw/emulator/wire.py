@@ -211,7 +211,7 @@ class EventStream:
 class EmulatorChannel(http.HTTPChannel):
     """One connection."""
 
-    requestFactory = EmulatorRequest  # noqa: N815
+    requestFactory = EmulatorRequest
     factory: "EmulatorFactory"
     transport: Any
 

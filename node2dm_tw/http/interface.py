@@ -15,8 +15,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 @attrs.frozen
 class Response:
-    """
-    One answer.
+    """One answer.
 
     Args:
         status: the HTTP status code.
@@ -29,6 +28,10 @@ class Response:
     headers: Mapping[bytes, bytes]
     body: bytes
     truncated: bool = False
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of a header, its name given in lower case, or None."""
+        return self.headers.get(name)
 
 
 class RequestFailed(Exception):
@@ -58,20 +61,21 @@ class CertificateRefused(NotSent):
 
 
 class HTTPClient(Protocol):
-    """
-    Moves requests. Redirects are not followed; nothing is decompressed or retried.
+    """Moves requests. Redirects are not followed; nothing is decompressed or retried.
 
     Attributes:
         name: ``treq`` or ``curl``, for the statistics.
-        handshakes: connections opened so far.
     """
 
     name: str
-    handshakes: int
+
+    @property
+    def handshakes(self) -> int:
+        """Connections opened so far."""
+        ...
 
     def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-        """
-        POST `body`. The Deferred can be cancelled; it fails with `RequestFailed` and nothing else.
+        """POST `body`. The Deferred can be cancelled, and fails with `RequestFailed` alone.
 
         The client adds Host and Content-Length. Connection, request and the reading of the body
         share one time-out, set when the client is made.

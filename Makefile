@@ -1,0 +1,50 @@
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+SHELL := /bin/bash
+PYTHON ?= python3
+
+.PHONY: help
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: run
+run: .venv/installed ## start gateway, emulator and demo phone in one process
+	@echo
+	echo "Starting. Then, in another shell, push to the demo phone:"
+	echo
+	echo "    printf 'demo-phone:greeting:{\"hello\":\"world\"}' | nc -u -w1 127.0.0.1 8120"
+	echo
+	exec .venv/bin/twistd -n --pidfile= node2dm -c etc/quickstart.ini
+
+.venv/installed: setup.py pyproject.toml
+	@[ -x .venv/bin/python ] && .venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip --disable-pip-version-check install --quiet --editable .
+	touch $@
+
+# In a copy of the checkout, which is gone afterwards: two may run at once, and nothing is left.
+.PHONY: test
+test: ## lint, types and all tests, in a fresh environment
+	@place=$$(mktemp -d "$${TMPDIR:-/tmp}/node2dm-test.XXXXXX")
+	trap 'rm -rf "$$place"' EXIT
+	export TMPDIR="$$place/tmp"
+	mkdir "$$place/checkout" "$$TMPDIR"
+	tar -c --exclude=./.git --exclude=./.venv --exclude=./run --exclude=./build \
+		--exclude='*.egg-info' --exclude=__pycache__ --exclude='.*_cache' . | tar -x -C "$$place/checkout"
+	$(PYTHON) -m venv "$$place/venv"
+	cd "$$place/checkout"
+	PATH="$$place/venv/bin:$$PATH"
+	echo "Installing what the tests need"
+	python -m pip --disable-pip-version-check install --quiet --editable '.[dev]'
+	ruff check
+	ruff format --check
+	mypy
+	python -m pytest --cov --cov-report=term $(ARGS)
+
+.PHONY: docs
+docs: .venv/installed ## write docs/configuration.md again, from the code
+	@.venv/bin/python docs/generate.py
+
+.PHONY: clean
+clean: ## remove what was built; the environment too
+	@rm -rf .venv build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache run

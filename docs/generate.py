@@ -1,0 +1,147 @@
+"""Writes etc/config.ini and docs/configuration.md from the options in the code: `make docs`."""
+
+from pathlib import Path
+
+import attrs
+
+from node2dm_tw.config import C2DMRoute, Callback, Gateway
+from node2dm_tw.emulator.settings import DEFAULT_LISTEN
+
+ROOT = Path(__file__).parents[1]
+
+
+@attrs.frozen
+class Row:
+    """One option.
+
+    Args:
+        name: of the option.
+        default: as it stands in the file; None where it must be given.
+        doc: one line on it.
+        secret: never shown.
+        reloads: a change takes effect on SIGHUP.
+    """
+
+    name: str
+    default: str | None
+    doc: str
+    secret: bool = False
+    reloads: bool = False
+
+
+EMULATOR: list[Row] = [
+    Row("listen", DEFAULT_LISTEN, "where it answers, by TLS: a Twisted endpoint, tcp or tcp6"),
+    Row("phones", "demo-phone", "phones that are there from the start, between commas"),
+    Row(
+        "accounts",
+        "",
+        "who may sign in, email:password between commas; empty: anybody",
+        secret=True,
+    ),
+    Row("sender_quota", "", "pushes a sender may send, such as 1000/d; empty: any number"),
+    Row("device_quota", "", "pushes a phone may get, such as 20/m; empty: any number"),
+]
+"""The options of [emulator], which imports nothing of the gateway's and describes none itself."""
+
+# What stands in the file where the code has no default, or another text says more.
+SHOWN = {
+    ("node2dm", "state_dir"): ".",
+    ("c2dm", "username"): "sender@example.com",
+    ("c2dm", "password"): "change-me",
+    ("callback", "host"): "www.example.com",
+}
+OPTIONAL = ("callback", "emulator")
+MUST_BE_SET = [("c2dm", "username"), ("c2dm", "password")]
+
+NOTES = {
+    "node2dm": "What holds for the whole process.",
+    "c2dm": "The account that sends. With [emulator] present, username, password, login_url,\n"
+    "send_url and ca_file default to the emulator's.",
+    "callback": "Where registration IDs that are gone are reported to; none are without it.",
+    "emulator": "Google's side and phones in this process; leave it out for a real one.",
+}
+
+
+def rows(section: type[attrs.AttrsInstance]) -> list[Row]:
+    """Read the options of a section off its class."""
+    return [
+        Row(field.name, data["default"], data["doc"], data["secret"], data["reloads"])
+        for field in attrs.fields(section)
+        if (data := field.metadata)
+    ]
+
+
+def sections() -> dict[str, list[Row]]:
+    """Every section with its options."""
+    return {
+        "node2dm": rows(Gateway),
+        "c2dm": rows(C2DMRoute),
+        "callback": rows(Callback),
+        "emulator": EMULATOR,
+    }
+
+
+def config_ini() -> str:
+    """The example file: each option with its default, as a comment unless it must be set."""
+    lines = [
+        "# Every option of `twistd node2dm -c config.ini`. What is commented out is the",
+        "# default. Relative paths are relative to this file, but state_dir is by default the",
+        "# folder that twistd starts in. A secret NAME can be read from a file instead: NAME_file.",
+    ]
+    for title, options in sections().items():
+        lines += ["", *(f"# {note}" for note in NOTES[title].split("\n"))]
+        lines += [f"#[{title}]" if title in OPTIONAL else f"[{title}]"]
+        for row in options:
+            place = (title, row.name)
+            sign = "" if place in MUST_BE_SET else "#"
+            lines += ["", f"# {row.doc[0].upper()}{row.doc[1:]}."]
+            lines += [f"{sign}{row.name} = {SHOWN.get(place, row.default)}".rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def configuration_md() -> str:
+    """The reference, a table for each section."""
+    lines = [
+        "# Configuration",
+        "",
+        "This page is written by `make docs`, from the code.",
+        "",
+        "The file is an INI file in UTF-8: `twistd node2dm -c config.ini`. `%` means itself.",
+        "Relative paths are relative to the file. Units are seconds and bytes; rates are written",
+        "`N/s`, `N/m`, `N/h` or `N/d`. An unknown section or option is a fault, and every fault of",
+        "the file is reported before anything starts.",
+        "",
+        "An option marked *secret* is never logged nor shown, and can be read from a file instead,",
+        "named by the option `NAME_file`.",
+        "",
+        "A change to an option marked *reloads* takes effect on SIGHUP, others at the next start.",
+        "A faulty file changes nothing.",
+    ]
+    for title, options in sections().items():
+        lines += ["", f"## [{title}]", "", NOTES[title].replace("\n", " "), ""]
+        lines += ["| option | default | meaning |", "|---|---|---|"]
+        lines += [_table_row(title, row) for row in options]
+    return "\n".join(lines) + "\n"
+
+
+def _table_row(title: str, row: Row) -> str:
+    meaning = f"{row.doc}{', *secret*' * row.secret}{', *reloads*' * row.reloads}"
+    return f"| `{row.name}` | {_default(title, row.name, row.default)} | {meaning} |"
+
+
+def _default(title: str, name: str, default: str | None) -> str:
+    if (title, name) == ("node2dm", "state_dir"):
+        return "the working directory at start"
+    if default is None:
+        return "must be set"
+    return f"`{default}`" if default else "empty"
+
+
+def main() -> None:
+    """Write both files."""
+    (ROOT / "etc/config.ini").write_text(config_ini(), encoding="utf-8")
+    (ROOT / "docs/configuration.md").write_text(configuration_md(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,374 @@
+"""The lane: takes leases from its queue, keeps requests in flight, settles each by its verdict."""
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from node2dm_tw.backoff import exponential
+from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.shared import BlockedDevices
+from node2dm_tw.delivery.waiting import WaitingRoom
+from node2dm_tw.delivery.window import Window
+from node2dm_tw.http.interface import HTTPClient, NotSent, RequestFailed, Response
+from node2dm_tw.logs import Throttle, logger, shorten
+from node2dm_tw.providers.interface import (
+    BadDevice,
+    Credential,
+    Delivered,
+    DeviceOverQuota,
+    Misconfigured,
+    Provider,
+    Refused,
+    Retry,
+    SenderOverQuota,
+    SignInAgain,
+    Verdict,
+)
+from node2dm_tw.push import Push
+from node2dm_tw.queues.interface import Lease, PushQueue
+from node2dm_tw.stats import RouteStats
+
+log = logger()
+
+FAILURES_TO_PAUSE = 5
+"""Requests in a row without an answer, after which the upstream counts as unavailable."""
+
+MISCONFIGURED_PAUSE = 60.0
+"""Seconds between probes of a service that refuses us rather than the push."""
+
+TURN = 500
+"""Leases looked at before the reactor gets its turn."""
+
+
+class Locked(enum.Enum):
+    """Why a lane sends nothing more."""
+
+    OVER_QUOTA = "over its quota"
+    SIGN_IN_GIVEN_UP = "signing in was given up"
+
+
+@attrs.frozen
+class Limits:
+    """What an operator sets for a lane; replaced as a whole when the configuration is read again.
+
+    Args:
+        max_age: seconds after its receipt at which a push is dropped.
+        device_block: seconds for which a device over its quota is left alone.
+    """
+
+    max_age: float
+    device_block: float
+
+
+@attrs.define(eq=False)
+class Lane:
+    """One route's way out. All waiting, retrying, pausing and stopping happens here.
+
+    Args:
+        route: its name, for the log.
+        queue: where the pushes come from.
+        provider: what the push service speaks.
+        http: moves the requests.
+        session: says when to send.
+        window: says how many requests at once.
+        waiting: where pushes sleep.
+        blocked: devices over their quota.
+        stats: where each push ends in a counter.
+        clock: monotonic seconds.
+        wall: seconds since the epoch.
+        random: numbers in [0, 1), for the jitter.
+        limits: see `Limits`.
+        on_bad_device: told of a push whose device is gone, and why.
+        on_locked: told that nothing more is sent until a person has looked, and why.
+    """
+
+    route: str
+    queue: PushQueue
+    provider: Provider
+    http: HTTPClient
+    session: Session
+    window: Window
+    waiting: WaitingRoom
+    blocked: BlockedDevices
+    stats: RouteStats
+    clock: IReactorTime
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    limits: Limits
+    on_bad_device: Callable[[Push, str], None]
+    on_locked: Callable[[Locked], None]
+    _in_flight: dict[Lease, Deferred[None] | None] = attrs.field(factory=dict, init=False)
+    _failures: int = attrs.field(default=0, init=False)
+    _pumping: bool = attrs.field(default=False, init=False)
+    _next_turn: IDelayedCall | None = attrs.field(default=None, init=False)
+    _drained: Deferred[None] | None = attrs.field(default=None, init=False)
+    _deadline: float = attrs.field(default=0.0, init=False)
+    _halted: bool = attrs.field(default=False, init=False)
+    _throttle: Throttle = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._throttle = Throttle(log, self.clock)
+        self.queue.on_ready = self._pump
+        self.waiting.wake = self._pump
+        self.session.on_ready = self._resume
+        self.session.signin.on_given_up = self._give_up
+        self.stats.gauges |= {
+            "messages_in_queue": lambda: self.queue.depth,
+            "messages_in_flight": lambda: len(self._in_flight),
+            "messages_waiting": lambda: len(self.waiting),
+            "window": lambda: self.window.size,
+            "backing_off": lambda: self.session.pause_left > 0,
+            "rate_limited_tokens": lambda: len(self.blocked),
+            "signed_in": lambda: self.session.signin.credential is not None,
+            "token_age": self._token_age,
+        }
+
+    def start(self) -> None:
+        """Sign in and send."""
+        self.session.start()
+
+    def stop(self, drain: float) -> Deferred[None]:
+        """Go on sending for at most `drain` seconds, then give every push back to the queue.
+
+        Returns:
+            Fires when nothing is in flight or asleep.
+        """
+        self._deadline = self.clock.seconds() + drain
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        timer = self.clock.callLater(drain, self._halt)
+        drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
+        self._pump()
+        return drained
+
+    def _token_age(self) -> int | None:
+        credential = self.session.signin.credential
+        return None if credential is None else int(max(0.0, self.wall() - credential.obtained_at))
+
+    def _resume(self, after_pause: bool) -> None:
+        if after_pause:
+            self.window.reopen()
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send until the window is full or nothing is left, giving way to the reactor at times."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            if not self._send_some():
+                self._give_way()
+        finally:
+            self._pumping = False
+        if self._drained is not None and self._nothing_to_wait_for():
+            self._halt()
+
+    def _send_some(self) -> bool:
+        """Look at up to a turn of leases. False where more could go at once."""
+        now = self.wall()
+        for _ in range(TURN):
+            credential = self.session.credential
+            if credential is None or len(self._in_flight) >= self.window.size:
+                return True
+            lease = self.waiting.take_due()
+            if lease is None:
+                lease = self.queue.take()
+                if lease is None:
+                    return True
+                if self.waiting and self._takes_a_place(lease):
+                    continue
+            if self._is_worth_sending(lease.push, now):
+                self._send(lease, credential)
+            else:
+                self.queue.settle(lease)
+        return False
+
+    def _give_way(self) -> None:
+        if self._next_turn is None:
+            self._next_turn = self.clock.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._next_turn = None
+        self._pump()
+
+    def _takes_a_place(self, lease: Lease) -> bool:
+        older = self.waiting.replace(lease)
+        if older is None:
+            return False
+        self.stats.messages_collapsed += 1
+        self.queue.settle(older)
+        return True
+
+    def _is_worth_sending(self, push: Push, now: float) -> bool:
+        ttl = self.provider.ttl(push) if push.is_json else None
+        max_age = self.limits.max_age
+        if now - push.received >= (max_age if ttl is None else min(ttl, max_age)):
+            self.stats.messages_expired += 1
+            return False
+        if self.blocked and self.blocked.is_blocked(push.device):
+            self.stats.messages_blocked += 1
+            return False
+        return True
+
+    def _send(self, lease: Lease, credential: Credential) -> None:
+        lease.generation = credential.generation
+        lease.epoch = self.session.epoch
+        try:
+            request = self.provider.request(lease.push, credential)
+        except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
+            self._fault(lease, Failure())
+            return
+        self._in_flight[lease] = None
+        answer = self.http.post(request.url, request.headers, request.body)
+        done = answer.addCallbacks(
+            self._answered, self._failed, callbackArgs=(lease,), errbackArgs=(lease,)
+        )
+        if lease in self._in_flight:
+            self._in_flight[lease] = done
+
+    def _answered(self, response: Response, lease: Lease) -> None:
+        del self._in_flight[lease]
+        self._failures = 0
+        try:
+            token = self.provider.replacement(response)
+            if token is not None:
+                self.session.signin.replace(token)
+            self._act(lease, self.provider.judge(response, self.wall()))
+        except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
+            self._fault(lease, Failure())
+        self._pump()
+
+    def _act(self, lease: Lease, verdict: Verdict) -> None:
+        """Do what a verdict asks for: the table of the design, row by row."""
+        match verdict:
+            case Delivered():
+                self.stats.messages_sent += 1
+            case Retry(whole_lane=True):
+                self.stats.unavailable_answers += 1
+                self.session.unavailable(lease.epoch, verdict.after, verdict.reason)
+                self.queue.release(lease)
+                return
+            case Retry():
+                self.stats.unavailable_answers += 1
+                self._sleep(lease, verdict.after)
+                return
+            case SignInAgain():
+                self.session.refused(lease.generation)
+                self.queue.release(lease)
+                return
+            case DeviceOverQuota():
+                self.stats.quota_answers += 1
+                self.stats.messages_blocked += 1
+                self.blocked.block(
+                    lease.push.device,
+                    self.limits.device_block if verdict.after is None else verdict.after,
+                )
+            case BadDevice():
+                self.on_bad_device(lease.push, verdict.reason)
+                self.stats.messages_bad_device += 1
+            case Refused():
+                self._refuse(lease.push, verdict.reason)
+            case SenderOverQuota():
+                self.stats.quota_answers += 1
+                self.queue.release(lease)
+                self._lock()
+                return
+            case Misconfigured():
+                self.session.unavailable(lease.epoch, MISCONFIGURED_PAUSE, verdict.reason)
+                self.queue.release(lease)
+                return
+        self.queue.settle(lease)
+        self.window.good()
+        self.session.answered(lease.epoch, lease.generation)
+
+    def _refuse(self, push: Push, reason: str) -> None:
+        self.stats.refuse(reason)
+        self._throttle.warn(
+            "{route}: a push to {device} was refused: {reason}",
+            route=self.route,
+            device=shorten(push.device),
+            reason=reason,
+        )
+
+    def _lock(self) -> None:
+        if self.session.state != "locked":
+            self.session.lock("QuotaExceeded")
+            self.on_locked(Locked.OVER_QUOTA)
+
+    def _give_up(self, reason: str) -> None:
+        self.session.lock(reason)
+        self.on_locked(Locked.SIGN_IN_GIVEN_UP)
+        self._pump()
+
+    def _failed(self, failure: Failure, lease: Lease) -> None:
+        """No answer came: try this push again after a while, and pause when none gets any."""
+        del self._in_flight[lease]
+        error: Any = failure.value
+        if not isinstance(error, RequestFailed):
+            self._fault(lease, failure)
+            return
+        if not isinstance(error, NotSent):
+            self.stats.messages_ambiguous += 1
+        if self._halted:
+            self.queue.release(lease)
+            return
+        self.stats.network_failures += 1
+        if error.timed_out:
+            self.window.halve(len(self._in_flight))
+        if getattr(error, "reused", False) and not lease.resent:
+            lease.resent = True
+            self.queue.release(lease)
+        else:
+            self._failures += 1
+            self._throttle.warn("{route}: no answer: {reason}", route=self.route, reason=str(error))
+            self._sleep(lease, None)
+            if self._failures >= FAILURES_TO_PAUSE:
+                self.session.unavailable(lease.epoch, None, str(error))
+        self._pump()
+
+    def _sleep(self, lease: Lease, after: float | None) -> None:
+        lease.attempts += 1
+        delay = exponential(lease.attempts, self.random) if after is None else after
+        if not self.waiting.sleep(lease, delay):
+            self.stats.messages_overflowed += 1
+            self.queue.settle(lease)
+
+    def _fault(self, lease: Lease, failure: Failure) -> None:
+        """End a push that met a fault of ours, not the upstream's."""
+        log.failure("{route}: a push could not be handled", failure, route=self.route)
+        self.stats.refuse("internal_error")
+        self.queue.settle(lease)
+
+    def _nothing_to_wait_for(self) -> bool:
+        """Whether going on would send nothing more before the deadline."""
+        if self._in_flight:
+            return False
+        if self.queue.depth == 0:
+            return True
+        if self.session.state == "paused":
+            return self.session.paused_until > self._deadline
+        if self.session.credential is None:
+            return True
+        asleep = len(self.waiting)
+        return self.queue.depth == asleep and self.waiting.next_due > self._deadline
+
+    def _halt(self) -> None:
+        """Stop sending, and give the queue back every push that has not ended."""
+        drained, self._drained = self._drained, None
+        if drained is None:
+            return
+        self._halted = True
+        self.session.stop()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+        for request in list(self._in_flight.values()):
+            if request is not None:
+                request.cancel()
+        for lease in self.waiting.empty():
+            self.queue.release(lease)
+        drained.callback(None)

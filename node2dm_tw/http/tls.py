@@ -1,0 +1,123 @@
+"""Which servers are trusted: a chain that verifies and a name in subjectAltName, or nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+from cryptography import x509
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, X509StoreFlags
+from service_identity.pyopenssl import verify_hostname, verify_ip_address
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import CertificateOptions
+from twisted.python.failure import Failure
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
+
+from node2dm_tw.http.interface import CertificateRefused
+
+_CHAIN_ERRORS = {
+    9: "it is not yet valid",
+    10: "it has expired",
+    18: "it is self-signed",
+    19: "its chain ends in a self-signed certificate that is not trusted",
+    20: "its issuer is not trusted",
+    21: "its issuer is not trusted",
+}
+"""OpenSSL's commonest X509_V_ERR numbers, in words (openssl-verification-options(1))."""
+
+
+def read_authorities(ca_file: Path) -> list[x509.Certificate]:
+    """Read every certificate of a PEM bundle.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no certificate, or a damaged one.
+    """
+    try:
+        return x509.load_pem_x509_certificates(ca_file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{ca_file} is no bundle of PEM certificates: {error}") from error
+
+
+def client_context(ca_file: Path | None) -> SSL.Context:
+    """Make a TLS context that knows the roots of `ca_file` or, without one, the platform's."""
+    context: SSL.Context = CertificateOptions().getContext()
+    if ca_file is None:
+        context.set_default_verify_paths()
+        return context
+    store = context.get_cert_store()
+    assert store is not None
+    for certificate in read_authorities(ca_file):
+        store.add_cert(X509.from_cryptography(certificate))
+    # An intermediate named in the file is trusted as such: libcurl does the same.
+    store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
+    return context
+
+
+def is_address(host: str) -> bool:
+    """Tell an IP address from a name."""
+    return isIPAddress(host) or isIPv6Address(host)
+
+
+def verify_name(connection: SSL.Connection, host: str) -> None:
+    """Check the name in the peer's certificate, once the handshake is complete.
+
+    This is ours because Twisted's own check lets a certificate without subjectAltName pass.
+
+    Raises:
+        CertificateRefused: subjectAltName is missing, unreadable, or does not hold `host`.
+    """
+    verify = verify_ip_address if is_address(host) else verify_hostname
+    try:
+        verify(connection, host)
+    except Exception as error:
+        raise CertificateRefused(f"the certificate is not for {host}: {error!r}") from error
+
+
+_failure: Callable[[Exception], Failure] = Failure
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+@attrs.frozen
+class _Connections:
+    """Makes TLS connections to one host out of the shared context."""
+
+    _context: SSL.Context
+    _host: str
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        def chain_verified(
+            connection: SSL.Connection, certificate: X509, number: int, depth: int, ok: int
+        ) -> bool:
+            if not ok:
+                words = _CHAIN_ERRORS.get(number, f"OpenSSL error {number}")
+                reason = f"the certificate of {self._host} does not verify: {words}"
+                tlsProtocol.failVerification(_failure(CertificateRefused(reason)))
+            return bool(ok)
+
+        connection = SSL.Connection(self._context, None)
+        if not is_address(self._host):
+            connection.set_tlsext_host_name(self._host.encode("ascii"))
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, chain_verified)
+        return connection
+
+
+@implementer(IPolicyForHTTPS)
+class VerifiedTLS:
+    """Verifies chains against one set of roots; `verify_name` does the rest after the handshake.
+
+    Args:
+        ca_file: a PEM bundle; None means the platform's roots.
+
+    Raises:
+        OSError, ValueError: as `read_authorities`.
+    """
+
+    def __init__(self, ca_file: Path | None) -> None:
+        self._context = client_context(ca_file)
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> _Connections:
+        return _Connections(self._context, hostname.decode("ascii"))

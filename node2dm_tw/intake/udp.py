@@ -1,0 +1,99 @@
+"""Pushes by UDP."""
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.protocol import DatagramProtocol
+
+from node2dm_tw.intake.lines import Lines
+
+MAX_DATAGRAM = 65_536
+"""Bytes; no UDP datagram is longer."""
+
+DATAGRAM_OVERHEAD = 512
+"""Bytes that the kernel charges to the buffer for a datagram, at the least."""
+
+_SOURCES_REMEMBERED = 10_000
+_SO_RCVBUFFORCE = 33  # Linux: beyond net.core.rmem_max, for those permitted; not in `socket`
+
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("9I")
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@attrs.define(eq=False)
+class UDPIntake(DatagramProtocol):
+    """Hands each datagram on, if its source is allowed.
+
+    Args:
+        lines: reads them.
+        allow: networks whose datagrams are read.
+        rcvbuf: bytes of receive buffer to ask for.
+    """
+
+    lines: Lines
+    allow: Sequence[IPNetwork]
+    rcvbuf: int
+    effective_rcvbuf: int = attrs.field(default=0, init=False)
+    _socket: socket.socket | None = attrs.field(default=None, init=False)
+    _dropped: int = attrs.field(default=0, init=False)
+    _sources: dict[str, bool] = attrs.field(factory=dict, init=False)
+    noisy = False
+
+    def startProtocol(self) -> None:
+        transport: Any = self.transport
+        found: socket.socket = transport.socket
+        try:
+            found.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self.rcvbuf)
+        except OSError:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.rcvbuf)
+        # Linux reports the double of what may be used: it keeps half for its own records.
+        self._socket = found
+        self.effective_rcvbuf = found.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+    def allow_only(self, allow: Sequence[IPNetwork]) -> None:
+        """Read datagrams from these networks alone, from now on."""
+        self.allow = allow
+        self._sources.clear()
+
+    def read_dry(self) -> None:
+        """Read what the kernel still holds, at most a buffer full, before the port is closed."""
+        left = self.effective_rcvbuf
+        while self._socket is not None and left > 0:
+            try:
+                datagram, addr = self._socket.recvfrom(MAX_DATAGRAM)
+            except (BlockingIOError, ConnectionRefusedError):
+                return
+            self.datagramReceived(datagram, addr)
+            left -= len(datagram) + DATAGRAM_OVERHEAD
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that the kernel threw away because our buffer was full (SO_MEMINFO)."""
+        if self._socket is not None and self._socket.fileno() >= 0:
+            info = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+            self._dropped = _MEMINFO.unpack(info)[8]
+        return self._dropped
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        host = addr[0]
+        if self._sources.get(host) or self._is_allowed(host):
+            self.lines.datagram(datagram, host)
+        else:
+            self.lines.refuse("source", host, len(datagram))
+
+    def _is_allowed(self, host: str) -> bool:
+        allowed = self._sources.get(host)
+        if allowed is None:
+            address = ipaddress.ip_address(host.partition("%")[0])
+            mapped = getattr(address, "ipv4_mapped", None)
+            allowed = any((mapped or address) in network for network in self.allow)
+            if len(self._sources) >= _SOURCES_REMEMBERED:
+                self._sources.clear()
+            self._sources[host] = allowed
+        return allowed

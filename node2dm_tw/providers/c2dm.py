@@ -1,0 +1,113 @@
+"""C2DM, Google's Cloud to Device Messaging: the requests and answers of POST /c2dm/send."""
+
+import functools
+import re
+from urllib.parse import quote_from_bytes, urlencode
+
+import attrs
+
+from node2dm_tw.backoff import retry_after
+from node2dm_tw.providers.interface import (
+    Answer,
+    BadDevice,
+    Credential,
+    Delivered,
+    DeviceOverQuota,
+    Headers,
+    Refused,
+    Request,
+    Retry,
+    SenderOverQuota,
+    SignInAgain,
+    Verdict,
+)
+from node2dm_tw.push import InvalidPush, Push, split_at_colons
+
+UNAVAILABLE = frozenset((500, 502, 503, 504))
+_ERROR_WORD = re.compile(rb"[A-Za-z]{1,40}$")
+_UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
+
+
+@functools.lru_cache(maxsize=8)
+def _headers(header: bytes) -> Headers:
+    return (
+        (b"Authorization", header),
+        (b"Content-Type", b"application/x-www-form-urlencoded;charset=UTF-8"),
+    )
+
+
+@attrs.frozen
+class C2DM:
+    """The service as its documentation of 2010 describes it, for pushes to `send_url`."""
+
+    send_url: str
+
+    def split(self, line: bytes, received: float) -> Push:
+        return split_at_colons(line, received)
+
+    def validate(self, push: Push) -> None:
+        if push.key_end - push.device_end == 1:
+            raise InvalidPush("collapse_key", "collapse_key")
+        if push.is_json:
+            for name in _UNSUPPORTED:
+                if name in push.fields:
+                    raise InvalidPush("unsupported", name)
+
+    def ttl(self, push: Push) -> float | None:
+        return push.fields.get("ttl")
+
+    def request(self, push: Push, credential: Credential) -> Request:
+        if push.is_json:
+            body = self._json_body(push)
+        else:
+            body = b"registration_id=%b&collapse_key=%b&data.data=%b" % (
+                _quote(push.device),
+                _quote(push.collapse_key),
+                _quote(push.payload),
+            )
+        return Request(self.send_url, _headers(credential.header), body)
+
+    def _json_body(self, push: Push) -> bytes:
+        form = {"registration_id": push.device, "collapse_key": push.collapse_key}
+        form |= {f"data.{key}": text.encode() for key, text in push.data.items()}
+        if push.fields.get("delay_while_idle"):
+            form["delay_while_idle"] = b"1"
+        return urlencode(form).encode()
+
+    def judge(self, answer: Answer, now: float) -> Verdict:
+        status = answer.status
+        if status == 200:
+            return Refused("too_large") if answer.truncated else _judge_body(answer.body)
+        if status == 401:
+            return SignInAgain()
+        if status in UNAVAILABLE:
+            after = retry_after(answer.header(b"retry-after"), now)
+            named = "" if after is None else ", Retry-After"
+            return Retry(after, whole_lane=True, reason=f"{status}{named}")
+        return Refused(f"http_{status}")
+
+    def replacement(self, answer: Answer) -> str | None:
+        token = answer.header(b"update-client-auth")
+        return token.decode("ascii", "replace") if token else None
+
+
+def _quote(value: bytes) -> bytes:
+    return quote_from_bytes(value, safe="").encode()
+
+
+def _judge_body(body: bytes) -> Verdict:
+    """Read the body of a 200: a line ``id=...`` or ``Error=...``; anything else is unreadable."""
+    kind, _, value = body.strip().partition(b"=")
+    if kind == b"id" and value:
+        return Delivered(value)
+    if kind != b"Error" or not _ERROR_WORD.match(value):
+        return Refused("unreadable")
+    match value:
+        case b"QuotaExceeded":
+            return SenderOverQuota()
+        case b"DeviceQuotaExceeded":
+            return DeviceOverQuota(None)
+        case b"InvalidRegistration" | b"NotRegistered":
+            return BadDevice(value.decode())
+        case _:
+            return Refused(value.decode())

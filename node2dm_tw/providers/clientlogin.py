@@ -1,0 +1,152 @@
+"""ClientLogin, the sign-in of C2DM, and the file that keeps its token over restarts."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from node2dm_tw.backoff import retry_after
+from node2dm_tw.files import write_atomically
+from node2dm_tw.logs import logger
+from node2dm_tw.providers.interface import (
+    Answer,
+    Credential,
+    Headers,
+    SignInFailed,
+    SignInRefused,
+)
+
+log = logger()
+
+_FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
+_TOKEN = re.compile(r"[!-~]+")
+"""What can stand in a header."""
+
+_NOT_OURS = frozenset(("Unknown", "ServiceUnavailable"))
+"""Codes that say nothing about the account: tried again for ever, never counted."""
+
+
+class Post(Protocol):
+    """Sends one POST: `node2dm_tw.http.interface.HTTPClient.post`."""
+
+    def __call__(self, url: str, headers: Headers, body: bytes) -> Deferred[Any]:
+        """Fire with an `Answer`."""
+        ...
+
+
+@attrs.define(eq=False)
+class ClientLogin:
+    """Signs in with an e-mail address and a password (ClientLogin for installed applications).
+
+    Args:
+        post: sends the request.
+        wall: seconds since the epoch.
+        token_file: where the token waits for the next process; mode 0600.
+        token_max_age: seconds a token is used.
+    """
+
+    post: Post
+    wall: Callable[[], float]
+    token_file: Path
+    login_url: str
+    username: str
+    password: str = attrs.field(repr=False)
+    source: str
+    token_max_age: float
+    _generation: int = attrs.field(default=0, init=False)
+
+    def use(self, username: str, password: str, source: str) -> bool:
+        """Sign in with these from now on; return whether that is another account or password."""
+        is_other = (username, password) != (self.username, self.password)
+        self.username, self.password, self.source = username, password, source
+        return is_other
+
+    def stored(self) -> Credential | None:
+        try:
+            kept = json.loads(self.token_file.read_text(encoding="utf-8"))
+            token, obtained, account = kept["auth"], float(kept["obtained"]), kept["account"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warn(
+                "the token in {path} cannot be read and is not used: {error}",
+                path=str(self.token_file),
+                error=type(error).__name__,
+            )
+            return None
+        age = max(0.0, self.wall() - obtained)
+        if account != self._account or not _is_token(token) or age >= self.token_max_age:
+            return None
+        return self._credential(token, self.wall() - age)
+
+    def fetch(self) -> Deferred[Credential]:
+        form = {
+            "accountType": "HOSTED_OR_GOOGLE",
+            "Email": self.username,
+            "Passwd": self.password,
+            "service": "ac2dm",
+            "source": self.source,
+        }
+        answered = self.post(self.login_url, _FORM, urlencode(form).encode())
+        return answered.addCallback(lambda answer: self.replace(read_answer(answer, self.wall())))
+
+    def replace(self, token: str) -> Credential:
+        if not _is_token(token):
+            raise SignInFailed("a token that no header can carry")
+        obtained = self.wall()
+        kept = {"account": self._account, "obtained": obtained, "auth": token}
+        try:
+            write_atomically(self.token_file, [json.dumps(kept).encode()])
+        except OSError as error:
+            log.warn("the token could not be kept for the next start: {error}", error=str(error))
+        return self._credential(token, obtained)
+
+    def forget(self) -> None:
+        self.token_file.unlink(missing_ok=True)
+
+    @property
+    def _account(self) -> str:
+        return f"{self.username} at {self.login_url}"
+
+    def _credential(self, token: str, obtained: float) -> Credential:
+        self._generation += 1
+        header = b"GoogleLogin auth=" + token.encode("ascii")
+        return Credential(header, self._generation, obtained, obtained + self.token_max_age)
+
+
+def _is_token(token: object) -> bool:
+    return isinstance(token, str) and _TOKEN.fullmatch(token) is not None
+
+
+def read_answer(answer: Answer, now: float) -> str:
+    """Find the token in an answer to a sign-in.
+
+    Raises:
+        SignInRefused: the answer names an error of the account; final for a captcha.
+        SignInFailed: anything else that is no token.
+    """
+    lines = [line.strip() for line in answer.body.decode("utf-8", "replace").split("\n")]
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    if answer.status == 200:
+        token = values.get("Auth", "")
+        if not token:
+            raise SignInFailed("an answer without a token")
+        return token
+    code = values.get("Error", "")
+    if answer.status >= 500 or not code or code in _NOT_OURS:
+        after = retry_after(answer.header(b"retry-after"), now)
+        raise SignInFailed(f"status {answer.status} {code[:60]}".rstrip(), after)
+    if code == "CaptchaRequired":
+        url = _captcha_url(values.get("CaptchaUrl", ""))
+        raise SignInRefused(f"{code}, to be solved at {url}", final=True)
+    raise SignInRefused(code[:60])
+
+
+def _captcha_url(relative: str) -> str:
+    """`CaptchaUrl` is relative to the accounts page (ClientLogin documentation)."""
+    return "https://www.google.com/accounts/" + relative.lstrip("/")[:500]

@@ -1,0 +1,219 @@
+"""The seam to a push service: what one must know of it, and the verdicts on its answers."""
+
+from typing import Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from node2dm_tw.push import Push
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@attrs.frozen
+class Credential:
+    """What signs a request.
+
+    Args:
+        header: value of the Authorization header.
+        generation: 1 for the first credential of a process, one more for each that follows.
+        obtained_at: seconds since the epoch.
+        expires_at: seconds since the epoch.
+    """
+
+    header: bytes = attrs.field(repr=False)
+    generation: int
+    obtained_at: float
+    expires_at: float
+
+
+@attrs.frozen
+class Request:
+    """One request, a POST. `headers` is the same object for as long as the credential is."""
+
+    url: str
+    headers: Headers = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+
+class Answer(Protocol):
+    """What a provider reads of an answer: see `node2dm_tw.http.interface.Response`."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The body, perhaps cut."""
+        ...
+
+    @property
+    def truncated(self) -> bool:
+        """Whether body or headers were cut."""
+        ...
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of a header, its name given in lower case."""
+        ...
+
+
+@attrs.frozen
+class Delivered:
+    """The service took the push."""
+
+    message_id: bytes
+
+
+@attrs.frozen
+class Retry:
+    """Not now.
+
+    Args:
+        after: seconds that the service named, or None.
+        whole_lane: every push is meant, not this one alone.
+        reason: for the log and the status page.
+    """
+
+    after: float | None
+    whole_lane: bool
+    reason: str
+
+
+@attrs.frozen
+class SignInAgain:
+    """The credential is not valid, or no longer."""
+
+
+@attrs.frozen
+class DeviceOverQuota:
+    """The device is over its quota; `after` seconds were named, or None."""
+
+    after: float | None
+
+
+@attrs.frozen
+class BadDevice:
+    """The device is gone or never was; the application should forget it."""
+
+    reason: str
+
+
+@attrs.frozen
+class Refused:
+    """The service will never take this push."""
+
+    reason: str
+
+
+@attrs.frozen
+class SenderOverQuota:
+    """The sender is over its quota: sending must stop until a person has looked."""
+
+
+@attrs.frozen
+class Misconfigured:
+    """The service refuses us, not the push: our configuration is wrong."""
+
+    reason: str
+
+
+Verdict = (
+    Delivered
+    | Retry
+    | SignInAgain
+    | DeviceOverQuota
+    | BadDevice
+    | Refused
+    | SenderOverQuota
+    | Misconfigured
+)
+
+
+class Provider(Protocol):
+    """A push service: pure functions of their arguments."""
+
+    def split(self, line: bytes, received: float) -> Push:
+        """Read node2dm's form as this service needs it, its route already taken off.
+
+        Raises:
+            InvalidPush: with the reason.
+        """
+        ...
+
+    def validate(self, push: Push) -> None:
+        """Check that the service can carry this push.
+
+        Raises:
+            InvalidPush: with the reason, and the field where the JSON form has one.
+        """
+        ...
+
+    def ttl(self, push: Push) -> float | None:
+        """Seconds after its receipt until a push in the JSON form is of no use, if it says so."""
+        ...
+
+    def request(self, push: Push, credential: Credential) -> Request:
+        """Build the request that sends `push`, which has been validated."""
+        ...
+
+    def judge(self, answer: Answer, now: float) -> Verdict:
+        """Decide what an answer means; `now` is in seconds since the epoch. Never raises."""
+        ...
+
+    def replacement(self, answer: Answer) -> str | None:
+        """The token which an answer says to use from now on, or None."""
+        ...
+
+
+class SignInRefused(Exception):
+    """The service knows us and says no.
+
+    Args:
+        reason: the service's code for it.
+        final: asking again without a person's help is of no use.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        """Keep both."""
+        super().__init__(reason)
+        self.final = final
+
+
+class SignInFailed(Exception):
+    """No sign-in this time, through nobody's fault: network, or the service is down.
+
+    Args:
+        reason: a text for the log.
+        after: seconds that the service named, or None.
+    """
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        """Keep both."""
+        super().__init__(reason)
+        self.after = after
+
+
+class Credentials(Protocol):
+    """A way to get credentials. Each one given out has a generation of its own."""
+
+    def stored(self) -> Credential | None:
+        """The credential kept by an earlier process, if it is still good; never raises."""
+        ...
+
+    def fetch(self) -> Deferred[Credential]:
+        """Sign in once; fails with `SignInRefused`, `SignInFailed` or `CancelledError`."""
+        ...
+
+    def replace(self, token: str) -> Credential:
+        """Make a credential of a token that an answer brought.
+
+        Raises:
+            SignInFailed: it can be no token.
+        """
+        ...
+
+    def forget(self) -> None:
+        """The service has refused the present credential: do not keep it for the next process."""
+        ...

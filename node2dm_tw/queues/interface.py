@@ -1,0 +1,66 @@
+"""The seam to where pushes wait."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from node2dm_tw.push import Push
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class Lease:
+    """A push handed out by a queue until it is settled or released.
+
+    Args:
+        push: the push.
+        attempts: failed tries of this push alone, for its own back-off.
+        resent: it has had its one immediate repeat after a kept-alive connection broke.
+        generation: of the credential it was last sent with.
+        epoch: the stretch between two pauses in which it was last sent.
+    """
+
+    push: Push
+    attempts: int = 0
+    resent: bool = False
+    generation: int = 0
+    epoch: int = 0
+
+
+class PushQueue(Protocol):
+    """Keeps pushes until they are settled, oldest first; it knows nothing of what is in them.
+
+    Attributes:
+        on_ready: called when there is something to take after there was nothing.
+        depth: pushes kept, those on lease included.
+    """
+
+    on_ready: Callable[[], None]
+
+    @property
+    def depth(self) -> int: ...
+
+    def start(self) -> None:
+        """Open what is behind the queue, and take over what an earlier process left."""
+        ...
+
+    def stop(self) -> Deferred[None] | None:
+        """Keep what is left for the next process. Every lease was settled or released before."""
+        ...
+
+    def put(self, pushes: Iterable[Push]) -> Deferred[None] | None:
+        """Keep `pushes`; they are kept once this returns None, or the Deferred fires."""
+        ...
+
+    def take(self) -> Lease | None:
+        """Lease the oldest push. Never blocks; None where there is none now."""
+        ...
+
+    def settle(self, lease: Lease) -> None:
+        """Forget a leased push: it has ended."""
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """Take a leased push back; this same lease is the next to be taken."""
+        ...

@@ -1,0 +1,344 @@
+"""Where the parts meet: `twistd node2dm`, its options, its start and its stop."""
+
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import attrs
+from twisted.application.service import IService, Service
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.internet.endpoints import serverFromString
+from twisted.python import usage
+
+from node2dm_tw import __version__, config, feedback
+from node2dm_tw.admin.telnet import StatsFactory
+from node2dm_tw.config import C2DMRoute, Callback, Settings
+from node2dm_tw.delivery.lane import Lane, Limits, Locked
+from node2dm_tw.delivery.quota import QuotaLock
+from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.shared import BlockedDevices
+from node2dm_tw.delivery.signin import SignIn
+from node2dm_tw.delivery.waiting import WaitingRoom
+from node2dm_tw.delivery.window import Window
+from node2dm_tw.emulator.certificates import prepare
+from node2dm_tw.emulator.service import EmulatorService
+from node2dm_tw.emulator.settings import EmulatorSettings, read_section
+from node2dm_tw.feedback import Feedback, Hook
+from node2dm_tw.http.treq_client import TreqClient
+from node2dm_tw.ini import Faults
+from node2dm_tw.intake.lines import Lines, Route
+from node2dm_tw.intake.udp import MAX_DATAGRAM, UDPIntake
+from node2dm_tw.logs import logger, set_level
+from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
+from node2dm_tw.providers.c2dm import C2DM
+from node2dm_tw.providers.clientlogin import ClientLogin
+from node2dm_tw.push import Push
+from node2dm_tw.queues.memory import MemoryQueue
+from node2dm_tw.queues.spool import Spool
+from node2dm_tw.statedir import StateDir
+from node2dm_tw.stats import Stats
+
+log = logger()
+reactor: Any = _reactor
+
+
+STATUS = {Locked.OVER_QUOTA: 3, Locked.SIGN_IN_GIVEN_UP: 4}
+"""Exit statuses of a process whose every route is locked."""
+
+
+class Options(usage.Options):
+    """The command line of `twistd node2dm`."""
+
+    optParameters: ClassVar[list[list[str | None]]] = [
+        ["config", "c", None, "The configuration file; etc/config.ini shows one."]
+    ]
+    longdesc = (
+        "A push gateway: takes pushes by UDP and sends them to Android devices"
+        " through Google's push services."
+    )
+
+    def postOptions(self) -> None:
+        """Read the configuration before twistd forks: what is wrong with it ends it here."""
+        if self["config"] is None:
+            raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
+        self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
+        try:
+            self.settings, self.emulator = self.read()
+        except Faults as error:
+            _refuse(FAILED, *error.faults)
+        locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
+        if all(lock.is_set for lock in locks):
+            _refuse(STATUS[Locked.OVER_QUOTA], *(lock.advice for lock in locks))
+
+    def read(self) -> tuple[Settings, EmulatorSettings | None]:
+        """Read the configuration file. Raises Faults."""
+        emulators: list[EmulatorSettings] = []
+
+        def embed(texts: Mapping[str, str], state_dir: Path, folder: Path) -> Mapping[str, str]:
+            settings, faults = read_section(texts, state_dir, folder)
+            if settings is None:
+                raise Faults([f"[emulator] {option}: {wanted}" for option, wanted in faults])
+            emulators.append(settings)
+            return _route_defaults(settings)
+
+        return config.load(self._file, self._folder, embed), next(iter(emulators), None)
+
+
+def _route_defaults(settings: EmulatorSettings) -> Mapping[str, str]:
+    """Make the emulator's files; its addresses and an account of its are a route's defaults."""
+    places = prepare(settings)
+    username, password = next(iter((settings.accounts or {"demo@example.com": "demo"}).items()))
+    return {
+        "username": username,
+        "password": password,
+        "login_url": places.login_url,
+        "send_url": places.send_url,
+        "ca_file": str(places.ca_file),
+    }
+
+
+def _refuse(status: int, *lines: str) -> NoReturn:
+    print(*lines, sep="\n", file=sys.stderr)  # noqa: T201 - no log is open yet
+    raise SystemExit(status)
+
+
+def makeService(options: Options) -> IService:
+    """Make the gateway that `twistd node2dm` runs."""
+    # Twisted's own clock is the wall clock, which steps; durations must not.
+    reactor.seconds = time.monotonic
+    return Gateway(options)
+
+
+def quota_lock(settings: Settings, route: str) -> QuotaLock:
+    """Name the file that locks `route`."""
+    name = "quota.lock" if len(settings.routes) == 1 else f"quota.lock.{route}"
+    return QuotaLock(settings.gateway.state_dir / name, route)
+
+
+@attrs.frozen(eq=False)
+class Way:
+    """All that belongs to one route."""
+
+    route: Route
+    queue: MemoryQueue
+    lane: Lane
+    credentials: ClientLogin
+    quota_lock: QuotaLock
+
+    def apply(self, gateway: config.Gateway, settings: C2DMRoute) -> None:
+        """Take over the options that change while running."""
+        self.queue.max_queued = gateway.max_queued
+        self.lane.waiting.capacity = _sleepers(gateway)
+        self.lane.limits = Limits(gateway.max_age, settings.device_block)
+        self.lane.window.limit(settings.max_in_flight)
+        if self.credentials.use(settings.username, settings.password, settings.source):
+            self.lane.session.signin.renew()
+
+
+def _sleepers(gateway: config.Gateway) -> int:
+    return max(1, gateway.max_queued // 10)
+
+
+class Gateway(Service):
+    """The whole of it: opens everything at the start, in order, and closes it at the stop."""
+
+    name = "node2dm"
+
+    def __init__(self, options: Options) -> None:
+        """Keep what is needed; nothing is opened yet, since twistd has still to fork."""
+        self._options = options
+        self._settings = options.settings
+        self._in_foreground = bool(options.parent and options.parent["nodaemon"])
+        self._state_dir = StateDir(self._settings.gateway.state_dir)
+        self._stats = Stats(time.monotonic, __version__)
+        self._emulator: EmulatorService | None = None
+        self._feedback: Feedback | None = None
+        self._clients: list[TreqClient] = []
+        self._ways: list[Way] = []
+        self._udp: list[tuple[UDPIntake, Any]] = []
+        self._telnet: Any = None
+        self._is_ending = False
+
+    def startService(self) -> None:
+        """Open everything, or say in one line why that cannot be and end with status 1."""
+        Service.startService(self)
+        set_level(self._settings.gateway.log_level)
+        for warning in self._settings.warnings:
+            log.warn("{warning}", warning=warning)
+        try:
+            self._open()
+        except StartFailed as error:
+            log.critical("node2dm cannot start: {error}", error=str(error))
+            if not self._in_foreground:
+                raise  # twistd tells it where it was started, and ends with status 1
+            self._end(FAILED)
+
+    def _open(self) -> None:
+        gateway = self._settings.gateway
+        opened("state_dir", self._state_dir.lock)
+        if self._options.emulator is not None:
+            self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
+            opened("emulator", self._emulator.startService)
+        if self._settings.callback is not None:
+            self._feedback = self._make_feedback(self._settings.callback)
+        self._ways = [self._make_way(settings) for settings in self._settings.routes]
+        named = {way.route.name.encode(): way.route for way in self._ways}
+        self._open_udp(Lines(named, self._ways[0].route, self._stats, reactor, time.time))
+        endpoint = serverFromString(reactor, gateway.stats)
+        factory = StatsFactory(reactor, self._stats.snapshot)
+        self._telnet = opened("stats", lambda: endpoint.listen(factory))
+        for way in self._ways:
+            way.queue.start()
+            if way.quota_lock.is_set:
+                way.lane.session.lock("QuotaExceeded")
+            else:
+                way.lane.start()
+        if self._feedback is not None:
+            self._feedback.start()
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._reload))
+        log.info(
+            "node2dm_tw {version} takes pushes at UDP {udp} and tells its state at {stats}",
+            version=__version__,
+            udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
+            stats=gateway.stats,
+        )
+
+    def _open_udp(self, lines: Lines) -> None:
+        gateway = self._settings.gateway
+        for host, port in gateway.udp:
+            intake = UDPIntake(lines, gateway.allow, gateway.rcvbuf)
+            listen = partial(reactor.listenUDP, port, intake, host, MAX_DATAGRAM)
+            self._udp.append((intake, opened("udp", listen)))
+        gauges = self._stats.gauges
+        gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
+        gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
+
+    def _make_feedback(self, callback: Callback) -> Feedback:
+        hook = Hook(
+            callback.url, callback.shared_secret or "", callback.signing_secret, callback.retries
+        )
+        return Feedback(
+            hook,
+            self._make_client(callback.timeout, feedback.IN_FLIGHT, None),
+            self._stats.routes,
+            Spool(self._settings.gateway.state_dir / "callbacks.spool"),
+            reactor,
+            time.time,
+            random.random,
+        )
+
+    def _make_client(self, timeout: float, connections: int, ca_file: Path | None) -> TreqClient:
+        make = partial(
+            TreqClient, reactor, timeout=timeout, connections=connections, ca_file=ca_file
+        )
+        client = opened("ca_file", make)
+        self._clients.append(client)
+        return client
+
+    def _make_way(self, settings: C2DMRoute) -> Way:
+        """Put together all that one route needs."""
+        name, gateway = settings.name, self._settings.gateway
+        stats = self._stats.route(name)
+        provider = C2DM(settings.send_url)
+        spool = Spool(gateway.state_dir / f"{name}.spool")
+        queue = MemoryQueue(gateway.max_queued, stats, spool, reactor)
+        http = self._make_client(settings.timeout, settings.max_in_flight, settings.ca_file)
+        credentials = ClientLogin(
+            self._make_client(settings.timeout, 1, settings.ca_file).post,
+            time.time,
+            gateway.state_dir / f"{name}.token",
+            settings.login_url,
+            settings.username,
+            settings.password,
+            settings.source,
+            settings.token_max_age,
+        )
+        signin = SignIn(name, credentials, reactor, time.time, random.random)
+        lock = quota_lock(self._settings, name)
+        lane = Lane(
+            route=name,
+            queue=queue,
+            provider=provider,
+            http=http,
+            session=Session(name, signin, reactor, random.random),
+            window=Window(settings.max_in_flight),
+            waiting=WaitingRoom(reactor, _sleepers(gateway)),
+            blocked=BlockedDevices(reactor),
+            stats=stats,
+            clock=reactor,
+            wall=time.time,
+            random=random.random,
+            limits=Limits(gateway.max_age, settings.device_block),
+            on_bad_device=partial(self._report, name),
+            on_locked=partial(self._locked, lock),
+        )
+        stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
+        stats.gauges["http_client"] = lambda: http.name
+        stats.gauges["handshakes"] = lambda: http.handshakes
+        return Way(Route(name, provider, queue, stats), queue, lane, credentials, lock)
+
+    def _report(self, route: str, push: Push, reason: str) -> None:
+        if self._feedback is not None:
+            self._feedback.report(route, push, reason)
+
+    def _locked(self, lock: QuotaLock, why: Locked) -> None:
+        """A route sends nothing more; when none is left that does, the process ends."""
+        log.critical("{route}: locked: {why}", route=lock.route, why=why.value)
+        if why is Locked.OVER_QUOTA:
+            try:
+                lock.set()
+            except OSError as error:
+                log.critical("{path}: {error}", path=str(lock.path), error=error.strerror)
+        if all(way.lane.session.state == "locked" for way in self._ways):
+            self._end(STATUS[why])
+
+    def _end(self, status: int) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            exit_with(status, reactor)
+
+    def _reload(self) -> None:
+        """Read the configuration again (SIGHUP); a faulty one changes nothing."""
+        try:
+            new, emulator = self._options.read()
+        except Faults as error:
+            log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.faults))
+            return
+        self._settings, reloaded, waiting = config.reload(self._settings, new)
+        if emulator != self._options.emulator:
+            waiting.append("[emulator]")
+        log.info("reloaded: {options}", options=", ".join(reloaded) or "nothing has changed")
+        if waiting:
+            log.warn("changed, but waiting for a restart: {options}", options=", ".join(waiting))
+        gateway = self._settings.gateway
+        set_level(gateway.log_level)
+        for intake, _ in self._udp:
+            intake.allow_only(gateway.allow)
+        for way, settings in zip(self._ways, self._settings.routes, strict=True):
+            way.apply(gateway, settings)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Take nothing more in, send what can be sent in time, keep the rest, close everything."""
+        Service.stopService(self)
+        for intake, port in self._udp:
+            intake.read_dry()
+            yield port.stopListening()
+        drain = self._settings.gateway.drain
+        yield gatherResults([way.lane.stop(drain) for way in self._ways])
+        for way in self._ways:
+            way.queue.stop()
+        if self._feedback is not None:
+            self._feedback.stop()
+        yield gatherResults([client.close() for client in self._clients])
+        if self._telnet is not None:
+            yield self._telnet.stopListening()
+        if self._emulator is not None:
+            yield self._emulator.stopService()
+        self._state_dir.unlock()

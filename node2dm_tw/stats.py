@@ -1,0 +1,195 @@
+"""The one set of counters, and the snapshot that every view renders."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import psutil
+
+Gauge = Callable[[], Any]
+"""Gives a number, a boolean or a text; None leaves the line out."""
+
+ENDINGS = (
+    "messages_sent",
+    "messages_refused",
+    "messages_bad_device",
+    "messages_blocked",
+    "messages_expired",
+    "messages_collapsed",
+    "messages_overflowed",
+    "messages_handed_over",
+)
+"""Every push that was received or taken over ends in exactly one of these, or is still here."""
+
+ORDER = (
+    "uptime",
+    "messages_sent",
+    "messages_in_queue",
+    "backing_off",
+    "total_errors",
+    "rate_limited_tokens",
+    "logged_in_to_c2dm",
+    "token_age",
+    "memory_rss",
+    "memory_heapTotal",
+    "memory_heapUsed",
+    "http_client",
+    "version",
+    "messages_received",
+    "messages_taken_over",
+    *ENDINGS[1:],
+    "messages_invalid",
+    "messages_ambiguous",
+    "network_failures",
+    "unavailable_answers",
+    "quota_answers",
+    "callbacks_sent",
+    "callbacks_failed",
+    "callbacks_dropped",
+    "handshakes",
+    "udp_dropped",
+    "rcvbuf",
+)
+"""The totals' first lines: node2dm's own in its order and spelling, then ours."""
+
+
+@attrs.define(eq=False)
+class RouteStats:
+    """The counters of one route. Whoever ends a push adds one to the attribute of that name.
+
+    Args:
+        gauges: what is asked at each snapshot, by name.
+        refused_reasons: `messages_refused`, by reason; bounded, as upstreams choose the words.
+    """
+
+    messages_received: int = 0
+    messages_taken_over: int = 0
+    messages_sent: int = 0
+    messages_refused: int = 0
+    messages_bad_device: int = 0
+    messages_blocked: int = 0
+    messages_expired: int = 0
+    messages_collapsed: int = 0
+    messages_overflowed: int = 0
+    messages_handed_over: int = 0
+    messages_ambiguous: int = 0
+    network_failures: int = 0
+    unavailable_answers: int = 0
+    quota_answers: int = 0
+    callbacks_sent: int = 0
+    callbacks_failed: int = 0
+    callbacks_dropped: int = 0
+    gauges: dict[str, Gauge] = attrs.field(factory=dict)
+    refused_reasons: Counter[str] = attrs.field(factory=Counter)
+
+    def refuse(self, reason: str) -> None:
+        """Count a refused push under its reason, the hundredth and later reasons as `other`."""
+        self.messages_refused += 1
+        known = reason in self.refused_reasons or len(self.refused_reasons) < 99
+        self.refused_reasons[reason if known else "other"] += 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """Every value of this route by name, in the order of the reference."""
+        values = {name: getattr(self, name) for name in COUNTERS}
+        values["total_errors"] = (
+            self.messages_refused
+            + self.messages_bad_device
+            + self.quota_answers
+            + self.network_failures
+        )
+        values |= {f"messages_refused.{reason}": n for reason, n in self.refused_reasons.items()}
+        values |= {name: gauge() for name, gauge in self.gauges.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+COUNTERS = tuple(field.name for field in attrs.fields(RouteStats) if field.default == 0)
+
+
+@attrs.define(eq=False)
+class Stats:
+    """Counters and gauges of the whole process.
+
+    Args:
+        seconds: the monotonic clock, for the uptime.
+        version: of this program.
+        invalid: `messages_invalid`, by reason; such lines were never received.
+        gauges: of the process: `udp_dropped`, `rcvbuf` and the like.
+    """
+
+    seconds: Callable[[], float]
+    version: str
+    routes: dict[str, RouteStats] = attrs.field(factory=dict)
+    invalid: Counter[str] = attrs.field(factory=Counter)
+    gauges: dict[str, Gauge] = attrs.field(factory=dict)
+    _started: float = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._started = self.seconds()
+
+    def route(self, name: str) -> RouteStats:
+        """Add a route."""
+        self.routes[name] = RouteStats()
+        return self.routes[name]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything at this moment.
+
+        Returns:
+            ``{"totals": {name: value}, "routes": {route: {name: value}}}``; values are numbers,
+            booleans or texts. The totals begin with node2dm's lines in node2dm's order.
+        """
+        routes = {name: stats.snapshot() for name, stats in self.routes.items()}
+        values = _merge(list(routes.values()))
+        values["uptime"] = int(self.seconds() - self._started)
+        values["version"] = self.version
+        values["messages_invalid"] = self.invalid.total()
+        values |= _memory()
+        values |= {name: gauge() for name, gauge in self.gauges.items()}
+        values |= {f"messages_invalid.{reason}": n for reason, n in self.invalid.items()}
+        totals = {name: values.pop(name) for name in ORDER if name in values} | values
+        return {"totals": totals, "routes": routes}
+
+
+_MERGED: dict[str, Callable[[list[Any]], Any]] = {
+    "backing_off": any,
+    "logged_in_to_c2dm": all,
+    "signed_in": all,
+    "token_age": max,
+    "http_client": lambda names: ", ".join(sorted(set(names))),
+}
+"""How the values of several routes make one, where a sum would not do."""
+
+
+def _merge(routes: list[dict[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for route in routes for name in route)
+    return {
+        name: _MERGED.get(name, sum)([route[name] for route in routes if name in route])
+        for name in names
+    }
+
+
+def _memory() -> dict[str, int]:
+    """Bytes: resident, and of the C heap what is held and what is in use."""
+    heap = psutil.heap_info()
+    return {
+        "memory_rss": psutil.Process().memory_info().rss,
+        "memory_heapTotal": heap.heap_used + heap.mmap_used,
+        "memory_heapUsed": heap.heap_used,
+    }
+
+
+def as_text(snapshot: dict[str, Any]) -> list[str]:
+    """Render a snapshot as ``name: value`` lines: the totals, then ``ROUTE.name: value``."""
+    totals = [_line(name, value) for name, value in snapshot["totals"].items()]
+    return totals + [
+        _line(f"{route}.{name}", value)
+        for route, values in snapshot["routes"].items()
+        for name, value in values.items()
+    ]
+
+
+def _line(name: str, value: object) -> str:
+    if name == "uptime":
+        return f"uptime: {value} seconds"
+    return f"{name}: {str(value).lower() if isinstance(value, bool) else value}"

@@ -1,0 +1,210 @@
+"""In-memory twins of what a lane works with; each implements its interface in full."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from node2dm_tw.delivery.lane import Lane, Limits, Locked
+from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.shared import BlockedDevices
+from node2dm_tw.delivery.signin import SignIn
+from node2dm_tw.delivery.waiting import WaitingRoom
+from node2dm_tw.delivery.window import Window
+from node2dm_tw.http.interface import Headers, NoAnswer, Response
+from node2dm_tw.providers.c2dm import C2DM
+from node2dm_tw.providers.interface import Credential, SignInFailed
+from node2dm_tw.push import Push, split_at_colons
+from node2dm_tw.queues.memory import MemoryQueue
+from node2dm_tw.queues.spool import Spool
+from node2dm_tw.stats import ENDINGS, RouteStats
+
+WALL = 1_700_000_000.0
+DAY = 86_400.0
+
+
+def no_jitter() -> float:
+    """Random numbers that make every back-off last for the whole of its time."""
+    return 1.0 - 2**-53
+
+
+@attrs.define(eq=False)
+class Posted:
+    """A request that waits for its answer."""
+
+    url: str
+    headers: Headers
+    body: bytes
+    answer: Deferred[Response]
+
+    @property
+    def auth(self) -> bytes:
+        return dict(self.headers)[b"Authorization"]
+
+    def say(self, status: int = 200, body: bytes = b"id=1", **headers: str) -> None:
+        """Answer; `Retry_After="3"` makes a header."""
+        named = {k.lower().replace("_", "-").encode(): v.encode() for k, v in headers.items()}
+        self.answer.callback(Response(status, named, body))
+
+    def fail(self, error: Exception) -> None:
+        self.answer.errback(error)
+
+
+@attrs.define(eq=False)
+class MemoryHTTP:
+    """An `HTTPClient` whose upstream is the test."""
+
+    name: str = "memory"
+    handshakes: int = 0
+    posted: list[Posted] = attrs.field(factory=list)
+
+    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
+        answer: Deferred[Response] = Deferred(
+            lambda cancelled: cancelled.errback(NoAnswer("cancelled"))
+        )
+        self.posted.append(Posted(url, headers, body, answer))
+        return answer
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
+
+    def waiting(self) -> list[Posted]:
+        return [posted for posted in self.posted if not posted.answer.called]
+
+
+@attrs.define(eq=False)
+class MemoryCredentials:
+    """Credentials from a script: an exception fails it, a number is its life in seconds."""
+
+    wall: Callable[[], float]
+    script: list[Exception | float] = attrs.field(factory=list)
+    kept: Credential | None = None
+    fetches: int = 0
+    forgotten: int = 0
+    hold: bool = False
+    held: list[Deferred[Credential]] = attrs.field(factory=list)
+    _generation: int = 0
+
+    def stored(self) -> Credential | None:
+        return self.kept
+
+    def fetch(self) -> Deferred[Credential]:
+        self.fetches += 1
+        if self.hold:
+            self.held.append(Deferred())
+            return self.held[-1]
+        said = self.script.pop(0) if self.script else 14 * DAY
+        return fail(said) if isinstance(said, Exception) else succeed(self.make(said))
+
+    def make(self, life: float = 14 * DAY) -> Credential:
+        self._generation += 1
+        now = self.wall()
+        header = b"GoogleLogin auth=token-%d" % self._generation
+        return Credential(header, self._generation, now, now + life)
+
+    def replace(self, token: str) -> Credential:
+        if not token:
+            raise SignInFailed("no token")
+        self._generation += 1
+        now = self.wall()
+        header = b"GoogleLogin auth=" + token.encode()
+        return Credential(header, self._generation, now, now + 14 * DAY)
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+
+@attrs.define(eq=False)
+class Bench:
+    """A whole lane in memory, and what the tests hold in their hands."""
+
+    clock: Clock
+    http: MemoryHTTP
+    credentials: MemoryCredentials
+    lane: Lane
+    stats: RouteStats
+    queue: MemoryQueue
+    bad_devices: list[tuple[bytes, str]]
+    locked: list[Locked]
+    wall_offset: list[float]
+    _numbers: itertools.count = attrs.field(factory=itertools.count)
+
+    def push(self, *lines: bytes) -> None:
+        """Take pushes in, as the intake does."""
+        received = self.lane.wall()
+        pushes = [split_at_colons(line, received) for line in lines]
+        self.stats.messages_received += len(pushes)
+        self.queue.put(pushes)
+
+    def push_many(self, count: int) -> None:
+        """Take in pushes that differ in device and payload."""
+        self.push(*(b"d%d:key:%d" % (n, n) for n in itertools.islice(self._numbers, count)))
+
+    def advance(self, seconds: float, step: float = 0.25) -> None:
+        """Let time pass in small steps, and check the accounting at each."""
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+            self.check()
+
+    def check(self) -> None:
+        """The accounting identity of the design."""
+        ended = sum(getattr(self.stats, name) for name in ENDINGS)
+        came = self.stats.messages_received + self.stats.messages_taken_over
+        assert came == ended + self.queue.depth, self.stats
+
+    def answer_all(self, status: int = 200, body: bytes = b"id=1", **headers: str) -> int:
+        """Answer whatever waits now, but not what is sent meanwhile."""
+        waiting = self.http.waiting()
+        for posted in waiting:
+            posted.say(status, body, **headers)
+            self.check()
+        return len(waiting)
+
+
+def bench(
+    folder: Path,
+    *,
+    maximum: int = 64,
+    max_queued: int = 10_000,
+    max_age: float = DAY,
+    script: list[Exception | float] | None = None,
+) -> Bench:
+    """Put a lane together around in-memory twins; it is not started."""
+    clock = Clock()
+    wall_offset = [WALL]
+
+    def wall() -> float:
+        return clock.seconds() + wall_offset[0]
+
+    stats = RouteStats()
+    http = MemoryHTTP()
+    credentials = MemoryCredentials(wall, list(script or []))
+    queue = MemoryQueue(max_queued, stats, Spool(folder / "c2dm.spool"), clock)
+    signin = SignIn("c2dm", credentials, clock, wall, no_jitter)
+    bad_devices: list[tuple[bytes, str]] = []
+    locked: list[Locked] = []
+
+    def report(push: Push, reason: str) -> None:
+        bad_devices.append((push.device, reason))
+
+    lane = Lane(
+        route="c2dm",
+        queue=queue,
+        provider=C2DM("http://upstream/send"),
+        http=http,
+        session=Session("c2dm", signin, clock, no_jitter),
+        window=Window(maximum),
+        waiting=WaitingRoom(clock, max(1, max_queued // 10)),
+        blocked=BlockedDevices(clock),
+        stats=stats,
+        clock=clock,
+        wall=wall,
+        random=no_jitter,
+        limits=Limits(max_age, 3600.0),
+        on_bad_device=report,
+        on_locked=locked.append,
+    )
+    return Bench(clock, http, credentials, lane, stats, queue, bad_devices, locked, wall_offset)

@@ -1,0 +1,159 @@
+"""A real gateway, `twistd node2dm` in a process of its own, for tests."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+TWISTD = Path(sys.executable).with_name("twistd")
+ENDINGS = (
+    "messages_sent",
+    "messages_refused",
+    "messages_bad_device",
+    "messages_blocked",
+    "messages_expired",
+    "messages_collapsed",
+    "messages_overflowed",
+    "messages_handed_over",
+    "messages_in_queue",
+)
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    """A port that nobody has now, below the range from which the kernel gives ports out."""
+    while True:
+        port = 10_000 + int.from_bytes(os.urandom(2)) % 20_000
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def wait_until(holds: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+    """Poll until `holds` gives something true; return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = holds()
+        if result:
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"in {seconds} s it did not happen: {what}")
+
+
+def telnet(port: int, line: bytes = b"stats\r\nquit\r\n") -> str:
+    """Ask the telnet port; the connection must be closed by the other side."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(line)
+        answer = b""
+        while chunk := connection.recv(65_536):
+            answer += chunk
+    return answer.decode()
+
+
+def as_numbers(text: str) -> dict[str, Any]:
+    """Read `name: value` lines."""
+    pairs = (line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    values = {name: value.removesuffix(" seconds") for name, value in pairs}
+    return {
+        name: int(value) if value.removeprefix("-").isdigit() else value
+        for name, value in values.items()
+    }
+
+
+@attrs.define(eq=False)
+class Gateway:
+    """A gateway under `folder`; `config` is its file's text but for ports and state_dir."""
+
+    folder: Path
+    config: str = "[c2dm]\n[emulator]\n"
+    node2dm: str = ""
+    udp: int = attrs.field(factory=lambda: free_port(socket.SOCK_DGRAM))
+    stats_port: int = attrs.field(factory=free_port)
+    emulator_port: int = attrs.field(factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "config.ini"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def write_config(self) -> None:
+        text = (
+            f"[node2dm]\nudp = 127.0.0.1:{self.udp}\n"
+            f"stats = tcp:{self.stats_port}:interface=127.0.0.1\nstate_dir = state\n"
+            f"{self.node2dm}\n{self.config}"
+        )
+        listen = f"[emulator]\nlisten = tcp:{self.emulator_port}:interface=127.0.0.1\n"
+        self.file.write_text(text.replace("[emulator]\n", listen), encoding="utf-8")
+        self.file.chmod(0o600)
+
+    def start(self, *, wait: bool = True) -> "Gateway":
+        self.write_config()
+        log = (self.folder / "log").open("ab")
+        self.process = subprocess.Popen(
+            [TWISTD, "-n", "--pidfile=", "node2dm", "-c", self.file],
+            cwd=self.folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        log.close()
+        if wait:
+            wait_until(self._answers, "telnet answers")
+        return self
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"it ended: {self.log}"
+        try:
+            return "uptime" in telnet(self.stats_port)
+        except OSError:
+            return False
+
+    def push(self, *lines: bytes) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for line in lines:
+                sender.sendto(line, ("127.0.0.1", self.udp))
+
+    def stats(self) -> dict[str, Any]:
+        """The counters now; the accounting identity of the design is checked at each look."""
+        values = as_numbers(telnet(self.stats_port))
+        came = values["messages_received"] + values["messages_taken_over"]
+        assert came == sum(values[name] for name in ENDINGS), values
+        return values
+
+    def wait_for(self, seconds: float = 20.0, **wanted: int) -> dict[str, Any]:
+        """Wait until counters have these values."""
+
+        def reached() -> dict[str, Any] | None:
+            values = self.stats()
+            return values if all(values.get(k, 0) == n for k, n in wanted.items()) else None
+
+        try:
+            found: dict[str, Any] = wait_until(reached, str(wanted), seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; now {json.dumps(self.stats())}\n{self.log}") from None
+        return found
+
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 30.0) -> int:
+        """Stop it; return its exit status, negative for a signal."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(seconds)
+        finally:
+            self.process.kill()
+            self.process.wait()

@@ -1,0 +1,162 @@
+"""Outages of the upstream: nothing is lost, nothing is sent twice, nobody is hammered."""
+
+import threading
+import time
+from email.utils import formatdate
+
+import pytest
+
+from tests.e2e.gateway import Gateway, wait_until
+from tests.upstream import Answer, Sent, Upstream, sign_in_or, upstream
+
+PUSHES = 2_000
+IN_FLIGHT = 64
+
+
+def push_many(gateway: Gateway, numbers: range) -> None:
+    """Send numbered pushes, each to a device of its own."""
+    for first in range(numbers.start, numbers.stop, 500):
+        gateway.push(
+            *(b"d%d:key:%d" % (n, n) for n in range(first, min(first + 500, numbers.stop)))
+        )
+        time.sleep(0.01)
+
+
+def in_seconds() -> str:
+    return "3"
+
+
+def as_a_date() -> str:
+    return formatdate(time.time() + 3.999, usegmt=True)
+
+
+@pytest.mark.parametrize("retry_after", [in_seconds, as_a_date])
+def test_retry_after_in_the_middle_of_2000_pushes(make_gateway, retry_after):
+    """While the upstream asks for quiet no request comes; then one, then more; all arrive once."""
+    lock = threading.Lock()
+    refused: list[float] = []
+
+    def answer(sent: Sent) -> Answer:
+        with lock:
+            if len(accepted) >= PUSHES // 2 and len(refused) < IN_FLIGHT:
+                refused.append(time.monotonic())
+                return Answer(b"", 503, (f"Retry-After: {retry_after()}",), delay=0.05)
+            accepted.append(sent.form["data.data"])
+            return Answer(delay=0.05)
+
+    accepted: list[str] = []
+    with upstream(answer) as google:
+        gateway = make_gateway(google.section()).start()
+        push_many(gateway, range(PUSHES))
+        wait_until(lambda: refused, "the upstream asks for quiet")
+        stats = wait_until(
+            lambda: (s := gateway.stats())["backing_off"] == "true" and s, "the lane pauses"
+        )
+        assert stats["messages_sent"] < PUSHES
+        gateway.wait_for(seconds=60, messages_sent=PUSHES)
+        assert sorted(map(int, accepted)) == list(range(PUSHES))
+        assert google.most_in_flight == IN_FLIGHT
+        quiet_from = max(sent.when for sent in google.sends() if sent.when <= refused[0] + 0.1)
+        after = [sent.when for sent in google.sends() if sent.when > quiet_from + 0.2]
+        assert after[0] - refused[0] >= 2.9
+        assert after[1] - after[0] >= 0.05, "the probe goes alone until it is answered"
+        in_a_row = sum(1 for when in after if when < after[1] + 0.04)
+        assert in_a_row <= 1 + 2, "the window reopens slowly"
+
+
+@pytest.mark.parametrize("total", [4_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_a_closed_port_for_10_s_while_pushes_arrive(make_gateway, total):
+    """The listening socket goes away in the middle; every push arrives, none twice."""
+    google = Upstream(sign_in_or(lambda sent: Answer())).start()
+    try:
+        gateway = make_gateway(google.section()).start()
+        push_many(gateway, range(500))
+        wait_until(lambda: len(google.sends()) >= 100, "sending has begun")
+        google.stop()
+        outage = time.monotonic() + 10
+        push_many(gateway, range(500, total))
+        assert gateway.stats()["messages_received"] == total
+        time.sleep(max(0.0, outage - time.monotonic()))
+        google.start()
+        stats = gateway.wait_for(seconds=60 + total / 500, messages_in_queue=0)
+        assert stats["messages_sent"] == total
+        # What the upstream took when it was cut off, and could not answer, is sent again.
+        extra = sum(google.delivered().values()) - total
+        assert len(google.delivered()) == total
+        assert extra <= stats["messages_ambiguous"] <= IN_FLIGHT
+    finally:
+        google.stop()
+
+
+def test_401_for_64_requests_in_flight_is_one_sign_in(make_gateway):
+    """Sixty-four refusals of one token: one ClientLogin, sixty-four pushes sent again once."""
+    revoked = threading.Event()
+
+    def answer(sent: Sent) -> Answer:
+        if revoked.is_set() and sent.auth.endswith("token-1"):
+            return Answer(b"", 401, delay=0.3)
+        if not revoked.is_set() and google.in_flight >= IN_FLIGHT:
+            revoked.set()
+        return Answer(b"id=1", delay=0.3)
+
+    with upstream(answer) as google:
+        gateway = make_gateway(google.section()).start()
+        push_many(gateway, range(1_000))
+        stats = gateway.wait_for(seconds=30, messages_sent=1_000)
+        refused = [s for s in google.sends() if s.auth.endswith("token-1")]
+        assert google.logins() == 2
+        assert set(google.delivered().values()) <= {1, 2}
+        again = sum(count == 2 for count in google.delivered().values())
+        assert 1 <= again <= IN_FLIGHT
+        assert len(google.sends()) == 1_000 + again
+        assert len(refused) < 1_000
+        assert stats["messages_ambiguous"] == 0
+
+
+HOSTILE = {
+    "drip": Answer(raw=b"HTTP/1.1 200 OK\r\n", pieces=(b"X",) * 40, pause=0.2),
+    "broken-chunk": Answer(
+        raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nid=1\r\n"
+    ),
+    "no-http": Answer(raw=b"\x16\x03\x01 what?\r\n\r\n"),
+    "cut": Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nid"),
+    "nothing": Answer(raw=b""),
+    "silent": Answer(delay=8),
+}
+
+
+def test_hostile_answers_cost_bounded_time_and_end_in_a_counter(make_gateway):
+    """Whatever breaks an answer, the push is tried again and then delivered."""
+    seen: set[str] = set()
+
+    def answer(sent: Sent) -> Answer:
+        device = sent.form["registration_id"]
+        first_time = device not in seen
+        seen.add(device)
+        return HOSTILE[device] if first_time and device in HOSTILE else Answer()
+
+    with upstream(answer) as google:
+        gateway = make_gateway(google.section("timeout = 2")).start()
+        for device in HOSTILE:
+            gateway.push(f"{device}:key:{device}".encode())
+            gateway.push(b"healthy:key:" + device.encode())
+        stats = gateway.wait_for(seconds=30, messages_sent=2 * len(HOSTILE))
+        assert stats["messages_ambiguous"] == len(HOSTILE)
+        assert "Traceback" not in gateway.log
+
+
+def test_a_header_bomb_is_bounded(make_gateway):
+    """A hundred megabytes of header neither fill the memory nor hang the lane."""
+    line = b"X-Filler: " + b"x" * 8_000 + b"\r\n"
+    bomb = Answer(raw=b"HTTP/1.1 200 OK\r\n", pieces=(line * 125,) * 100)
+
+    def answer(sent: Sent) -> Answer:
+        return bomb if sent.form["registration_id"] == "bomb" else Answer()
+
+    with upstream(answer) as google:
+        gateway = make_gateway(google.section()).start()
+        before = gateway.stats()["memory_rss"]
+        gateway.push(b"bomb:key:payload", b"healthy:key:payload")
+        stats = gateway.wait_for(messages_sent=1, messages_refused=1)
+        assert stats["messages_refused.too_large"] == 1
+        assert stats["memory_rss"] - before < 20_000_000

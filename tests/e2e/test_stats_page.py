@@ -1,0 +1,42 @@
+"""docs/stats.md names the stats of a real gateway."""
+
+import re
+from pathlib import Path
+
+from tests.e2e.gateway import telnet
+
+PAGE = (Path(__file__).parents[2] / "docs/stats.md").read_text(encoding="utf-8")
+TOTALS_ONLY = "totals only"
+
+
+def rows(header: str) -> list[list[str]]:
+    """The rows of the table below this header."""
+    table = PAGE.partition(header)[2].partition("\n\n")[0].strip().split("\n")[1:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+
+
+def test_every_line_of_the_stats_is_in_the_reference_and_no_other(make_gateway):
+    """Each name, its order at the top, and whether routes have it too, are as the page says."""
+    gateway = make_gateway().start()
+    gateway.push(b"demo-phone:key:payload", b"demo-phone:key:" + b"x" * 2_000, b"no push")
+    gateway.wait_for(messages_sent=1, messages_refused=1, messages_invalid=1)
+    names = [line.partition(":")[0] for line in telnet(gateway.stats_port).splitlines()]
+    names = [re.sub(r"(messages_\w+)\.\w+", r"\1.REASON", name) for name in names]
+    totals = [name for name in names if not name.startswith("c2dm.")]
+    route = {name.removeprefix("c2dm.") for name in names if name.startswith("c2dm.")}
+
+    documented = {
+        name.strip("`"): meaning for name, _, meaning in rows("| line | unit | meaning |")
+    }
+    assert set(totals) == documented.keys()
+    assert route == {name for name, text in documented.items() if TOTALS_ONLY not in text}
+    assert list(documented)[:13] == totals[:13]
+
+
+def test_the_reasons_are_those_of_the_code():
+    """Each word that an invalid push can be counted under is explained."""
+    package = Path(__file__).parents[2] / "node2dm_tw"
+    files = [package / "push.py", *package.glob("intake/*.py"), *package.glob("providers/*.py")]
+    raised = re.compile(r"(?:InvalidPush\(|lines\.refuse\(|self\.refuse\()\"(\w+)\"")
+    code = {reason for file in files for reason in raised.findall(file.read_text(encoding="utf-8"))}
+    assert code == {row[0].strip("`") for row in rows("| reason | what is wrong with the line |")}

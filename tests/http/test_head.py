@@ -1,0 +1,35 @@
+"""Status lines and header fields."""
+
+import pytest
+
+from node2dm_tw.http.head import join_fields, parse_fields, parse_status
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", 200),
+        (b"HTTP/1.0 503 Service Unavailable", 503),
+        (b"HTTP/2 404 \r\n", 404),
+        (b"HTTP/1.1 204\r\n", 204),
+        (b"HTTP/1.1 204", 204),
+        (b"HTTP/1.1 20", None),
+        (b"HTTP/1.1 2000 OK", None),
+        (b"ICY 200 OK", None),
+        (b"", None),
+    ],
+)
+def test_status(line, status):
+    """A status line is read or refused."""
+    assert parse_status(line) == status
+
+
+def test_fields():
+    """Names are lowered, values stripped and joined; lines without a colon are passed over."""
+    lines = [b"A: 1\r\n", b"a:2\r", b"nonsense", b"B:  x: y \r\n", b"\r\n"]
+    assert parse_fields(lines) == {b"a": b"1, 2", b"b": b"x: y"}
+
+
+def test_join():
+    """Order is kept among repeated names."""
+    assert join_fields([(b"X", b"2"), (b"x", b"1")]) == {b"x": b"2, 1"}

@@ -1,0 +1,46 @@
+"""What the tests of the intake share: lines that end in a list."""
+
+import attrs
+from twisted.internet.task import Clock
+
+from node2dm_tw.intake.lines import Lines, Route
+from node2dm_tw.providers.c2dm import C2DM
+from node2dm_tw.stats import RouteStats, Stats
+
+NOW = 1_800_000_000.0
+
+
+@attrs.define(eq=False)
+class KeptPushes:
+    """A queue that only keeps."""
+
+    pushes: list = attrs.field(factory=list)
+
+    def put(self, pushes):
+        self.pushes += pushes
+
+
+class Intake:
+    """Lines with two routes, `shop` the default and `news`, also known as `n`."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.stats = Stats(self.clock.seconds, "1")
+        self.shop, self.news = (self._route(name) for name in ("shop", "news"))
+        routes = {b"shop": self.shop, b"news": self.news, b"n": self.news}
+        self.lines = Lines(routes, self.shop, self.stats, self.clock, lambda: NOW)
+
+    def _route(self, name):
+        stats: RouteStats = self.stats.route(name)
+        return Route(name, C2DM("https://x.example/"), KeptPushes(), stats)
+
+    def got(self, datagram, source="127.0.0.1"):
+        """What a datagram brought: (device, collapse key, payload) for each push, by route."""
+        for route in (self.shop, self.news):
+            route.queue.pushes.clear()
+        self.lines.datagram(datagram, source)
+        return {
+            route.name: [(p.device, p.collapse_key, p.payload) for p in route.queue.pushes]
+            for route in (self.shop, self.news)
+            if route.queue.pushes
+        }

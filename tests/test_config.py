@@ -1,0 +1,211 @@
+"""The gateway's configuration file."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from node2dm_tw import config
+from node2dm_tw.ini import Faults
+
+MINIMAL = "[c2dm]\nusername = sender@example.com\npassword = hush-hush\n"
+SIGNING_SECRET = "whsec_" + "QUFB" * 10
+
+
+def load(tmp_path, text, embed=None, mode=0o600):
+    file = tmp_path / "config.ini"
+    file.write_text(text, encoding="utf-8")
+    file.chmod(mode)
+    return config.load(file, tmp_path / "cwd", embed or (lambda *_: {}))
+
+
+def faults(tmp_path, text, embed=None):
+    with pytest.raises(Faults) as raised:
+        load(tmp_path, text, embed)
+    return raised.value.faults
+
+
+def test_a_minimal_file(tmp_path):
+    """An account is enough; the rest has the defaults, state_dir is the working directory."""
+    settings = load(tmp_path, MINIMAL)
+    assert settings.gateway.udp == (("127.0.0.1", 8120),)
+    assert settings.gateway.allow == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert settings.gateway.state_dir == tmp_path / "cwd"
+    (route,) = settings.routes
+    assert (route.name, route.username, route.ca_file) == ("c2dm", "sender@example.com", None)
+    assert settings.callback is None
+    assert settings.warnings == ()
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    """The folder in which the process is started has no part in it."""
+    (tmp_path / "ca.pem").write_text("", encoding="utf-8")
+    settings = load(tmp_path, "[node2dm]\nstate_dir = ../x\n" + MINIMAL + "ca_file = ca.pem\n")
+    assert settings.gateway.state_dir == tmp_path.parent / "x"
+    assert settings.routes[0].ca_file == tmp_path / "ca.pem"
+
+
+def test_every_fault_of_the_file_at_once(tmp_path):
+    """Sections, options and values, those that are not built yet among them."""
+    text = (
+        "[node2dm]\nudp = nowhere\nstats = nonsense:1\ncolour = red\nweb = tcp:1\n"
+        "[c2dm]\nusername = a\ntimeout = 0\nprefix = g\n"
+        "[callback]\npath = x\nsigning_secret = hush-hush\n"
+        "[fcm]\n[fcm:two]\n[statsd]\n[nonsense]\n"
+    )
+    found = faults(tmp_path, text)
+    assert [line.split(":")[0] for line in found[:9]] == [
+        "[node2dm] udp",
+        "[node2dm] stats",
+        "[node2dm] colour",
+        "[node2dm] web",
+        "[c2dm] password",
+        "[c2dm] timeout",
+        "[c2dm] prefix",
+        "[callback] host",
+        "[callback] path",
+    ]
+    assert found[9].startswith("[callback] signing_secret: wanted: whsec_")
+    assert found[10:] == [
+        "[fcm]: is not built yet; take it out",
+        "[fcm:two]: is not built yet; take it out",
+        "[statsd]: is not built yet; take it out",
+        "[nonsense]: there is no such section",
+    ]
+    assert "hush" not in "".join(found)
+
+
+def test_a_file_without_a_route(tmp_path):
+    """There is nothing to send then."""
+    assert faults(tmp_path, "[node2dm]\n") == [
+        "[c2dm]: wanted: a section for the account that sends"
+    ]
+
+
+@pytest.mark.parametrize("title", ["c2dm:", "c2dm:a b", "c2dm:a:b", "C2DM"])
+def test_a_route_with_a_name_that_cannot_be(tmp_path, title):
+    """Such a section is none that there is."""
+    assert f"[{title}]: there is no such section" in faults(tmp_path, f"[{title}]\n")
+
+
+def test_a_named_route(tmp_path):
+    """[c2dm:NAME] is the route NAME."""
+    (route,) = load(tmp_path, MINIMAL.replace("[c2dm]", "[c2dm:shop]")).routes
+    assert route.name == "shop"
+
+
+@pytest.mark.parametrize("value", ["tcp", "tcp:x", "nonsense:1", "", "tcp:1:2:3:4:5", "ssl:443"])
+def test_what_is_no_endpoint(tmp_path, value):
+    """It is a fault of the option stats, not a traceback."""
+    (fault,) = faults(tmp_path, f"[node2dm]\nstats = {value}\n{MINIMAL}")
+    assert fault.startswith("[node2dm] stats: wanted: ")
+
+
+def test_the_emulator_gives_a_route_its_defaults(tmp_path):
+    """Only where there is such a section; what the file says goes first."""
+    seen = []
+
+    def embed(texts, state_dir, folder):
+        seen.append((texts, state_dir, folder))
+        return {"username": "demo", "password": "p", "login_url": "https://localhost:1/x"}
+
+    text = "[node2dm]\nstate_dir = state\n[c2dm]\nusername = me\n[emulator]\nphones = a\n"
+    (route,) = load(tmp_path, text, embed).routes
+    assert (route.username, route.password) == ("me", "p")
+    assert route.login_url == "https://localhost:1/x"
+    assert seen == [({"phones": "a"}, tmp_path / "state", tmp_path)]
+
+
+def test_faults_of_the_emulator_join_the_others(tmp_path):
+    """Its own, and a state_dir in which it cannot make its files."""
+
+    def faulty(*_):
+        raise Faults(["[emulator] listen: x"])
+
+    def unwritable(*_):
+        raise PermissionError(13, "Permission denied", "/state/emulator")
+
+    text = "[c2dm]\ntimeout = x\n[emulator]\n"
+    assert "[emulator] listen: x" in faults(tmp_path, text, faulty)
+    found = faults(tmp_path, text, unwritable)
+    assert found[0] == (
+        "[node2dm] state_dir: wanted: a folder that can be written"
+        " (Permission denied: /state/emulator)"
+    )
+    assert any("timeout" in fault for fault in found)
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_file_with_a_secret_that_others_can_read(tmp_path, mode, warned):
+    """Brings a warning that names the file, but not the secret."""
+    warnings = load(tmp_path, MINIMAL, mode=mode).warnings
+    assert bool(warnings) == warned
+    for warning in warnings:
+        assert str(tmp_path / "config.ini") in warning
+        assert "hush" not in warning
+
+
+def test_a_secrets_own_file_that_others_can_read(tmp_path):
+    """It is the file with the secret that is warned of, not the one that names it."""
+    (tmp_path / "password").write_text("hush", encoding="utf-8")
+    (tmp_path / "password").chmod(0o644)
+    text = MINIMAL.replace("password = hush-hush", "password_file = password")
+    (warning,) = load(tmp_path, text, mode=0o644).warnings
+    assert str(tmp_path / "password") in warning
+
+
+def test_no_secret_in_the_repr(tmp_path):
+    """Of the whole settings, secrets of the callback included."""
+    text = f"{MINIMAL}[callback]\nhost = x\nshared_secret = hush\nsigning_secret = "
+    settings = load(tmp_path, text + SIGNING_SECRET + "\n")
+    assert settings.routes[0].password == "hush-hush"
+    assert settings.callback.signing_secret == b"AAA" * 10
+    assert "hush" not in repr(settings)
+    assert "AAA" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("lines", "url"),
+    [
+        ("host = x.example", "https://x.example/"),
+        ("host = [::1]\nport = 8\npath = /a?b\nprotocol = http", "http://[::1]:8/a?b"),
+    ],
+)
+def test_the_address_of_the_callback(tmp_path, lines, url):
+    """Made of its parts."""
+    assert load(tmp_path, f"{MINIMAL}[callback]\n{lines}\n").callback.url == url
+
+
+def test_reload_takes_what_may_change_and_names_the_rest(tmp_path):
+    """What waits for a restart keeps its old value."""
+    old = load(tmp_path, MINIMAL)
+    text = (
+        "[node2dm]\nlog_level = debug\nudp = 127.0.0.1:1\nmax_queued = 10\n"
+        "[c2dm]\nusername = other\npassword = new\ntimeout = 5\n[callback]\nhost = x\n"
+    )
+    settings, reloaded, waiting = config.reload(old, load(tmp_path, text))
+    assert reloaded == [
+        "[node2dm] max_queued",
+        "[node2dm] log_level",
+        "[c2dm] username",
+        "[c2dm] password",
+    ]
+    assert waiting == ["[node2dm] udp", "[c2dm] timeout", "[callback]"]
+    assert settings.gateway.log_level == "debug"
+    assert settings.gateway.udp == old.gateway.udp
+    assert (settings.routes[0].password, settings.routes[0].timeout) == ("new", 30.0)
+    assert settings.callback is None
+
+
+def test_reload_of_another_route(tmp_path):
+    """Routes that come and go wait for a restart."""
+    old = load(tmp_path, MINIMAL)
+    new = load(tmp_path, MINIMAL.replace("[c2dm]", "[c2dm:shop]"))
+    settings, reloaded, waiting = config.reload(old, new)
+    assert settings == old
+    assert (reloaded, waiting) == ([], ["[c2dm]", "[c2dm:shop]"])
+
+
+def test_reload_of_the_same_changes_nothing(tmp_path):
+    """Two readings of a file are equal."""
+    old = load(tmp_path, MINIMAL)
+    assert config.reload(old, load(tmp_path, MINIMAL)) == (old, [], [])

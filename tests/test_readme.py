@@ -1,0 +1,129 @@
+"""What README.md says to type works, and what it says will come back does."""
+
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+from node2dm_tw import config
+from tests.e2e.gateway import TWISTD, Gateway, wait_until
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS: list[tuple[str, str]] = _BLOCK.findall(README)
+
+
+def blocks(language: str) -> list[str]:
+    return [text for kind, text in BLOCKS if kind == language]
+
+
+def block(language: str, part: str) -> str:
+    """The one block of this language that has `part` in it."""
+    (found,) = [text for text in blocks(language) if part in text]
+    return found
+
+
+@attrs.frozen
+class Reader:
+    """Types what the page says, in a folder and with ports of its own."""
+
+    gateway: Gateway
+
+    def substituted(self, text: str) -> str:
+        ports = {"8120": self.gateway.udp, "8121": self.gateway.stats_port}
+        text = re.sub("8120|8121", lambda match: str(ports[match[0]]), text)
+        return text.replace(".venv/bin/twistd", str(TWISTD))
+
+    def type(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.gateway.folder,
+            check=True,
+            timeout=30,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return done.stdout
+
+    def shell(self, text: str) -> str:
+        return self.type("bash", "-euc", self.substituted(text))
+
+    def python(self, text: str) -> str:
+        return self.type(sys.executable, "-c", self.substituted(text))
+
+
+def names(text: str) -> list[str]:
+    return [line.partition(":")[0] for line in text.splitlines()]
+
+
+def test_the_first_page_from_the_top(make_gateway):
+    """Push by nc, by Python and as JSON: the phone gets each, and the stats read as shown."""
+    gateway = make_gateway().start()
+    reader = Reader(gateway)
+    reader.shell(block("sh", "printf 'demo-phone:"))
+    gateway.wait_for(messages_sent=1)
+    (shown,) = blocks("log")
+    assert shown in gateway.log
+
+    (program,) = blocks("python")
+    reader.python(program)
+    reader.shell(block("sh", '"ttl": 60'))
+    gateway.wait_for(messages_sent=3)
+    assert gateway.log.count("phone demo-phone received collapse_key=greeting") == 3
+
+    answer = reader.shell(block("sh", "echo stats"))
+    (text,) = blocks("text")
+    assert names(answer)[: len(names(text))] == names(text)
+    fixed = [line for line in text.splitlines() if re.search(r": (\d|true|false)$", line)]
+    assert len(fixed) == 6
+    assert set(fixed) <= set(answer.splitlines())
+
+
+def test_the_daemon_starts_and_stops_as_shown(make_gateway):
+    """The start line returns with the gateway running; the stop line ends it and its pid file."""
+    gateway = make_gateway()
+    gateway.write_config()
+    reader = Reader(gateway)
+    reader.shell(block("sh", "--pidfile"))
+    pid_file, log = gateway.folder / "node2dm.pid", gateway.folder / "node2dm.log"
+    try:
+        wait_until(lambda: "tells its state" in log.read_text(encoding="utf-8"), "it runs")
+    finally:
+        reader.shell(block("sh", "kill"))
+        wait_until(lambda: not pid_file.exists(), "the pid file is gone")
+    assert "Server Shut Down" in log.read_text(encoding="utf-8")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", gateway.udp))
+
+
+def test_the_configuration_shown_is_valid(tmp_path):
+    """It loads as it stands, but for the password's file."""
+    (text,) = blocks("ini")
+    (tmp_path / "password").write_text("x\n", encoding="utf-8")
+    (tmp_path / "password").chmod(0o600)
+    file = tmp_path / "config.ini"
+    file.write_text(text.replace("/etc/node2dm/password", "password"), encoding="utf-8")
+    settings = config.load(file, tmp_path, lambda *_: {})
+    assert settings.routes[0].password == "x"
+    assert settings.warnings == ()
+
+
+def test_nothing_on_the_page_is_left_untried():
+    """Each block is one that the tests here run, or calls make with a target that exists."""
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    made = [text.split() for text in blocks("sh") if text.startswith("make ")]
+    assert made == [["make", "run"], ["make", "test"]]
+    assert {target for _, target in made} <= set(targets)
+    assert len(blocks("sh")) == len(made) + 5
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "log", "text", "ini"}
+
+
+def test_every_link_leads_somewhere():
+    """Files that the page and the docs name are there."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

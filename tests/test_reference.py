@@ -1,0 +1,97 @@
+"""The reference pages and etc/config.ini say what the code does."""
+
+import re
+import runpy
+from configparser import RawConfigParser
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
+import pytest
+
+from node2dm_tw import config
+from node2dm_tw.config import C2DMRoute
+from node2dm_tw.emulator.settings import EmulatorSettings, read_section
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = (ROOT / "etc/config.ini").read_text(encoding="utf-8")
+SECTIONS = {"node2dm": config.Gateway, "c2dm": C2DMRoute, "callback": config.Callback}
+EMULATOR_OPTIONS = {"listen", "phones", "accounts", "sender_quota", "device_quota"}
+
+
+def uncommented() -> str:
+    """The example with every option in force."""
+    return re.sub(r"^#(?=[a-z_]+ =|\[)", "", EXAMPLE, flags=re.MULTILINE)
+
+
+def options_of_example() -> dict[str, dict[str, str]]:
+    parser = RawConfigParser()
+    parser.read_string(uncommented())
+    return {title: dict(parser.items(title)) for title in parser.sections()}
+
+
+def options_of_code(section: type[attrs.AttrsInstance]) -> dict[str, str | None]:
+    return {f.name: f.metadata["default"] for f in attrs.fields(section) if f.metadata}
+
+
+def no_emulator(texts, state_dir, folder):
+    return {}
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_the_example_names_exactly_the_options_of_the_code_with_their_defaults(title):
+    """An option missing, invented, or shown with another default, fails."""
+    expected = options_of_code(SECTIONS[title])
+    shown = options_of_example()[title]
+    assert shown.keys() == expected.keys()
+    differing = {name for name, value in shown.items() if value != expected[name]}
+    assert differing == {name for name, value in expected.items() if value is None}
+
+
+def test_the_example_names_exactly_the_emulators_options_with_their_defaults():
+    """What stands there commented out is what holds without it."""
+    shown = options_of_example()["emulator"]
+    assert shown.keys() == EMULATOR_OPTIONS
+    settings, faults = read_section(shown, Path("/state"), Path("/"))
+    assert faults == []
+    assert settings == EmulatorSettings(Path("/state"))
+    _, faults = read_section({"nonsense": ""}, Path("/state"), Path("/"))
+    known = set(faults[0][1].partition("known are ")[2].split(", "))
+    assert known == {*EMULATOR_OPTIONS, "accounts_file"}
+
+
+@pytest.mark.parametrize("text", [EXAMPLE, uncommented()], ids=["as it is", "uncommented"])
+def test_the_example_loads(tmp_path, text):
+    """As it is and with every comment sign taken away, it is a whole configuration."""
+    file = tmp_path / "config.ini"
+    file.write_text(text, encoding="utf-8")
+    settings = config.load(file, tmp_path, no_emulator)
+    assert settings.gateway == config.load(file, tmp_path, no_emulator).gateway
+    assert settings.gateway.udp == (("127.0.0.1", 8120),)
+    assert [route.name for route in settings.routes] == ["c2dm"]
+
+
+def test_the_example_has_one_line_on_each_option():
+    """Before each option stands a comment that is a sentence."""
+    lines = EXAMPLE.split("\n")
+    for before, line in pairwise(lines):
+        if re.match(r"#?[a-z_]+ =", line):
+            assert re.fullmatch(r"# [A-Z].*\.", before), line
+
+
+@pytest.mark.parametrize(
+    ("page", "written_by"),
+    [("etc/config.ini", "config_ini"), ("docs/configuration.md", "configuration_md")],
+)
+def test_what_is_generated_is_up_to_date(page, written_by):
+    """`make docs` would change nothing."""
+    generate = runpy.run_path(str(ROOT / "docs/generate.py"))
+    assert (ROOT / page).read_text(encoding="utf-8") == generate[written_by]()
+
+
+def test_the_quickstart_file_loads(tmp_path):
+    """What `make run` starts with is valid."""
+    made = {"username": "a", "password": "b"}
+    settings = config.load(ROOT / "etc/quickstart.ini", tmp_path, lambda *_: made)
+    assert settings.gateway.state_dir == ROOT / "run"
+    assert settings.warnings == ()

@@ -1,0 +1,175 @@
+"""A scripted upstream: an HTTP/1.1 server in a thread of its own, for real gateways to send to."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qsl
+
+import attrs
+
+
+@attrs.frozen
+class Sent:
+    """One request, as it came."""
+
+    when: float
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def form(self) -> dict[str, str]:
+        pairs = parse_qsl(self.body.decode(), keep_blank_values=True, strict_parsing=True)
+        return dict(pairs)
+
+    @property
+    def auth(self) -> str:
+        return self.headers.get("authorization", "")
+
+
+@attrs.frozen
+class Answer:
+    """What to say; `raw` is written as it is, and the connection closed, in place of the rest."""
+
+    body: bytes = b"id=1"
+    status: int = 200
+    headers: tuple[str, ...] = ()
+    delay: float = 0.0
+    raw: bytes | None = None
+    pieces: tuple[bytes, ...] = ()
+    pause: float = 0.0
+
+
+Script = Callable[[Sent], Answer]
+
+
+def sign_in_or(script: Script) -> Script:
+    """Answer sign-ins with token-1, token-2, and so on; everything else by `script`."""
+    count = iter(range(1, 1_000_000))
+
+    def answer(sent: Sent) -> Answer:
+        if sent.path == "/login":
+            return Answer(f"SID=s\nLSID=l\nAuth=token-{next(count)}\n".encode())
+        return script(sent)
+
+    return answer
+
+
+@attrs.define(eq=False)
+class Upstream:
+    """Listens on `port` from `start` to `stop`; may be started again on the same port."""
+
+    script: Script
+    port: int = 0
+    requests: list[Sent] = attrs.field(factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    _loop: asyncio.AbstractEventLoop | None = None
+    _thread: threading.Thread | None = None
+    _writers: set[asyncio.StreamWriter] = attrs.field(factory=set)
+
+    def start(self) -> "Upstream":
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        self.port = listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(listener, self._loop, ready))
+        self._thread.start()
+        ready.wait(10)
+        return self
+
+    def stop(self) -> None:
+        """Close the listening socket and every connection."""
+        assert self._loop is not None
+        assert self._thread is not None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def sends(self) -> list[Sent]:
+        return [sent for sent in self.requests if sent.path == "/send"]
+
+    def logins(self) -> int:
+        return sum(sent.path == "/login" for sent in self.requests)
+
+    def delivered(self) -> Counter[str]:
+        """How often each payload was seen."""
+        return Counter(sent.form["data.data"] for sent in self.sends())
+
+    def section(self, more: str = "") -> str:
+        """A [c2dm] section that sends here."""
+        url = f"http://127.0.0.1:{self.port}"
+        return (
+            f"[c2dm]\nusername = a@example.com\npassword = secret-word\n"
+            f"login_url = {url}/login\nsend_url = {url}/send\n{more}\n"
+        )
+
+    def _run(
+        self, listener: socket.socket, loop: asyncio.AbstractEventLoop, ready: threading.Event
+    ) -> None:
+        asyncio.set_event_loop(loop)
+        server = loop.run_until_complete(asyncio.start_server(self._serve, sock=listener))
+        loop.call_soon(ready.set)
+        loop.run_forever()
+        server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        sent = Sent(time.monotonic(), head[0].split(" ")[1], headers, body)
+        self.requests.append(sent)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await self._answer(self.script(sent), writer)
+        finally:
+            self.in_flight -= 1
+
+    async def _answer(self, answer: Answer, writer: asyncio.StreamWriter) -> bool:
+        if answer.delay:
+            await asyncio.sleep(answer.delay)
+        if answer.raw is not None:
+            writer.write(answer.raw)
+            for piece in answer.pieces:
+                await writer.drain()
+                await asyncio.sleep(answer.pause)
+                writer.write(piece)
+            await writer.drain()
+            return False
+        more = "".join(f"{header}\r\n" for header in answer.headers)
+        head = f"HTTP/1.1 {answer.status} Said\r\nContent-Length: {len(answer.body)}\r\n{more}\r\n"
+        writer.write(head.encode() + answer.body)
+        await writer.drain()
+        return True
+
+
+@contextmanager
+def upstream(script: Script) -> Iterator[Upstream]:
+    """An upstream that signs in and answers sends by `script`."""
+    made = Upstream(sign_in_or(script)).start()
+    try:
+        yield made
+    finally:
+        made.stop()

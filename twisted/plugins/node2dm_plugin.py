@@ -1,0 +1,13 @@
+"""`twistd node2dm` and `twistd c2dm-emulator`."""
+
+from twisted.application.service import ServiceMaker
+
+node2dm = ServiceMaker(
+    "node2dm", "node2dm_tw.service", "Push gateway: UDP to Android push services.", "node2dm"
+)
+emulator = ServiceMaker(
+    "c2dm-emulator",
+    "node2dm_tw.emulator.tap",
+    "Google's side of C2DM on this machine, with phones.",
+    "c2dm-emulator",
+)
