@@ -215,8 +215,7 @@ class Phones:
         if self._installed.pop((phone.device, phone.sender or "", phone.app), None):
             self._on_device[phone.device] -= 1
             self._on_device += Counter()
-        if phone.screen is not None:
-            phone.screen(Unregistered(phone.registration_id))
+        self._tell(phone, Unregistered(phone.registration_id))
         phone.screen = phone.base = None
 
     def reset(self, kept: Container[str] = ()) -> None:

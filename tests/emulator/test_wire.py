@@ -355,6 +355,19 @@ def test_a_phone_that_does_not_read_is_offline():
     assert len(listener.events()) == 1
 
 
+def test_unregistering_a_phone_that_does_not_read():
+    """It is told once it reads again."""
+    world = World()
+    phone = _phone(world)
+    listener = Listener(world, phone)
+    listener.transport.producer.pauseProducing()
+    world.google.phones.unregister(phone)
+    listener.transport.producer.resumeProducing()
+    listener.clock.advance(0)
+    assert [name for name, _ in listener.events()] == ["unregistered"]
+    assert listener.transport.value().endswith(b"0\r\n\r\n")
+
+
 def test_close():
     """Everything is closed, event streams too."""
     world = World()
