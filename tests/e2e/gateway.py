@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,6 +80,8 @@ class Gateway:
     config: str = "[c2dm]\n[emulator]\n"
     node2dm: str = ""
     mode: int = 0o600
+    twistd: Path = TWISTD
+    environment: Mapping[str, str] | None = None
     udp: int = attrs.field(factory=lambda: free_port(socket.SOCK_DGRAM))
     stats_port: int = attrs.field(factory=free_port)
     emulator_port: int = attrs.field(factory=free_port)
@@ -107,8 +109,9 @@ class Gateway:
         self.write_config()
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            [TWISTD, "-n", "--pidfile=", "node2dm", "-c", self.file],
+            [self.twistd, "-n", "--pidfile=", "node2dm", "-c", self.file],
             cwd=self.folder,
+            env=self.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -133,8 +136,9 @@ class Gateway:
     def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run twistd in the gateway's folder until it returns."""
         return subprocess.run(
-            [TWISTD, *arguments],
+            [self.twistd, *arguments],
             cwd=self.folder,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=30,
