@@ -14,7 +14,7 @@ SILENCE = 90.0
 """Seconds of silence after which a stream is given up; the emulator speaks every 30."""
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The emulator said no."""
 
     def __init__(self, status: int, error: str) -> None:

@@ -25,6 +25,20 @@ ENDINGS = (
     "messages_handed_over",
     "messages_in_queue",
 )
+NODE2DM_LINES = [
+    "uptime",
+    "messages_sent",
+    "messages_in_queue",
+    "backing_off",
+    "total_errors",
+    "rate_limited_tokens",
+    "logged_in_to_c2dm",
+    "token_age",
+    "memory_rss",
+    "memory_heapTotal",
+    "memory_heapUsed",
+]
+"""What node2dm answers to `stats`, in its order and spelling."""
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
