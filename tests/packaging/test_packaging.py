@@ -100,15 +100,14 @@ def test_the_wheel_holds_the_package_and_one_plugin(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {name for name in names if name.startswith("twisted/")} == {PLUGIN}
-    assert names == sources("node2dm_tw/**/*.py", "node2dm_tw/**/*.sql", "node2dm_tw/py.typed") | {
-        PLUGIN
-    }
+    assert names == sources("node2dm_tw/**/*") | {PLUGIN}
 
 
 def test_the_sdist_holds_what_a_packager_needs(sdist):
     """Sources, tests, documentation and examples; no caches."""
     wanted = sources(
-        "node2dm_tw/**/*.py",
+        "node2dm_tw/**/*",
+        "examples/**/*",
         "tests/**/*.py",
         "etc/*.ini",
         "docs/*.md",
@@ -143,6 +142,12 @@ def test_the_wheel_in_an_empty_environment(make_gateway, installed):
     )
     assert where.startswith(str(installed))
     call(installed / "bin/python", "-m", "pip", "check", cwd="/")
+
+
+@pytest.mark.parametrize("command", ["node2dm-push", "node2dm-phone"])
+def test_the_commands_in_an_empty_environment(installed, command):
+    """Each starts and says how it is used."""
+    assert call(installed / "bin" / command, "--help", cwd="/").startswith(f"usage: {command}")
 
 
 def test_the_emulator_alone_in_an_empty_environment(make_gateway, installed):
