@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from node2dm_tw.backoff import exponential
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
+from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import HTTPClient, NotSent, RequestFailed, Response
@@ -110,6 +111,7 @@ class Lane:
     _deadline: float = attrs.field(default=0.0, init=False)
     _halted: bool = attrs.field(default=False, init=False)
     _throttle: Throttle = attrs.field(init=False)
+    _troubles: Troubles = attrs.field(factory=Troubles, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
@@ -126,7 +128,12 @@ class Lane:
             "rate_limited_tokens": lambda: len(self.blocked),
             "signed_in": lambda: self.session.signin.credential is not None,
             "token_age": self._token_age,
+            "state": lambda: self.session.state,
+            "state_reason": lambda: self.session.why,
+            "pause_left": lambda: round(self.session.pause_left, 1),
+            "oldest_age": self._oldest_age,
         }
+        self.stats.details |= {"errors": self._troubles.latest, "blocked": self.blocked.latest}
 
     def start(self) -> None:
         """Sign in and send."""
@@ -149,6 +156,10 @@ class Lane:
     def _token_age(self) -> int | None:
         credential = self.session.signin.credential
         return None if credential is None else int(max(0.0, self.wall() - credential.obtained_at))
+
+    def _oldest_age(self) -> float:
+        received = self.queue.next_received
+        return 0.0 if received is None else round(max(0.0, self.wall() - received), 1)
 
     def _resume(self, after_pause: bool) -> None:
         if after_pause:
@@ -183,7 +194,7 @@ class Lane:
                 if self.waiting and self._takes_a_place(lease):
                     continue
             if self._is_worth_sending(lease.push, now):
-                self._send(lease, credential)
+                self._send(lease, credential, now)
             else:
                 self.queue.settle(lease)
         return False
@@ -215,7 +226,7 @@ class Lane:
             return False
         return True
 
-    def _send(self, lease: Lease, credential: Credential) -> None:
+    def _send(self, lease: Lease, credential: Credential, now: float) -> None:
         lease.generation = credential.generation
         lease.epoch = self.session.epoch
         try:
@@ -224,6 +235,8 @@ class Lane:
             self._fault(lease, Failure())
             return
         self._in_flight[lease] = None
+        self.stats.queue_age.observe(now - lease.push.received)
+        lease.sent = self.clock.seconds()
         answer = self.http.post(request.url, request.headers, request.body)
         done = answer.addCallbacks(
             self._answered, self._failed, callbackArgs=(lease,), errbackArgs=(lease,)
@@ -234,6 +247,7 @@ class Lane:
     def _answered(self, response: Response, lease: Lease) -> None:
         del self._in_flight[lease]
         self._failures = 0
+        self.stats.upstream_latency.observe(self.clock.seconds() - lease.sent)
         try:
             token = self.provider.replacement(response)
             if token is not None:
@@ -250,20 +264,24 @@ class Lane:
                 self.stats.messages_sent += 1
             case Retry(whole_lane=True):
                 self.stats.unavailable_answers += 1
+                self._note("paused", verdict.reason, lease)
                 self.session.unavailable(lease.epoch, verdict.after, verdict.reason)
                 self.queue.release(lease)
                 return
             case Retry():
                 self.stats.unavailable_answers += 1
+                self._note("retried", verdict.reason, lease)
                 self._sleep(lease, verdict.after)
                 return
             case SignInAgain():
+                self._note("signed out", "401", lease)
                 self.session.refused(lease.generation)
                 self.queue.release(lease)
                 return
             case DeviceOverQuota():
                 self.stats.quota_answers += 1
                 self.stats.messages_blocked += 1
+                self._note("blocked", "the device is over its quota", lease)
                 self.blocked.block(
                     lease.push.device,
                     self.limits.device_block if verdict.after is None else verdict.after,
@@ -271,20 +289,27 @@ class Lane:
             case BadDevice():
                 self.on_bad_device(lease.push, verdict.reason)
                 self.stats.messages_bad_device += 1
+                self._note("bad device", verdict.reason, lease)
             case Refused():
+                self._note("refused", verdict.reason, lease)
                 self._refuse(lease.push, verdict.reason)
             case SenderOverQuota():
                 self.stats.quota_answers += 1
+                self._note("locked", "the sender is over its quota", lease)
                 self.queue.release(lease)
                 self._lock()
                 return
             case Misconfigured():
+                self._note("paused", verdict.reason, lease)
                 self.session.unavailable(lease.epoch, MISCONFIGURED_PAUSE, verdict.reason)
                 self.queue.release(lease)
                 return
         self.queue.settle(lease)
         self.window.good()
         self.session.answered(lease.epoch, lease.generation)
+
+    def _note(self, kind: str, reason: str, lease: Lease) -> None:
+        self._troubles.note(kind, reason, lease.push.device, self.wall())
 
     def _refuse(self, push: Push, reason: str) -> None:
         self.stats.refuse(reason)
@@ -318,6 +343,7 @@ class Lane:
             self.queue.release(lease)
             return
         self.stats.network_failures += 1
+        self._note("no answer", str(error), lease)
         if error.timed_out:
             self.window.halve(len(self._in_flight))
         if getattr(error, "reused", False) and not lease.resent:
