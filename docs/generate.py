@@ -4,7 +4,7 @@ from pathlib import Path
 
 import attrs
 
-from node2dm_tw.config import C2DMRoute, Callback, Gateway
+from node2dm_tw.config import C2DMRoute, Callback, Gateway, Statsd
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +49,9 @@ SHOWN = {
     ("c2dm", "username"): "sender@example.com",
     ("c2dm", "password"): "change-me",
     ("callback", "host"): "www.example.com",
+    ("statsd", "host"): "127.0.0.1",
 }
-OPTIONAL = ("callback", "emulator")
+OPTIONAL = ("callback", "statsd", "emulator")
 MUST_BE_SET = [("c2dm", "username"), ("c2dm", "password")]
 
 NOTES = {
@@ -58,6 +59,7 @@ NOTES = {
     "c2dm": "The account that sends. With [emulator] present, username, password, login_url,\n"
     "send_url and ca_file default to the emulator's.",
     "callback": "Where registration IDs that are gone are reported to; none are without it.",
+    "statsd": "Where the stats are sent to; nowhere without it.",
     "emulator": "Google's side and phones in this process; leave it out for a real one.",
 }
 
@@ -77,6 +79,7 @@ def sections() -> dict[str, list[Row]]:
         "node2dm": rows(Gateway),
         "c2dm": rows(C2DMRoute),
         "callback": rows(Callback),
+        "statsd": rows(Statsd),
         "emulator": EMULATOR,
     }
 

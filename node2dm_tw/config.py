@@ -27,7 +27,7 @@ from node2dm_tw.ini import (
     text,
     url,
 )
-from node2dm_tw.logs import LEVELS
+from node2dm_tw.logs import FORMATS, LEVELS, parse_levels
 
 DAY = 86_400
 
@@ -41,6 +41,18 @@ def _endpoint(value: str, folder: Path) -> str:
         raise ValueError(
             f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
         ) from error
+    return value
+
+
+def log_levels(value: str, folder: Path) -> str:
+    """Check a level, and those of the parts that differ."""
+    parse_levels(value)
+    return value
+
+
+def _word(value: str, folder: Path) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        raise ValueError("letters, digits, _ - and dots")
     return value
 
 
@@ -76,6 +88,12 @@ class Gateway:
     stats: str = option(
         _endpoint, "tcp:8121:interface=127.0.0.1", "where telnet is answered: a Twisted endpoint"
     )
+    web: str | None = option(
+        _endpoint,
+        "",
+        "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
+        " tcp:8122:interface=127.0.0.1; empty: off",
+    )
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
@@ -96,8 +114,14 @@ class Gateway:
     http_client: str = option(choice("auto", "treq"), "auto", "what sends: auto or treq")
     queue: str = option(choice("memory"), "memory", "where pushes wait: memory")
     log_level: str = option(
-        choice(*LEVELS), "info", "the least that is logged: " + ", ".join(LEVELS), reloads=True
+        log_levels,
+        "info",
+        "the least that is logged: "
+        + ", ".join(LEVELS)
+        + "; a part may differ: info, delivery=debug, http=error",
+        reloads=True,
     )
+    log_format: str = option(choice(*FORMATS), "text", "how a line is logged: text or json")
 
 
 @attrs.frozen
@@ -163,6 +187,16 @@ class Callback:
 
 
 @attrs.frozen
+class Statsd:
+    """The section [statsd]: where the stats are sent to."""
+
+    host: str = option(_host, None, "the host of the statsd")
+    port: int = option(number(1, 65_535), "8125", "its UDP port")
+    prefix: str = option(_word, "node2dm", "what every name begins with")
+    interval: float = option(seconds(1, 3600), "10", "seconds between two reports")
+
+
+@attrs.frozen
 class Settings:
     """A whole configuration file."""
 
@@ -170,18 +204,19 @@ class Settings:
     gateway: Gateway
     routes: tuple[C2DMRoute, ...]
     callback: Callback | None
+    statsd: Statsd | None
     warnings: tuple[str, ...]
 
 
 NOT_BUILT = {
     "node2dm": (
-        "web", "push_token", "push_token_file", "datagram_key", "datagram_key_file",
-        "proxy", "claim_after", "reuse_port", "log_format",
+        "push_token", "push_token_file", "datagram_key", "datagram_key_file",
+        "proxy", "claim_after", "reuse_port",
     ),
     "c2dm": ("prefix", "device_rate", "device_burst"),
 }  # fmt: skip
 ROUTE = re.compile(r"c2dm(:[A-Za-z0-9_.-]+)?")
-SECTIONS_NOT_BUILT = ("fcm", "statsd")
+SECTIONS_NOT_BUILT = ("fcm",)
 
 Embed = Callable[[Mapping[str, str], Path, Path], Mapping[str, str]]
 """
@@ -227,10 +262,11 @@ def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
     names = [title for title in parser.sections() if ROUTE.fullmatch(title)]
     routes = [take(C2DMRoute, title, defaults=defaults, title=title) for title in names]
     callback = take(Callback, "callback") if parser.has_section("callback") else None
+    statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
     faults += _unknown_sections(parser, names)
     if faults:
         raise Faults(faults)
-    return Settings(file, gateway, tuple(routes), callback, tuple(_warnings(file, parser)))
+    return Settings(file, gateway, tuple(routes), callback, statsd, tuple(_warnings(file, parser)))
 
 
 def _unknown_sections(parser: RawConfigParser, routes: list[str]) -> list[str]:
@@ -239,7 +275,7 @@ def _unknown_sections(parser: RawConfigParser, routes: list[str]) -> list[str]:
         if title.partition(":")[0] in SECTIONS_NOT_BUILT
         else f"[{title}]: there is no such section"
         for title in parser.sections()
-        if title not in ("node2dm", "emulator", "callback", *routes)
+        if title not in ("node2dm", "emulator", "callback", "statsd", *routes)
     ]
     if not routes:
         faults.append("[c2dm]: wanted: a section for the account that sends")
@@ -272,6 +308,63 @@ def _warnings(file: Path, parser: RawConfigParser) -> list[str]:
     ]
 
 
+SHOWN = {
+    "node2dm": (
+        "udp", "stats", "web", "allow", "state_dir", "max_queued", "max_age", "drain", "rcvbuf",
+        "reuse_port", "http_client", "queue", "claim_after", "log_level", "log_format",
+    ),
+    "c2dm": (
+        "username", "source", "login_url", "send_url", "ca_file", "prefix", "max_in_flight",
+        "timeout", "token_max_age", "device_block", "device_rate", "device_burst",
+    ),
+    "fcm": (
+        "service_account", "project", "prefix", "url", "ca_file", "max_in_flight", "timeout",
+        "max_age", "device_rate", "device_burst", "project_rate", "bad_device_alarm",
+    ),
+    "callback": ("protocol", "host", "port", "timeout", "retries"),
+    "statsd": ("host", "port", "prefix", "interval"),
+}  # fmt: skip
+"""The options whose values telnet's `config` shows; what is not named here is hidden."""
+
+
+def shown(settings: Settings) -> list[str]:
+    """Write out the settings in force as a file would have them, without what may be secret."""
+    sections: list[tuple[str, Any]] = [("node2dm", settings.gateway)]
+    sections += [(route.title, route) for route in settings.routes]
+    sections += [("callback", settings.callback), ("statsd", settings.statsd)]
+    lines: list[str] = []
+    for title, values in sections:
+        if values is not None:
+            lines += [f"[{title}]", *_shown_section(title.partition(":")[0], values)]
+    return lines
+
+
+def _shown_section(kind: str, values: Any) -> list[str]:
+    lines = []
+    for field in attrs.fields(type(values)):
+        if field.metadata:
+            value = getattr(values, field.name)
+            text = _shown(value) if field.name in SHOWN[kind] or value is None else "***"
+            lines.append(f"{field.name} = {text}".rstrip())
+    return lines
+
+
+def _shown(value: Any) -> str:
+    """Write a value as it may stand in a file; what logs in by an address is hidden in it."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.15g}"
+        case (str(host), int(port)):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case tuple():
+            return ", ".join(map(_shown, value))
+    return re.sub(r"//[^/@]*@", "//***@", str(value)).partition("?")[0]
+
+
 def reload(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]]:
     """Take from a new reading of the file what may change while running.
 
@@ -290,6 +383,8 @@ def reload(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]
     waiting += [f"[{title}]" for title in coming.keys() - {route.title for route in old.routes}]
     if old.callback != new.callback:
         waiting.append("[callback]")
+    if old.statsd != new.statsd:
+        waiting.append("[statsd]")
     return attrs.evolve(old, gateway=gateway, routes=tuple(routes)), reloaded, waiting
 
 

@@ -14,10 +14,11 @@ from twisted.application.service import IService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.endpoints import serverFromString
+from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from node2dm_tw import __version__, config, feedback
-from node2dm_tw.admin.telnet import StatsFactory
+from node2dm_tw.admin.views import Admin, statsd_sender
 from node2dm_tw.config import C2DMRoute, Callback, Settings
 from node2dm_tw.delivery.lane import Lane, Limits, Locked
 from node2dm_tw.delivery.quota import QuotaLock
@@ -34,7 +35,7 @@ from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import Faults
 from node2dm_tw.intake.lines import Lines, Route
 from node2dm_tw.intake.udp import MAX_DATAGRAM, UDPIntake
-from node2dm_tw.logs import logger, set_level
+from node2dm_tw.logs import json_observer, logger, set_level
 from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
@@ -162,8 +163,16 @@ class Gateway(Service):
         self._clients: list[TreqClient] = []
         self._ways: list[Way] = []
         self._udp: list[tuple[UDPIntake, Any]] = []
-        self._telnet: Any = None
+        self._admin = Admin(self._stats, reactor, time.time, lambda: config.shown(self._settings))
         self._is_ending = False
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join the application; twistd, which begins to log next, asks it how."""
+        twistd: Mapping[str, Any] = self._options.parent or {}
+        if self._settings.gateway.log_format == "json" and not twistd.get("syslog"):
+            observer = json_observer(twistd, reactor.callFromThread)
+            parent.setComponent(ILogObserver, observer)
+        Service.setServiceParent(self, parent)
 
     def startService(self) -> None:
         """Open everything, or say in one line why that cannot be and end with status 1."""
@@ -190,9 +199,7 @@ class Gateway(Service):
         self._ways = [self._make_way(settings) for settings in self._settings.routes]
         named = {way.route.name.encode(): way.route for way in self._ways}
         self._open_udp(Lines(named, self._ways[0].route, self._stats, reactor, time.time))
-        endpoint = serverFromString(reactor, gateway.stats)
-        factory = StatsFactory(reactor, self._stats.snapshot)
-        self._telnet = opened("stats", lambda: endpoint.listen(factory))
+        self._open_views()
         for way in self._ways:
             way.queue.start()
             if way.quota_lock.is_set:
@@ -201,6 +208,7 @@ class Gateway(Service):
                 way.lane.start()
         if self._feedback is not None:
             self._feedback.start()
+        self._admin.start()
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._reload))
         log.info(
             "node2dm_tw {version} takes pushes at UDP {udp} and tells its state at {stats}",
@@ -218,6 +226,19 @@ class Gateway(Service):
         gauges = self._stats.gauges
         gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
         gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
+
+    def _open_views(self) -> None:
+        gateway, statsd = self._settings.gateway, self._settings.statsd
+        telnet = serverFromString(reactor, gateway.stats)
+        opened("stats", lambda: self._admin.open_telnet(telnet))
+        if gateway.web is not None:
+            web = serverFromString(reactor, gateway.web)
+            opened("web", lambda: self._admin.open_web(web))
+        if statsd is not None:
+            sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
+            interface = "::" if ":" in statsd.host else ""
+            port = opened("statsd", lambda: reactor.listenUDP(0, sender, interface))
+            self._admin.open_statsd(sender, port, statsd.interval)
 
     def _make_feedback(self, callback: Callback) -> Feedback:
         hook = Hook(
@@ -278,6 +299,7 @@ class Gateway(Service):
             on_bad_device=partial(self._report, name),
             on_locked=partial(self._locked, lock),
         )
+        stats.gauges["max_queued"] = lambda: queue.max_queued
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
         stats.gauges["http_client"] = lambda: http.name
         stats.gauges["handshakes"] = lambda: http.handshakes
@@ -327,6 +349,7 @@ class Gateway(Service):
     def stopService(self) -> Any:
         """Take nothing more in, send what can be sent in time, keep the rest, close everything."""
         Service.stopService(self)
+        self._admin.drain()
         for intake, port in self._udp:
             intake.read_dry()
             yield port.stopListening()
@@ -337,8 +360,7 @@ class Gateway(Service):
         if self._feedback is not None:
             self._feedback.stop()
         yield gatherResults([client.close() for client in self._clients])
-        if self._telnet is not None:
-            yield self._telnet.stopListening()
+        yield self._admin.stop()
         if self._emulator is not None:
             yield self._emulator.stopService()
         self._state_dir.unlock()

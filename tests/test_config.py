@@ -47,28 +47,29 @@ def test_paths_are_relative_to_the_file(tmp_path):
 def test_every_fault_of_the_file_at_once(tmp_path):
     """Sections, options and values, those that are not built yet among them."""
     text = (
-        "[node2dm]\nudp = nowhere\nstats = nonsense:1\ncolour = red\nweb = tcp:1\n"
+        "[node2dm]\nudp = nowhere\nstats = nonsense:1\nweb = nonsense:1\ncolour = red\nproxy = x\n"
         "[c2dm]\nusername = a\ntimeout = 0\nprefix = g\n"
         "[callback]\npath = x\nsigning_secret = hush-hush\n"
         "[fcm]\n[fcm:two]\n[statsd]\n[nonsense]\n"
     )
     found = faults(tmp_path, text)
-    assert [line.split(":")[0] for line in found[:9]] == [
+    assert [line.split(":")[0] for line in found[:10]] == [
         "[node2dm] udp",
         "[node2dm] stats",
-        "[node2dm] colour",
         "[node2dm] web",
+        "[node2dm] colour",
+        "[node2dm] proxy",
         "[c2dm] password",
         "[c2dm] timeout",
         "[c2dm] prefix",
         "[callback] host",
         "[callback] path",
     ]
-    assert found[9].startswith("[callback] signing_secret: wanted: whsec_")
-    assert found[10:] == [
+    assert found[10].startswith("[callback] signing_secret: wanted: whsec_")
+    assert found[11:] == [
+        "[statsd] host: wanted: the host of the statsd (required)",
         "[fcm]: is not built yet; take it out",
         "[fcm:two]: is not built yet; take it out",
-        "[statsd]: is not built yet; take it out",
         "[nonsense]: there is no such section",
     ]
     assert "hush" not in "".join(found)

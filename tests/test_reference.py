@@ -15,7 +15,12 @@ from node2dm_tw.emulator.settings import EmulatorSettings, read_section
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / "etc/config.ini").read_text(encoding="utf-8")
-SECTIONS = {"node2dm": config.Gateway, "c2dm": C2DMRoute, "callback": config.Callback}
+SECTIONS = {
+    "node2dm": config.Gateway,
+    "c2dm": C2DMRoute,
+    "callback": config.Callback,
+    "statsd": config.Statsd,
+}
 EMULATOR_OPTIONS = {"listen", "phones", "accounts", "sender_quota", "device_quota"}
 
 
