@@ -23,7 +23,10 @@ FAILED = (
 
 Values = dict[str, Any]
 Point = list[float]
-"""Pushes a second received, sent and failed; then pushes in the queue and the oldest's age."""
+"""
+Pushes a second: received, sent and failed; then pushes in the queue and the age of the next. Of a
+route, whose plot is small: sent and failed.
+"""
 
 
 @attrs.define(eq=False)
@@ -55,23 +58,20 @@ class History:
         if elapsed < STEP * 0.75:
             return None
         self._since += elapsed
-        point = {
-            name: self._point(name, values, elapsed)
-            for name, values in [("", snapshot["totals"]), *snapshot["routes"].items()]
-        }
+        totals = snapshot["totals"]
+        waiting = [totals["messages_in_queue"], totals["oldest_age"]]
+        point = {"": [*self._rates("", totals, elapsed), *waiting]}
+        for name, values in snapshot["routes"].items():
+            point[name] = self._rates(name, values, elapsed)[1:]
         self._points.append(point)
         return point
 
-    def _point(self, name: str, values: Values, elapsed: float) -> Point:
-        now = (
-            values["messages_received"],
-            values["messages_sent"],
-            sum(values[ending] for ending in FAILED),
-        )
+    def _rates(self, name: str, values: Values, elapsed: float) -> Point:
+        failed = sum(values[ending] for ending in FAILED)
+        now = (values["messages_received"], values["messages_sent"], failed)
         before = self._before.get(name, (0, 0, 0))
         self._before[name] = now
-        rates = [round((n - b) / elapsed, 1) for n, b in zip(now, before, strict=True)]
-        return [*rates, values["messages_in_queue"], values["oldest_age"]]
+        return [round((n - b) / elapsed, 1) for n, b in zip(now, before, strict=True)]
 
     def series(self) -> dict[str, list[Point]]:
         """Every point kept, the oldest first, by route; that of the totals under the empty name."""
