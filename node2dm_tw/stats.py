@@ -198,7 +198,6 @@ class Stats:
     invalid: Counter[str] = attrs.field(factory=Counter)
     gauges: dict[str, Gauge] = attrs.field(factory=dict)
     _started: float = attrs.field(init=False)
-    _process: psutil.Process = attrs.field(factory=psutil.Process, init=False)
     _heap: dict[str, int] = attrs.field(factory=dict, init=False)
     _heap_seen: float = attrs.field(default=float("-inf"), init=False)
 
@@ -246,7 +245,8 @@ class Stats:
                 "memory_heapTotal": heap.heap_used + heap.mmap_used,
                 "memory_heapUsed": heap.heap_used,
             }
-        return {"memory_rss": self._process.memory_info().rss, **self._heap}
+        # Asked for anew each time: twistd forks after this was made.
+        return {"memory_rss": psutil.Process().memory_info().rss, **self._heap}
 
 
 _ROUTES_ONLY = {"state", "state_reason"}

@@ -2,12 +2,19 @@
 
 from ipaddress import ip_network
 
+import attrs
 import pytest
 
 from node2dm_tw import config
 from node2dm_tw.ini import Faults
 
 MINIMAL = "[c2dm]\nusername = sender@example.com\npassword = hush-hush\n"
+SECTIONS = {
+    "node2dm": config.Gateway,
+    "c2dm": config.C2DMRoute,
+    "callback": config.Callback,
+    "statsd": config.Statsd,
+}
 SIGNING_SECRET = "whsec_" + "QUFB" * 10
 
 
@@ -217,3 +224,63 @@ def test_reload_of_the_same_changes_nothing(tmp_path):
     """Two readings of a file are equal."""
     old = load(tmp_path, MINIMAL)
     assert config.reload(old, load(tmp_path, MINIMAL)) == (old, [], [])
+
+
+def everything(tmp_path):
+    """A file with a word in every option that may hold one."""
+    text = (
+        "[node2dm]\nweb = tcp:8122\nlog_level = info, http=debug\nudp = 127.0.0.1:1, [::1]:2\n"
+        f"{MINIMAL}send_url = https://host/x?key=hush-hush\n"
+        "[callback]\nhost = x\npath = /hush-hush\nshared_secret = hush-hush\n"
+        f"signing_secret = {SIGNING_SECRET}\n[statsd]\nhost = s\n"
+    )
+    return load(tmp_path, text)
+
+
+def test_what_telnet_shows_of_the_configuration(tmp_path):
+    """As a file would have it; an option that no list allows is hidden, logins in addresses too."""
+    lines = config.shown(everything(tmp_path))
+    assert "hush" not in "".join(lines)
+    assert "QUFB" not in "".join(lines)
+    assert [line for line in lines if line.startswith("[")] == [
+        "[node2dm]", "[c2dm]", "[callback]", "[statsd]",
+    ]  # fmt: skip
+    for line in (
+        "udp = 127.0.0.1:1, [::1]:2",
+        "web = tcp:8122",
+        "allow = 127.0.0.0/8, ::1/128",
+        "max_age = 86400",
+        "log_level = info, http=debug",
+        "username = sender@example.com",
+        "password = ***",
+        "ca_file =",
+        "send_url = https://host/x",
+        "path = ***",
+        "shared_secret = ***",
+        "interval = 10",
+    ):
+        assert line in lines
+
+
+def test_no_secret_is_on_the_list_of_what_is_shown():
+    """And every other option is, or it is known why not."""
+    hidden = set()
+    for title, kind in SECTIONS.items():
+        options = {f.name: f.metadata["secret"] for f in attrs.fields(kind) if f.metadata}
+        assert not {name for name in config.SHOWN[title] if options.get(name)}
+        hidden |= {name for name, secret in options.items() if not secret} - {*config.SHOWN[title]}
+    assert hidden == {"path"}, "a callback's path often is a secret"
+
+
+def test_statsd(tmp_path):
+    """A host is enough."""
+    statsd = load(tmp_path, MINIMAL + "[statsd]\nhost = s.example\n").statsd
+    assert (statsd.port, statsd.prefix, statsd.interval) == (8125, "node2dm", 10.0)
+    (fault,) = faults(tmp_path, MINIMAL + "[statsd]\nhost = s\nprefix = a:b\n")
+    assert fault.startswith("[statsd] prefix: wanted: ")
+
+
+def test_a_level_for_a_part(tmp_path):
+    """One that is unknown is a fault of the option."""
+    (fault,) = faults(tmp_path, "[node2dm]\nlog_level = info, engine=debug\n" + MINIMAL)
+    assert fault.startswith("[node2dm] log_level: wanted: one of debug, info")

@@ -47,7 +47,8 @@ class _Page:
             return
         self.missed += 1
         if self.missed > PATIENCE:
-            self.request.loseConnection()
+            transport: Any = self.request.transport
+            transport.abortConnection()
 
 
 @attrs.define(eq=False)

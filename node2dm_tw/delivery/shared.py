@@ -12,7 +12,7 @@ from node2dm_tw.logs import shorten
 CAPACITY = 100_000
 """Devices that may be blocked at once; beyond it the one blocked first goes free."""
 
-LISTED = 20
+LISTED = 10
 """Devices that a person is shown."""
 
 

@@ -7,7 +7,15 @@ import attrs
 from node2dm_tw.logs import shorten
 
 CAPACITY = 30
-"""Kinds kept; a further one takes the place of that which was seen longest ago."""
+"""
+Kinds kept. A further one takes the place of that which was seen longest ago, but only one in a
+second: an upstream that finds new words for each push is counted under `OTHERS`.
+"""
+
+LISTED = 10
+"""Kinds that a person is shown."""
+
+OTHERS = "other reasons"
 
 
 @attrs.define(eq=False)
@@ -22,6 +30,7 @@ class Troubles:
     """Counts troubles that are of one kind and reason together; cheap at any number a second."""
 
     _seen: dict[tuple[str, str], _Trouble] = attrs.field(factory=dict, init=False)
+    _made_room: float = attrs.field(default=0.0, init=False)
 
     def note(self, kind: str, reason: str, device: bytes, when: float) -> None:
         """Remember a trouble.
@@ -38,13 +47,18 @@ class Troubles:
             known.when = when
             known.device = device
             return
-        if len(self._seen) >= CAPACITY:
+        if len(self._seen) < CAPACITY or reason == OTHERS:
+            self._seen[kind, reason] = _Trouble(1, when, device)
+        elif abs(when - self._made_room) >= 1.0:
+            self._made_room = when
             del self._seen[min(self._seen, key=lambda key: self._seen[key].when)]
-        self._seen[kind, reason] = _Trouble(1, when, device)
+            self._seen[kind, reason] = _Trouble(1, when, device)
+        else:
+            self.note(kind, OTHERS, device, when)
 
     def latest(self) -> list[dict[str, Any]]:
-        """All that is kept, the latest first."""
-        seen = sorted(self._seen.items(), key=lambda item: item[1].when, reverse=True)
+        """What happened last, the latest first."""
+        seen = sorted(self._seen.items(), key=lambda item: item[1].when, reverse=True)[:LISTED]
         return [
             {
                 "kind": kind,
