@@ -47,7 +47,7 @@ test test-long:
 	python -m pytest --cov --cov-report=term $(ARGS)
 
 .PHONY: docs
-docs: .venv/installed ## write docs/configuration.md again, from the code
+docs: .venv/installed ## write the references again, from the code
 	@.venv/bin/python docs/generate.py
 
 .PHONY: clean

@@ -1,11 +1,20 @@
-"""Writes etc/config.ini and docs/configuration.md from the options in the code: `make docs`."""
+"""Writes etc/config.ini, docs/configuration.md and docs/metrics.md from the code: `make docs`."""
 
 from pathlib import Path
 
 import attrs
 
+from node2dm_tw.admin.metric_names import (
+    HISTOGRAMS,
+    LABELLED,
+    OTHERS,
+    PROCESS,
+    REASONS,
+    ROUTE,
+)
 from node2dm_tw.config import C2DMRoute, Callback, Gateway, Statsd
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
+from node2dm_tw.stats import never_falls
 
 ROOT = Path(__file__).parents[1]
 
@@ -140,8 +149,43 @@ def _default(title: str, name: str, default: str | None) -> str:
     return f"`{default}`" if default else "empty"
 
 
+def metrics_md() -> str:
+    """The reference of /metrics, a row for each metric."""
+    lines = [
+        "# Metrics",
+        "",
+        "This page is written by `make docs`, from the code.",
+        "",
+        "`/metrics` renders them where `web` is set and the extra `metrics` is installed. Most",
+        "are a line of the [stats](stats.md) in Prometheus' words; counters begin at 0 when the",
+        "process starts. `process_cpu_seconds_total` and the like are there too.",
+        "",
+        "| metric | type | labels | meaning | line of the stats |",
+        "|---|---|---|---|---|",
+    ]
+    for name, (labels, text) in OTHERS.items():
+        lines += [_metric_row(name, "gauge", labels, text, "")]
+    for line, (labels, text) in REASONS.items():
+        lines += [_metric_row(f"{line}_total", "counter", labels, text, f"{line}.REASON")]
+    for name, (label, text, of) in LABELLED.items():
+        named = ", ".join(f"{label}={value}: {line}" for value, line in of.items())
+        lines += [_metric_row(f"{name}_total", "counter", ("route", label), text, named)]
+    for table, labels in ((ROUTE, ("route",)), (PROCESS, ())):
+        for line, (name, text) in table.items():
+            kind, end = ("counter", "_total") if never_falls(line) else ("gauge", "")
+            lines += [_metric_row(name + end, kind, labels, text, line)]
+    for name, text in HISTOGRAMS.values():
+        lines += [_metric_row(name, "histogram", ("route",), text, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _metric_row(name: str, kind: str, labels: tuple[str, ...], text: str, line: str) -> str:
+    return f"| `node2dm_{name}` | {kind} | {', '.join(labels)} | {text} | {line} |"
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
+    (ROOT / "docs/metrics.md").write_text(metrics_md(), encoding="utf-8")
     (ROOT / "etc/config.ini").write_text(config_ini(), encoding="utf-8")
     (ROOT / "docs/configuration.md").write_text(configuration_md(), encoding="utf-8")
 

@@ -95,7 +95,7 @@ def as_json_line(event: LogEvent) -> str:
         "level": level.name,
         "logger": event.get("log_namespace", ""),
         "message": formatEvent(event),
-        "event": event.get("log_format") or "",
+        "event": event.get("log_event") or event.get("log_format") or "",
     }
     for name, value in event.items():
         if not name.startswith("log_") and isinstance(value, str | int | float):
@@ -152,4 +152,4 @@ class Throttle:
             return
         more = f" ({self._held_back} more like it were not logged)" if self._held_back else ""
         self._next, self._held_back = now + 1.0, 0
-        self.log.warn(format + more, **values)
+        self.log.warn(format + more, log_event=format, **values)

@@ -191,3 +191,17 @@ def test_json_to_stdout(capsys):
     """Where twistd stays in the foreground and no file is named."""
     Logger("x", observer=json_observer({"logfile": None, "nodaemon": True}, list)).info("one")
     assert json.loads(capsys.readouterr().out)["message"] == "one"
+
+
+def test_the_event_of_a_line_that_was_held_back_stays_the_same():
+    """A machine that counts events need not know of the number in the message."""
+    clock = Clock()
+    events, log = recorder()
+    throttle = Throttle(log, clock)
+    for number in range(3):
+        throttle.warn("fault {number}", number=number)
+    clock.advance(1)
+    throttle.warn("fault {number}", number=3)
+    lines = [json.loads(as_json_line(event)) for event in events]
+    assert [line["event"] for line in lines] == ["fault {number}"] * 2
+    assert lines[1]["message"] == "fault 3 (2 more like it were not logged)"

@@ -86,7 +86,11 @@ def test_the_example_has_one_line_on_each_option():
 
 @pytest.mark.parametrize(
     ("page", "written_by"),
-    [("etc/config.ini", "config_ini"), ("docs/configuration.md", "configuration_md")],
+    [
+        ("etc/config.ini", "config_ini"),
+        ("docs/configuration.md", "configuration_md"),
+        ("docs/metrics.md", "metrics_md"),
+    ],
 )
 def test_what_is_generated_is_up_to_date(page, written_by):
     """`make docs` would change nothing."""

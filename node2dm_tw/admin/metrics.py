@@ -17,91 +17,20 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from node2dm_tw.admin.health import Health
+from node2dm_tw.admin.metric_names import (
+    BY_OTHER_MEANS,
+    HISTOGRAMS,
+    LABELLED,
+    OTHERS,
+    PROCESS,
+    REASONS,
+    ROUTE,
+    STATES,
+)
 from node2dm_tw.admin.telnet import Snapshot
-from node2dm_tw.stats import ENDINGS, never_falls
+from node2dm_tw.stats import never_falls
 
 Values = dict[str, Any]
-
-ROUTE = {
-    "messages_received": ("messages_received", "Pushes taken in."),
-    "messages_taken_over": ("messages_taken_over", "Pushes taken over from an earlier process."),
-    "messages_ambiguous": (
-        "requests_ambiguous",
-        "Requests without an answer that may have been processed.",
-    ),
-    "network_failures": ("requests_failed", "Requests without an answer."),
-    "unavailable_answers": ("answers_unavailable", "Answers of 500, 502, 503 or 504."),
-    "quota_answers": (
-        "answers_over_quota",
-        "Answers that the sender or a device is over its quota.",
-    ),
-    "total_errors": (
-        "errors",
-        "Refused pushes, bad devices, quota answers and requests without one.",
-    ),
-    "handshakes": ("tls_handshakes", "Connections made to the upstream."),
-    "reconnects": ("reconnects", "Requests repeated because a kept-alive connection had closed."),
-    "messages_in_queue": (
-        "queue_messages",
-        "Pushes not ended, those in flight and asleep included.",
-    ),
-    "max_queued": ("queue_limit_messages", "Pushes that the queue may hold."),
-    "oldest_age": ("queue_oldest_age_seconds", "Age of the push that is next to be sent."),
-    "messages_in_flight": ("messages_in_flight", "Pushes sent and not yet answered."),
-    "messages_waiting": ("messages_asleep", "Pushes that sleep until their next try."),
-    "window": ("window_requests", "Requests that may be in flight at once."),
-    "backing_off": ("paused", "1 while the route is paused for its upstream's sake."),
-    "pause_left": ("pause_left_seconds", "Seconds for which the route is still paused."),
-    "signed_in": ("signed_in", "1 while the route has a credential."),
-    "token_age": ("credential_age_seconds", "Age of the credential; absent while signed out."),
-    "rate_limited_tokens": ("devices_blocked", "Devices left alone, being over their quota."),
-}
-"""For each line of a route: the name, without its prefix and `_total`, and a sentence."""
-
-PROCESS = {
-    "uptime": ("uptime_seconds", "Seconds since the process started."),
-    "udp_dropped": (
-        "udp_datagrams_dropped",
-        "Datagrams thrown away since the receive buffer was full.",
-    ),
-    "rcvbuf": ("udp_receive_buffer_bytes", "Receive buffer that the kernel granted."),
-    "memory_rss": ("memory_resident_bytes", "Resident memory."),
-    "memory_heapTotal": ("memory_heap_bytes", "The C heap, large blocks included."),
-    "memory_heapUsed": ("memory_heap_used_bytes", "The C heap's small blocks in use."),
-}
-"""The same for the lines that only the totals have."""
-
-LABELLED = {
-    "messages_ended": (
-        "outcome",
-        "Pushes that ended, by how.",
-        {name.removeprefix("messages_"): name for name in ENDINGS},
-    ),
-    "callbacks": (
-        "outcome",
-        "Reports of bad devices, by what became of them.",
-        {outcome: f"callbacks_{outcome}" for outcome in ("sent", "failed", "dropped")},
-    ),
-}
-"""Counters of a route that make one metric: its name, label, sentence, and label value to line."""
-
-HISTOGRAMS = {
-    "upstream_latency": ("upstream_latency_seconds", "Seconds from a request to its answer."),
-    "queue_age": ("queue_age_seconds", "Age of a push when a request for it is sent."),
-}
-
-STATES = ("signed out", "signing in", "ready", "paused", "locked")
-
-BY_OTHER_MEANS = {
-    *(line for _, _, lines in LABELLED.values() for line in lines.values()),
-    "messages_invalid",
-    "http_client",
-    "version",
-    "state",
-    "state_reason",
-    "logged_in_to_c2dm",
-}
-"""Lines shown with a label, as text, or by `signed_in`."""
 
 
 @attrs.define(eq=False)
@@ -114,14 +43,15 @@ class SnapshotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         snapshot = self.snapshot()
         totals, routes = snapshot["totals"], snapshot["routes"]
-        yield InfoMetricFamily("node2dm_build", "This program.", {"version": totals["version"]})
+        version = {"version": totals["version"]}
+        yield InfoMetricFamily("node2dm_build", OTHERS["build_info"][1], version)
         ready = self.health.report(snapshot).is_ready
-        yield GaugeMetricFamily("node2dm_ready", "1 while /readyz answers 200.", ready)
+        yield GaugeMetricFamily("node2dm_ready", OTHERS["ready"][1], ready)
         for line, (name, text) in PROCESS.items():
             if line in totals:
                 yield _family(line, name, text, {}, [({}, totals[line])])
-        yield _reasons("messages_invalid", "Lines that were no pushes.", {"": totals})
-        yield _reasons("messages_refused", "Pushes the upstream will never take.", routes)
+        yield _reasons("messages_invalid", {"": totals})
+        yield _reasons("messages_refused", routes)
         yield _states(routes)
         for line, (name, text) in _lines_of(routes).items():
             found = [({"route": r}, v[line]) for r, v in routes.items() if line in v]
@@ -159,9 +89,9 @@ def _family(
     return family
 
 
-def _reasons(line: str, text: str, routes: Values) -> Metric:
+def _reasons(line: str, routes: Values) -> Metric:
     """Render the lines ``LINE.REASON``, for each route, or for the process under no name."""
-    labels = [*(["route"] if "" not in routes else []), "reason"]
+    labels, text = REASONS[line]
     family = CounterMetricFamily(f"node2dm_{line}", text, labels=labels)
     for route, values in routes.items():
         for name, number in values.items():
@@ -172,9 +102,8 @@ def _reasons(line: str, text: str, routes: Values) -> Metric:
 
 
 def _states(routes: Values) -> Metric:
-    family = GaugeMetricFamily(
-        "node2dm_route_state", "1 for the state that the route is in.", labels=["route", "state"]
-    )
+    labels, text = OTHERS["route_state"]
+    family = GaugeMetricFamily("node2dm_route_state", text, labels=labels)
     for route, values in routes.items():
         for state in STATES:
             family.add_metric([route, state], float(values["state"] == state))

@@ -1,19 +1,22 @@
 """The snapshot in Prometheus' words."""
 
 import os
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
 
 from node2dm_tw.admin.health import Health, Phase
+from node2dm_tw.admin.metric_names import BY_OTHER_MEANS, PROCESS, ROUTE
 from node2dm_tw.stats import ENDINGS, Stats, never_falls
 from tests.admin.support import fake_route, tool
 
 try:
     from prometheus_client.parser import text_string_to_metric_families
 
-    from node2dm_tw.admin.metrics import BY_OTHER_MEANS, PROCESS, ROUTE, Metrics
+    from node2dm_tw.admin.metrics import Metrics
 except ImportError:
     if os.environ.get("CI") == "true":
         raise
@@ -139,3 +142,14 @@ def test_promtool_finds_no_fault():
         [tool("promtool"), "check", "metrics"], input=text, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_the_reference_names_every_metric():
+    """docs/metrics.md has those that are rendered, and no other."""
+    page = Path(__file__).parents[2] / "docs/metrics.md"
+    documented = set(re.findall(r"^\| `(\w+)`", page.read_text(encoding="utf-8"), re.MULTILINE))
+    stats = make()
+    stats.routes["shop"].gauges["reconnects"] = lambda: 0
+    suffix = re.compile(r"(_bucket|_count|_sum)$")
+    rendered = {suffix.sub("", name) for name, _ in samples(stats) if name.startswith("node2dm_")}
+    assert rendered == documented

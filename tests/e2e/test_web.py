@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from node2dm_tw.admin.metric_names import LABELLED, PROCESS, ROUTE
 from node2dm_tw.stats import never_falls
 from tests.admin.support import tool
 from tests.e2e.browser import browser
@@ -104,8 +105,6 @@ def page_lines(chromium, web):
 def metric_lines(web):
     """/metrics by the lines of the stats that they come from."""
     prometheus = pytest.importorskip("prometheus_client.parser")
-    from node2dm_tw.admin.metrics import LABELLED, PROCESS, ROUTE
-
     found = {}
     for family in prometheus.text_string_to_metric_families(get(web, "/metrics")[1].decode()):
         for sample in family.samples:
