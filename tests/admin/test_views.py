@@ -5,12 +5,13 @@ from itertools import pairwise
 
 from twisted.internet.defer import fail, succeed
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.admin.health import Phase
 from node2dm_tw.admin.statsd import Report, StatsdSender
 from node2dm_tw.admin.views import Admin
-from node2dm_tw.stats import Stats
+from node2dm_tw.stats import COUNTERS, Stats, as_text, never_falls
 from tests.admin.http import Connection
 from tests.admin.support import fake_route
 
@@ -101,6 +102,58 @@ def test_ready_from_the_start_to_the_drain():
     bench.admin.drain()
     assert bench.admin.health.phase is Phase.DRAINING
     assert bench.ready() == 503
+
+
+def test_every_view_shows_the_same_at_the_same_moment():
+    """Telnet as text and JSON, /stats, the page's events, statsd: numbers that move too."""
+    bench = Bench()
+    route = bench.route
+    bench.stats.invalid["colons"] += 2
+    for number, name in enumerate(COUNTERS):
+        setattr(route, name, number)
+    route.refuse("MessageTooBig")
+    route.gauges |= {
+        "state": lambda: "paused",
+        "state_reason": lambda: "503, Retry-After",
+        "pause_left": lambda: round(100 - bench.clock.seconds(), 1),
+        "oldest_age": lambda: round(bench.clock.seconds(), 1),
+        "backing_off": lambda: True,
+    }
+    telnet = Endpoint()
+    bench.admin.open_telnet(telnet)
+    sender = StatsdSender("h", 1, Report("p"), lambda host: succeed("10.0.0.1"), bench.clock)
+    transport = sender.transport = Transport()
+    bench.admin.open_statsd(sender, Port(), 7.0)
+    bench.admin.start()
+    page = bench.open_page()
+    bench.clock.pump([1] * 7)
+
+    stats = json.loads(Connection(bench.web.factory).get("/stats").body)
+    told = events(page, "now")[-1]
+    protocol = telnet.factory.buildProtocol(None)
+    wire = StringTransport()
+    protocol.makeConnection(wire)
+    protocol.dataReceived(b"stats json\nstats\n")
+    first, *lines = wire.value().decode().splitlines()
+    by_telnet = json.loads(first)
+    for values in (stats, told, by_telnet):
+        values["totals"].pop("memory_rss")
+    assert by_telnet == stats == {key: told[key] for key in ("totals", "routes")}
+    assert stats["routes"]["shop"]["pause_left"] == 93.0
+    assert [line for line in lines if "memory_rss" not in line] == as_text(stats)
+    numbers = {
+        (f"p.{place}{name}", float(value))
+        for place, values in [("", stats["totals"]), ("shop.", stats["routes"]["shop"])]
+        for name, value in values.items()
+        if not isinstance(value, str) and not (never_falls(name) and not value)
+    }
+    heard = {
+        (name, float(rest.partition("|")[0]))
+        for name, _, rest in (line.partition(":") for line in transport.written)
+        if "memory_rss" not in name
+    }
+    assert heard == numbers
+    assert told["health"]["routes"]["shop"] == "paused 1 min 33 s more: 503, Retry-After"
 
 
 def test_a_fault_in_a_view_does_not_end_the_others():

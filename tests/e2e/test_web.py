@@ -6,7 +6,7 @@ import re
 import socket
 import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -349,6 +349,40 @@ def test_json_lines(make_gateway):
         assert started["version"]
         assert started["time"].endswith("+00:00")
         assert web
+
+
+def test_without_the_extra_the_rest_goes_on(make_gateway, tmp_path):
+    """The start says which one is missing, and so does /metrics."""
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError", encoding="utf-8")
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    with upstream(answer) as google:
+        web, gateway = with_web(make_gateway, google)
+        gateway.environment = {**os.environ, "PYTHONPATH": path}
+        gateway.start()
+        assert "/metrics is off: it wants the extra `metrics`" in gateway.log
+        status, body = get(web, "/metrics")
+        assert status == 501
+        assert b"node2dm_tw[metrics]" in body
+        assert get(web, "/stats")[0] == 200
+
+
+def test_a_thousand_telnet_connections_at_once(make_gateway):
+    """Each is answered while all are open."""
+    gateway = make_gateway().start()
+    place = ("127.0.0.1", gateway.stats_port)
+    with ExitStack() as stack:
+        made = []
+        # As many at a time as the kernel lets wait to be accepted.
+        for _ in range(25):
+            some = [stack.enter_context(socket.create_connection(place, 20)) for _ in range(40)]
+            for connection in some:
+                connection.sendall(b"version\r\n")
+            assert {connection.recv(100)[:11] for connection in some} == {b"node2dm_tw "}
+            made += some
+        for connection in made:
+            connection.sendall(b"version\r\n")
+        assert {connection.recv(100)[:11] for connection in made} == {b"node2dm_tw "}
+        assert "uptime" in telnet(gateway.stats_port)
 
 
 def test_a_web_port_that_is_taken(make_gateway):
