@@ -71,7 +71,8 @@ class Admin:
         metrics = _find_metrics(self.stats, self.health)
         if metrics is None:
             log.warn("/metrics is off: it wants the extra `metrics` (node2dm_tw[metrics])")
-        site = make_site(Views(self.stats.snapshot, self.health, self.pages, metrics))
+        views = Views(self.stats.snapshot, self.health, self.pages, metrics)
+        site = make_site(views, self.clock)
         return endpoint.listen(site).addCallback(self._keep)
 
     def open_statsd(self, sender: StatsdSender, port: IListeningPort, interval: float) -> None:

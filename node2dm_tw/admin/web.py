@@ -6,6 +6,7 @@ from importlib import resources
 from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -159,8 +160,12 @@ class _Quiet(Site):
         pass
 
 
-def make_site(views: Views) -> Site:
-    """Put the addresses together. More may be added to the site's `resource`."""
+def make_site(views: Views, clock: IReactorTime) -> Site:
+    """Put the addresses together. More may be added to the site's `resource`.
+
+    Args:
+        clock: for idle connections, which are closed after a minute.
+    """
     root: Any = _Root()  # type: ignore[no-untyped-call]
     folder = resources.files("node2dm_tw.admin") / "page"
     for path, (name, content_type) in PAGE.items():
@@ -170,7 +175,7 @@ def make_site(views: Views) -> Site:
     root.putChild(b"healthz", _Leaf(views.healthz))
     root.putChild(b"readyz", _Leaf(views.readyz))
     root.putChild(b"events", _Leaf(views.events))
-    return _Quiet(root, timeout=60)  # type: ignore[no-untyped-call]
+    return _Quiet(root, timeout=60, reactor=clock)  # type: ignore[no-untyped-call]
 
 
 def _file(answer: Answer) -> _Leaf:

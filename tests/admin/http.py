@@ -29,9 +29,10 @@ def open_site(
     metrics: Render | None = None,
 ) -> Site:
     """The site over a snapshot that does not change."""
-    health = Health(Clock().seconds, phase)
+    clock = Clock()
+    health = Health(clock.seconds, phase)
     pages = Pages(lambda: b"") if pages is None else pages
-    return make_site(Views(lambda: snapshot or SNAPSHOT, health, pages, metrics))
+    return make_site(Views(lambda: snapshot or SNAPSHOT, health, pages, metrics), clock)
 
 
 class Connection:
