@@ -75,6 +75,7 @@ class CurlClient:
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
         self._busy: set[Transfer] = set()
+        self._transfers: dict[object, Transfer] = {}
         self._multi = Multi(reactor, connections, self._finished)
 
     def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
@@ -89,12 +90,12 @@ class CurlClient:
                 self._set_headers(transfer, headers)
             transfer.setopt(pycurl.POSTFIELDS, body)
         except _WRONG_ARGUMENTS as error:
-            transfer.close()
+            self._discard(transfer)
             return fail(NotSent(f"the request cannot be built: {type(error).__name__}"))
         result = transfer.result = Deferred(lambda _: self._cancel(transfer))
         self._busy.add(transfer)
         if target.known:
-            self._multi.add(transfer)
+            self._multi.add(transfer.curl)
         else:
             self._scout(transfer, target)
         return result
@@ -106,15 +107,20 @@ class CurlClient:
                 self._break_off(transfer, "the client was closed")
             self._multi.close()
             for transfer in self._free:
-                transfer.close()
+                self._discard(transfer)
             self._free.clear()
         return succeed(None)
 
     def _make_transfer(self) -> Transfer:
         transfer = Transfer()
+        self._transfers[transfer.curl] = transfer
         for option, value in self._options:
             transfer.setopt(option, value)
         return transfer
+
+    def _discard(self, transfer: Transfer) -> None:
+        del self._transfers[transfer.curl]
+        transfer.curl.close()
 
     def _make_target(self, url: str) -> Target:
         target = self._targets[url] = Target(url)
@@ -136,7 +142,7 @@ class CurlClient:
         transfer.tries += 1
         if target.scout is None:
             target.scout = transfer
-            self._multi.add(transfer)
+            self._multi.add(transfer.curl)
         else:
             target.waiting.append(transfer)
 
@@ -165,7 +171,7 @@ class CurlClient:
             text = "the server shows another key at every connection"
             self._conclude(transfer, target, NotSent(text))
             return
-        chain = transfer.getinfo_raw(pycurl.INFO_CERTINFO)
+        chain = transfer.curl.getinfo_raw(pycurl.INFO_CERTINFO)
         try:
             pin = pin_of(dict(chain[0])[b"Cert"] if chain else b"")
         except CertificateRefused as refusal:
@@ -185,11 +191,12 @@ class CurlClient:
             return
         transfer.aim(target, left)
         transfer.lines.clear()
-        self._multi.add(transfer)
+        self._multi.add(transfer.curl)
 
     # Outcomes
 
-    def _finished(self, transfer: Transfer, code: int, text: str) -> None:
+    def _finished(self, curl: object, code: int, text: str) -> None:
+        transfer = self._transfers[curl]
         target = transfer.target
         assert target is not None
         if transfer.attempts:
@@ -235,7 +242,7 @@ class CurlClient:
         self._busy.discard(transfer)
         transfer.clear()
         if self._closed:
-            transfer.close()
+            self._discard(transfer)
         else:
             self._free.append(transfer)
 
@@ -248,7 +255,7 @@ class CurlClient:
         assert target is not None
         assert result is not None
         outcome = _failure(transfer, text)
-        if self._multi.remove(transfer) or _removed(target.waiting, transfer):
+        if self._multi.remove(transfer.curl) or _removed(target.waiting, transfer):
             if target.scout is transfer:
                 self._end_scouting(target, None)
             self._settle(transfer, outcome)

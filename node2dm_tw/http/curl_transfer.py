@@ -1,6 +1,8 @@
 """libcurl's easy handles as the client keeps them, and what it knows of each URL."""
 
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import pycurl  # type: ignore[import-untyped]
@@ -73,11 +75,13 @@ class Target:
             self.version += 1
 
 
-class Transfer(pycurl.Curl):  # type: ignore[misc]
+class Transfer:
     """
     An easy handle, used again and again, with its buffers and what was last set on it.
 
     Attributes:
+        curl: the handle. Looking up an attribute of it costs as much as sending, so its methods
+            are kept as `setopt` and `getinfo`.
         result: the Deferred of the request under way.
         target: where it goes; `version` is the target's when its options were set.
         headers: the tuple whose lines were set.
@@ -89,10 +93,13 @@ class Transfer(pycurl.Curl):  # type: ignore[misc]
     __slots__ = (
         "attempts",
         "chunks",
+        "curl",
         "deadline",
+        "getinfo",
         "headers",
         "lines",
         "result",
+        "setopt",
         "size",
         "target",
         "tries",
@@ -100,6 +107,9 @@ class Transfer(pycurl.Curl):  # type: ignore[misc]
     )
 
     def __init__(self) -> None:
+        self.curl: Any = pycurl.Curl()
+        self.setopt: Callable[[int, object], None] = self.curl.setopt
+        self.getinfo: Callable[[int], Any] = self.curl.getinfo
         self.chunks: list[bytes] = []
         self.lines: list[bytes] = []
         self.size = self.attempts = self.tries = self.version = 0

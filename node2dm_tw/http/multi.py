@@ -62,15 +62,19 @@ class Multi:
         self._last_use = 0.0
         self._wanted: dict[int, int] = {}
         self._epoll = select.epoll()
-        self._multi = self._make()
+        self._renew()
         reactor.addReader(self)
 
-    def _make(self) -> Any:
-        multi: Any = pycurl.CurlMulti()
-        multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        multi.setopt(pycurl.M_MAXCONNECTS, self._connections)
-        return multi
+    def _renew(self) -> None:
+        """Make the multi handle; its methods are kept, for looking one up is expensive."""
+        self._multi: Any = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self._connections)
+        self._add_handle = self._multi.add_handle
+        self._remove_handle = self._multi.remove_handle
+        self._info_read = self._multi.info_read
+        self._socket_action = self._multi.socket_action
 
     def add(self, handle: Any) -> None:
         """
@@ -79,7 +83,7 @@ class Multi:
         Raises:
             pycurl.error: the handle cannot be added.
         """
-        self._multi.add_handle(handle)
+        self._add_handle(handle)
         self._running += 1
         if self._retirement is None:
             self._retirement = self._reactor.callLater(IDLE_TIMEOUT, self._retire)
@@ -95,7 +99,7 @@ class Multi:
         """
         if handle not in self._multi:
             return False
-        self._multi.remove_handle(handle)
+        self._remove_handle(handle)
         self._running -= 1
         return True
 
@@ -123,7 +127,7 @@ class Multi:
         wanted = self._wanted
         for descriptor, events in self._epoll.poll(0, _EVENTS):
             if descriptor in wanted:
-                self._multi.socket_action(descriptor, _ACTIONS[events & 31])
+                self._socket_action(descriptor, _ACTIONS[events & 31])
             else:
                 # An idle connection: the other side closed it. libcurl sees it before reuse.
                 self._epoll.unregister(descriptor)
@@ -143,9 +147,9 @@ class Multi:
     def _report(self) -> None:
         queued = 1
         while queued:
-            queued, done, failed = self._multi.info_read()
+            queued, done, failed = self._info_read()
             self._running -= len(done) + len(failed)
-            remove = self._multi.remove_handle
+            remove = self._remove_handle
             for handle in done:
                 remove(handle)
             for handle, _, _ in failed:
@@ -158,7 +162,7 @@ class Multi:
     def _act(self) -> None:
         """Let libcurl do what its timer asked for."""
         self._due = False
-        _, running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        _, running = self._socket_action(pycurl.SOCKET_TIMEOUT, 0)
         if (self._due or running < self._running) and self._soon is None:
             self._soon = self._reactor.callLater(0, self._act_again)
 
@@ -233,7 +237,7 @@ class Multi:
             self._retirement = self._reactor.callLater(left, self._retire)
             return
         self._close_connections()
-        self._multi = self._make()
+        self._renew()
 
     def _close_connections(self) -> None:
         self._multi.close()
