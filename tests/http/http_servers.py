@@ -26,8 +26,8 @@ class Connection(Protocol):
 
     def connectionMade(self):
         self.buffer = b""
-        self.number = len(self.factory.connections)
         self.gone = Deferred()
+        self.requests = 0
         self.factory.connections.append(self)
         if self.factory.greet is not None:
             self.factory.greet(self)
@@ -43,6 +43,7 @@ class Connection(Protocol):
             if len(rest) < length:
                 return
             self.buffer = rest[length:]
+            self.requests += 1
             request = Request(line, headers, rest[:length])
             self.factory.requests.append(request)
             self.factory.script(self, request)
@@ -89,6 +90,11 @@ class ScriptedServer(Factory):
             factory.noisy = False
         self.scheme = "https" if tls else "http"
         self.port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+
+    @property
+    def used(self):
+        """The connections on which a request came."""
+        return [connection for connection in self.connections if connection.requests]
 
     def url(self, host="localhost", path="/send"):
         return f"{self.scheme}://{host}:{self.port.getHost().port}{path}"
