@@ -3,7 +3,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 # What a feature needs beyond a plain install, by the name of its extra.
-FEATURES: dict[str, list[str]] = {}
+FEATURES: dict[str, list[str]] = {
+    "curl": ["pycurl>=7.45"],
+}
 ALL = sorted({requirement for needs in FEATURES.values() for requirement in needs})
 DEV = [
     *ALL,

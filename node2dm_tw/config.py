@@ -1,6 +1,7 @@
 """The gateway's configuration file: every section, its options, and the rules between them."""
 
 import base64
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from configparser import RawConfigParser
@@ -31,6 +32,9 @@ from node2dm_tw.logs import LEVELS
 
 DAY = 86_400
 
+HAS_CURL = importlib.util.find_spec("pycurl") is not None
+"""Whether the extra `curl` is installed."""
+
 Reloaded = TypeVar("Reloaded", bound=attrs.AttrsInstance)
 
 
@@ -53,6 +57,12 @@ def _host(value: str, folder: Path) -> str:
 def _url_path(value: str, folder: Path) -> str:
     if not re.fullmatch(r"/[!-~]*", value):
         raise ValueError("a path that begins with /")
+    return value
+
+
+def _http_client(value: str, folder: Path) -> str:
+    if choice("auto", "treq", "curl")(value, folder) == "curl" and not HAS_CURL:
+        raise ValueError("the extra curl: pip install node2dm_tw[curl]")
     return value
 
 
@@ -93,11 +103,19 @@ class Gateway:
         seconds(0, 3600), "10", "seconds to go on sending after SIGTERM", reloads=True
     )
     rcvbuf: int = option(number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer")
-    http_client: str = option(choice("auto", "treq"), "auto", "what sends: auto or treq")
+    http_client: str = option(
+        _http_client, "auto", "what sends: curl, treq, or auto: curl where the extra is installed"
+    )
+    proxy: str | None = option(url, "", "an HTTP proxy for all but callbacks; wants curl")
     queue: str = option(choice("memory"), "memory", "where pushes wait: memory")
     log_level: str = option(
         choice(*LEVELS), "info", "the least that is logged: " + ", ".join(LEVELS), reloads=True
     )
+
+    @property
+    def uses_curl(self) -> bool:
+        """Whether pushes are sent by libcurl, else by treq."""
+        return self.http_client == "curl" or (self.http_client == "auto" and HAS_CURL)
 
 
 @attrs.frozen
@@ -176,7 +194,7 @@ class Settings:
 NOT_BUILT = {
     "node2dm": (
         "web", "push_token", "push_token_file", "datagram_key", "datagram_key_file",
-        "proxy", "claim_after", "reuse_port", "log_format",
+        "claim_after", "reuse_port", "log_format",
     ),
     "c2dm": ("prefix", "device_rate", "device_burst"),
 }  # fmt: skip
@@ -220,6 +238,8 @@ def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
     names = [title for title in parser.sections() if ROUTE.fullmatch(title)]
     routes = [take(C2DMRoute, title, defaults=defaults, title=title) for title in names]
     callback = take(Callback, "callback") if parser.has_section("callback") else None
+    if gateway is not None and gateway.proxy and not gateway.uses_curl:
+        faults.append("[node2dm] proxy: wanted: the extra curl, and http_client = auto or curl")
     faults += _unknown_sections(parser, names)
     if faults:
         raise Faults(faults)

@@ -4,7 +4,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -30,6 +30,7 @@ from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
 from node2dm_tw.feedback import Feedback, Hook
+from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import Faults
 from node2dm_tw.intake.lines import Lines, Route
@@ -159,7 +160,7 @@ class Gateway(Service):
         self._stats = Stats(time.monotonic, __version__)
         self._emulator: EmulatorService | None = None
         self._feedback: Feedback | None = None
-        self._clients: list[TreqClient] = []
+        self._clients: list[HTTPClient] = []
         self._ways: list[Way] = []
         self._udp: list[tuple[UDPIntake, Any]] = []
         self._telnet: Any = None
@@ -233,11 +234,21 @@ class Gateway(Service):
             random.random,
         )
 
-    def _make_client(self, timeout: float, connections: int, ca_file: Path | None) -> TreqClient:
-        make = partial(
-            TreqClient, reactor, timeout=timeout, connections=connections, ca_file=ca_file
-        )
-        client = opened("ca_file", make)
+    def _make_client(
+        self, timeout: float, connections: int, ca_file: Path | None, *, curl: bool = False
+    ) -> HTTPClient:
+        options: dict[str, Any] = {
+            "timeout": timeout,
+            "connections": connections,
+            "ca_file": ca_file,
+        }
+        make: Callable[..., HTTPClient] = TreqClient
+        if curl:
+            # Imported here, since the extra may not be installed.
+            from node2dm_tw.http.curl_client import CurlClient
+
+            make, options["proxy"] = CurlClient, self._settings.gateway.proxy
+        client = opened("ca_file", partial(make, reactor, **options))
         self._clients.append(client)
         return client
 
@@ -248,9 +259,10 @@ class Gateway(Service):
         provider = C2DM(settings.send_url)
         spool = Spool(gateway.state_dir / f"{name}.spool")
         queue = MemoryQueue(gateway.max_queued, stats, spool, reactor)
-        http = self._make_client(settings.timeout, settings.max_in_flight, settings.ca_file)
+        client = partial(self._make_client, settings.timeout, ca_file=settings.ca_file)
+        http = client(settings.max_in_flight, curl=gateway.uses_curl)
         credentials = ClientLogin(
-            self._make_client(settings.timeout, 1, settings.ca_file).post,
+            client(1, curl=gateway.proxy is not None).post,
             time.time,
             gateway.state_dir / f"{name}.token",
             settings.login_url,
@@ -281,6 +293,7 @@ class Gateway(Service):
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
         stats.gauges["http_client"] = lambda: http.name
         stats.gauges["handshakes"] = lambda: http.handshakes
+        stats.gauges["reconnects"] = lambda: http.reconnects
         return Way(Route(name, provider, queue, stats), queue, lane, credentials, lock)
 
     def _report(self, route: str, push: Push, reason: str) -> None:

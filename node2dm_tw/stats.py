@@ -48,6 +48,7 @@ ORDER = (
     "callbacks_failed",
     "callbacks_dropped",
     "handshakes",
+    "reconnects",
     "udp_dropped",
     "rcvbuf",
 )

@@ -59,6 +59,7 @@ class MemoryHTTP:
 
     name: str = "memory"
     handshakes: int = 0
+    reconnects: int = 0
     posted: list[Posted] = attrs.field(factory=list)
 
     def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:

@@ -32,8 +32,7 @@ _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
 
 
 class CurlClient:
-    """
-    Moves requests by libcurl; see `node2dm_tw.http.interface.HTTPClient`.
+    """Moves requests by libcurl; see `node2dm_tw.http.interface.HTTPClient`.
 
     When a reused connection closes before any byte of the answer, libcurl sends the request once
     more by itself; `reconnects` counts that.

@@ -17,8 +17,7 @@ _UNASKED = (b"Accept", b"Content-Type", b"Expect", b"User-Agent")
 
 
 def header_lines(headers: Headers) -> list[bytes]:
-    """
-    Write headers as libcurl wants them; what it would add by itself is switched off.
+    """Write headers as libcurl wants them; what it would add by itself is switched off.
 
     Raises:
         ValueError: there is a line end within a name or value.
@@ -31,8 +30,7 @@ def header_lines(headers: Headers) -> list[bytes]:
 
 
 class Target:
-    """
-    What is known of one URL.
+    """What is known of one URL.
 
     libcurl takes the common name of a certificate that has no subjectAltName. So the keys of
     the servers are pinned: a connection whose key is unknown fails before anything is sent, its
@@ -76,8 +74,7 @@ class Target:
 
 
 class Transfer:
-    """
-    An easy handle, used again and again, with its buffers and what was last set on it.
+    """An easy handle, used again and again, with its buffers and what was last set on it.
 
     Attributes:
         curl: the handle. Looking up an attribute of it costs as much as sending, so its methods

@@ -29,8 +29,7 @@ def parse_fields(lines: Iterable[bytes]) -> Mapping[bytes, bytes]:
 
 
 class Fields(Mapping[bytes, bytes]):
-    """
-    Header fields in lower case out of the lines libcurl gave; parsed only if one is there.
+    """Header fields in lower case out of the lines libcurl gave; parsed only if one is there.
 
     Args:
         block: all header lines, their line ends included. Of several blocks (interim answers) the

@@ -74,6 +74,11 @@ class HTTPClient(Protocol):
         """Connections opened so far."""
         ...
 
+    @property
+    def reconnects(self) -> int:
+        """Requests that the client sent a second time by itself."""
+        ...
+
     def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
         """POST `body`. The Deferred can be cancelled, and fails with `RequestFailed` alone.
 

@@ -32,8 +32,7 @@ _ACTIONS = tuple(
 
 @implementer(IReadDescriptor)
 class Multi:
-    """
-    Runs easy handles.
+    """Runs easy handles.
 
     libcurl's sockets live in an epoll of their own, which the reactor sees as one reader: that
     is cheaper than a reader for each. Nothing is reported while `add` runs.
@@ -77,8 +76,7 @@ class Multi:
         self._socket_action = self._multi.socket_action
 
     def add(self, handle: Any) -> None:
-        """
-        Start a transfer.
+        """Start a transfer.
 
         Raises:
             pycurl.error: the handle cannot be added.
@@ -91,8 +89,7 @@ class Multi:
             self._act()
 
     def remove(self, handle: Any) -> bool:
-        """
-        Break a transfer off: its connection closes, or its HTTP/2 stream is reset.
+        """Break a transfer off: its connection closes, or its HTTP/2 stream is reset.
 
         Returns:
             Whether it was under way; False for one that is done, reported or not.
@@ -175,8 +172,7 @@ class Multi:
     # libcurl's side: callbacks, in which nothing may be reported
 
     def _watch(self, what: int, descriptor: int, multi: object, data: object) -> None:
-        """
-        Watch a socket, or leave it.
+        """Watch a socket, or leave it.
 
         A connection that becomes idle stays in the epoll, for the next request will want it
         there; one that was still connecting is about to be closed, and its number to be reused.

@@ -137,8 +137,7 @@ _PLATFORM_FILES = (
 
 
 def platform_authorities() -> Path:
-    """
-    Find the platform's bundle of roots, for a library that does not know where it is.
+    """Find the platform's bundle of roots, for a library that does not know where it is.
 
     Raises:
         ValueError: there is none.
@@ -151,8 +150,7 @@ def platform_authorities() -> Path:
 
 
 def pin_of(certificate: bytes) -> str:
-    """
-    Give the pin of a server's key, in libcurl's form, if the certificate names its hosts.
+    """Give the pin of a server's key, in libcurl's form, if the certificate names its hosts.
 
     Args:
         certificate: the server's, in PEM, its chain and the name it was asked for verified.

@@ -60,6 +60,7 @@ class TreqClient:
     """
 
     name = "treq"
+    reconnects = 0
 
     def __init__(
         self,

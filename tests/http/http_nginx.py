@@ -56,8 +56,7 @@ class Nginx:
 
 @contextmanager
 def nginx(folder, *, http2, keepalive_requests=100_000, identity=None):
-    """
-    Run nginx in `folder` until the context ends.
+    """Run nginx in `folder` until the context ends.
 
     The listening socket is ours and handed over, so its port cannot be taken by another.
     """
