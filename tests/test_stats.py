@@ -25,6 +25,7 @@ GAUGES = {
     "token_age": 10,
     "http_client": "treq",
     "handshakes": 1,
+    "reconnects": 0,
     "window": 8,
 }
 
