@@ -33,6 +33,7 @@ LOGIN_ERRORS = frozenset(
 
 _ACCOUNT_TYPES = ("HOSTED_OR_GOOGLE", "GOOGLE", "HOSTED")
 _MOST = 10_000
+_LONGEST_ACCOUNT = 320
 
 
 @attrs.frozen
@@ -121,6 +122,8 @@ class Accounts:
     def login(self, form: Mapping[str, str], now: float) -> Answer:
         """Answer a ClientLogin request."""
         account = form.get("Email", "")
+        if len(account) > _LONGEST_ACCOUNT:
+            return self.refuse("BadAuthentication")
         failures = self._failures.get(account, 0)
         if failures >= FAILURES_BEFORE_CAPTCHA and not self._solved(form):
             return self.refuse("CaptchaRequired", account)
@@ -137,7 +140,7 @@ class Accounts:
 
     def refuse(self, code: str, account: str = "") -> Answer:
         """Answer with one of `LOGIN_ERRORS`; a captcha is asked for until it is solved."""
-        if code != "CaptchaRequired":
+        if code != "CaptchaRequired" or len(account) > _LONGEST_ACCOUNT:
             return _lines(403, f"Error={code}")
         self._failures[account] = FAILURES_BEFORE_CAPTCHA
         token = secrets.token_urlsafe(24)
@@ -150,6 +153,11 @@ class Accounts:
             f"CaptchaToken={token}",
             f"CaptchaUrl=Captcha?ctoken={token}",
         )
+
+    def reset(self) -> None:
+        """Forget wrong passwords and captchas; tokens stay good."""
+        self._failures.clear()
+        self._captchas.clear()
 
     def captcha(self, token: str) -> str | None:
         """Give the letters of the picture, or None if there is no such captcha."""

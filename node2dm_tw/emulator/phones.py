@@ -24,7 +24,7 @@ MOST_PHONES = 200_000
 MOST_APPLICATIONS = 100
 """On one phone."""
 MOST_FORMER = 10_000
-MOST_STORED = 500_000
+MOST_STORED = 200_000
 """Messages that wait, of all phones together."""
 MOST_KEYS = 1_000
 """Collapse keys that wait for one phone over C2DM."""
@@ -85,10 +85,12 @@ class Phones:
         new_id: makes registration IDs.
         counters: is told of messages ``delivered``, ``stored``, ``collapsed``, ``expired``
             and ``dropped``.
+        most_stored: messages that may wait, of all phones together.
     """
 
     _new_id: Callable[[], str] = random_id
     counters: Counter[str] = attrs.field(factory=Counter)
+    _most_stored: int = MOST_STORED
     _phones: dict[str, Phone] = attrs.field(factory=dict, init=False)
     _fids: dict[str, Phone] = attrs.field(factory=dict, init=False)
     _installed: dict[tuple[str, str, str], Phone] = attrs.field(factory=dict, init=False)
@@ -215,6 +217,19 @@ class Phones:
             phone.screen(Unregistered(phone.registration_id))
         phone.screen = phone.base = None
 
+    def reset(self) -> None:
+        """Unregister every phone but those with a screen of their own; forget what waits."""
+        for phone in list(self._phones.values()):
+            if phone.base is None:
+                self.unregister(phone)
+            phone.waiting.clear()
+            phone.news.clear()
+            phone.idle = False
+        self._stored = 0
+        self._former.clear()
+        self._gone.clear()
+        self.counters.clear()
+
     def deliver(self, phone: Phone, message: Message, now: float) -> None:
         """Show a message, or keep it until it can be shown."""
         key = message.collapse_key
@@ -256,7 +271,7 @@ class Phones:
         phone.news.append(event)
 
     def _store(self, phone: Phone, message: Message) -> None:
-        if self._stored >= MOST_STORED:
+        if self._stored >= self._most_stored:
             self.counters["dropped"] += 1
             return
         self._make_room(phone, bool(message.collapse_key))

@@ -19,6 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from node2dm_tw.emulator.certificates import Places, places, prepare, server_file
 from node2dm_tw.emulator.google import Google
 from node2dm_tw.emulator.messages import Event, Message, Screen, event_fields, one_line
+from node2dm_tw.emulator.oauth import NEEDS_EXTRA, read_service_account
 from node2dm_tw.emulator.settings import EmulatorSettings, address
 from node2dm_tw.emulator.wire import EmulatorFactory
 
@@ -78,11 +79,13 @@ class EmulatorService(Service):
             return
         prepare(self._settings, now=self._wall())
         tls = TLSMemoryBIOFactory(_contexts(self._settings), False, self._factory)
+        tls.noisy = False
         endpoint = serverFromString(self._reactor, self._settings.listen)
         self._port = _at_once(endpoint.listen(tls))
         if address(self._settings.listen)[1] == 0:
             host: Any = self._port.getHost()
             self.places = prepare(self._settings, host.port, self._wall())
+        self.google.oauth.account = read_service_account(self.places.service_account)
         self._announce()
 
     def _announce(self) -> None:
@@ -94,6 +97,8 @@ class EmulatorService(Service):
             ca=str(self.places.ca_file),
             phones=names,
         )
+        if not self.google.oauth.available:
+            _log.warn("{problem}", problem=NEEDS_EXTRA)
 
 
 def log_screen(name: str) -> Screen:

@@ -53,6 +53,7 @@ def test_bytes_that_were_not_escaped_arrive_too(payload):
         ({"registration_id": "unknown"}, "InvalidRegistration"),
         ({"registration_id": "APA91b" + "x" * 134}, "NotRegistered"),
         ({"data__data": "\N{EURO SIGN}" * 341}, "MessageTooBig"),
+        ({"collapse_key": "x" * 1025}, "MessageTooBig"),
     ],
 )
 def test_errors(form, error):
