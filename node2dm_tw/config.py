@@ -27,6 +27,7 @@ from node2dm_tw.ini import (
     section,
     text,
     url,
+    yes_or_no,
 )
 from node2dm_tw.logs import LEVELS
 
@@ -103,6 +104,9 @@ class Gateway:
         seconds(0, 3600), "10", "seconds to go on sending after SIGTERM", reloads=True
     )
     rcvbuf: int = option(number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer")
+    reuse_port: bool = option(
+        yes_or_no, "no", "share the UDP port with other processes that do, each with its state_dir"
+    )
     http_client: str = option(
         _http_client, "auto", "what sends: curl, treq, or auto: curl where the extra is installed"
     )
@@ -194,7 +198,7 @@ class Settings:
 NOT_BUILT = {
     "node2dm": (
         "web", "push_token", "push_token_file", "datagram_key", "datagram_key_file",
-        "claim_after", "reuse_port", "log_format",
+        "claim_after", "log_format",
     ),
     "c2dm": ("prefix", "device_rate", "device_burst"),
 }  # fmt: skip

@@ -125,6 +125,13 @@ def choice(*values: str) -> Converter:
     return convert
 
 
+def yes_or_no(value: str, folder: Path) -> bool:
+    """Yes or no."""
+    if value not in ("yes", "no"):
+        raise ValueError("yes or no")
+    return value == "yes"
+
+
 def url(value: str, folder: Path) -> str:
     """An HTTPS or HTTP address."""
     if not re.fullmatch(r"https?://[\w.\-\[\]:]+(/[!-~]*)?", value, re.ASCII):

@@ -34,7 +34,7 @@ from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import Faults
 from node2dm_tw.intake.lines import Lines, Route
-from node2dm_tw.intake.udp import MAX_DATAGRAM, UDPIntake
+from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.logs import logger, set_level
 from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
 from node2dm_tw.providers.c2dm import C2DM
@@ -213,9 +213,9 @@ class Gateway(Service):
     def _open_udp(self, lines: Lines) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
-            intake = UDPIntake(lines, gateway.allow, gateway.rcvbuf)
-            listen = partial(reactor.listenUDP, port, intake, host, MAX_DATAGRAM)
-            self._udp.append((intake, opened("udp", listen)))
+            intake = UDPIntake(lines, gateway.allow)
+            bound = opened("udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port))
+            self._udp.append((intake, listen(reactor, intake, bound)))
         gauges = self._stats.gauges
         gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
         gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)

@@ -25,6 +25,9 @@ from node2dm_tw.push import InvalidPush, Push, split_at_colons
 
 UNAVAILABLE = frozenset((500, 502, 503, 504))
 _ERROR_WORD = re.compile(rb"[A-Za-z]{1,40}$")
+_SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~"
+_SAFE_OR_ESCAPE = _SAFE + b"%"
+_COMMON = tuple((b"%c" % byte, b"%%%02X" % byte) for byte in b'%": ,{}')
 _UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
 
 
@@ -92,6 +95,14 @@ class C2DM:
 
 
 def _quote(value: bytes) -> bytes:
+    """Quote for a form. What JSON is made of is replaced by kind of byte, not byte by byte."""
+    if not value.translate(None, _SAFE):
+        return value
+    quoted = value
+    for byte, escape in _COMMON:
+        quoted = quoted.replace(byte, escape)
+    if not quoted.translate(None, _SAFE_OR_ESCAPE):
+        return quoted
     return quote_from_bytes(value, safe="").encode()
 
 
