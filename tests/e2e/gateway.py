@@ -77,6 +77,7 @@ class Gateway:
     folder: Path
     config: str = "[c2dm]\n[emulator]\n"
     node2dm: str = ""
+    more_udp: str = ""
     udp: int = attrs.field(factory=lambda: free_port(socket.SOCK_DGRAM))
     stats_port: int = attrs.field(factory=free_port)
     emulator_port: int = attrs.field(factory=free_port)
@@ -92,7 +93,7 @@ class Gateway:
 
     def write_config(self) -> None:
         text = (
-            f"[node2dm]\nudp = 127.0.0.1:{self.udp}\n"
+            f"[node2dm]\nudp = 127.0.0.1:{self.udp}{self.more_udp}\n"
             f"stats = tcp:{self.stats_port}:interface=127.0.0.1\nstate_dir = state\n"
             f"{self.node2dm}\n{self.config}"
         )

@@ -25,14 +25,7 @@ def test_one_process_listens_at_several_addresses(make_gateway):
     """Each address of `udp` takes pushes in, IPv6 too."""
     other = free_port(socket.SOCK_DGRAM)
     with upstream(lambda sent: Answer()) as google:
-        gateway = make_gateway(google.section())
-        gateway.write_config()
-        text = gateway.file.read_text()
-        both = f"udp = 127.0.0.1:{gateway.udp}, [::1]:{other}\n"
-        gateway.write_config = lambda: gateway.file.write_text(
-            text.replace(f"udp = 127.0.0.1:{gateway.udp}\n", both)
-        )
-        gateway.start()
+        gateway = make_gateway(google.section(), more_udp=f", [::1]:{other}").start()
         gateway.push(b"phone:key:1")
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"phone:key:2", ("::1", other))
