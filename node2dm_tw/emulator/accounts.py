@@ -65,6 +65,7 @@ class Tokens:
 
     _make: Callable[[], str] = random_token
     _grants: dict[bytes, Grant] = attrs.field(factory=dict, init=False, repr=False)
+    _successors: dict[int, str] = attrs.field(factory=dict, init=False, repr=False)
     _issued: int = attrs.field(default=0, init=False)
 
     def issue(self, account: str, now: float, life: float) -> str:
@@ -79,6 +80,14 @@ class Tokens:
         """Give what a token stands for, or None if it is not, or no longer, good."""
         grant = self._grants.get(_digest(token))
         return grant if grant is not None and now < grant.expires else None
+
+    def succeed(self, grant: Grant, now: float, life: float) -> str:
+        """Give the token that takes the place of another: the same one as long as it is good."""
+        token = self._successors.get(grant.number, "")
+        if self.find(token.encode(), now) is None:
+            token = self._successors[grant.number] = self.issue(grant.account, now, life)
+            _drop_oldest(self._successors)
+        return token
 
     def expire(self, account: str | None = None) -> int:
         """Make the tokens of an account, or all, worthless; say how many they were."""
@@ -177,7 +186,7 @@ def replacement(grant: Grant, tokens: Tokens, now: float) -> Headers:
     """Hand out a new token once the present one is half its life old."""
     if now - grant.issued < TOKEN_LIFE / 2:
         return ()
-    return ((b"Update-Client-Auth", tokens.issue(grant.account, now, TOKEN_LIFE).encode()),)
+    return ((b"Update-Client-Auth", tokens.succeed(grant, now, TOKEN_LIFE).encode()),)
 
 
 def _lines(status: int, *lines: str) -> Answer:

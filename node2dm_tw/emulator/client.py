@@ -14,7 +14,7 @@ SILENCE = 90.0
 """Seconds of silence after which a stream is given up; the emulator speaks every 30."""
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The emulator said no."""
 
     def __init__(self, status: int, error: str) -> None:
@@ -127,6 +127,12 @@ class Listener:
                 name = value
             elif field == "data" and name:
                 yield name, json.loads(value)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Bound the silence before the next event."""
+        # Between the events of a stream http.client keeps the socket.
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(seconds)
 
     def close(self) -> None:
         """Go offline."""

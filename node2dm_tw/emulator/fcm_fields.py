@@ -16,7 +16,7 @@ Read = Callable[[Any, str], Any]
 
 
 @attrs.frozen
-class Invalid(Exception):  # noqa: N818
+class Invalid(Exception):
     """A message that is not right.
 
     Args:

@@ -183,7 +183,7 @@ class Google:
         """Forget faults, log and counts, and every phone but those of the settings."""
         self.faults.clear()
         self.journal.reset()
-        self.phones.reset()
+        self.phones.reset(self._settings.phones)
         self.accounts.reset()
         for name in self._settings.phones:
             if self.phones.find(name) is None:

@@ -44,7 +44,7 @@ class EmulatorService(Service):
             settings: of the emulator.
             wall: seconds since the epoch.
         """
-        self._reactor = reactor
+        self.reactor = reactor
         self._settings = settings
         self._wall = wall
         self._port: IListeningPort | None = None
@@ -54,7 +54,7 @@ class EmulatorService(Service):
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
-        self._listen()
+        self.listen()
 
     def startService(self) -> None:
         """Listen.
@@ -63,7 +63,7 @@ class EmulatorService(Service):
             CannotListenError: the port is taken.
             OSError: the emulator's files cannot be written.
         """
-        self._listen()
+        self.listen()
         super().startService()
 
     @inlineCallbacks
@@ -74,13 +74,14 @@ class EmulatorService(Service):
             yield port.stopListening()
             yield self._factory.close()
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Listen, unless it does so already; raises as `startService` does."""
         if self._port is not None:
             return
         prepare(self._settings, now=self._wall())
         tls = TLSMemoryBIOFactory(_contexts(self._settings), False, self._factory)
         tls.noisy = False
-        endpoint = serverFromString(self._reactor, self._settings.listen)
+        endpoint = serverFromString(self.reactor, self._settings.listen)
         self._port = _at_once(endpoint.listen(tls))
         if address(self._settings.listen)[1] == 0:
             host: Any = self._port.getHost()

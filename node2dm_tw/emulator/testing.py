@@ -103,13 +103,9 @@ class TestPhone:
         """Go offline."""
         self.disconnect()
 
-    def connect(self, timeout: float = 10.0) -> None:
-        """Go online.
-
-        Args:
-            timeout: seconds that `receive` waits at most.
-        """
-        self._listener = self._client.listen(self.registration_id, timeout)
+    def connect(self) -> None:
+        """Go online."""
+        self._listener = self._client.listen(self.registration_id)
         self._events = iter(self._listener)
 
     def disconnect(self) -> None:
@@ -118,15 +114,28 @@ class TestPhone:
             self._listener.close()
         self._listener, self._events = None, iter(())
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self, timeout: float = 10.0) -> dict[str, Any]:
         """Wait for the next event; its name is under ``event``.
 
+        Args:
+            timeout: seconds to wait at most.
+
         Raises:
-            TimeoutError: none came.
+            TimeoutError: none came; the phone is online all the same.
+            EOFError: none will come: it is offline, or unregistered.
         """
-        event = next(self._events, None)
+        if self._listener is None:
+            raise EOFError("the phone is offline")
+        self._listener.wait_at_most(timeout)
+        try:
+            event = next(self._events, None)
+        except TimeoutError:
+            # A response that timed out cannot be read on.
+            self.disconnect()
+            self.connect()
+            raise TimeoutError(f"no event in {timeout} seconds") from None
         if event is None:
-            raise TimeoutError("the phone is not connected, or its stream has ended")
+            raise EOFError("the stream has ended")
         name, fields = event
         if name == "registration":
             self.registration_id = fields["registration_id"]

@@ -145,8 +145,8 @@ class Firebase(World):
         self.token = json.loads(answer.body)["access_token"]
 
     def sign_in(self, *, key=KEY, algorithm="RS256", grant_type=GRANT_TYPE, **changed):
-        assertion = jwt.encode(claims(**changed), key, algorithm=algorithm)
-        form = {"grant_type": grant_type, "assertion": assertion}
+        self.assertion = jwt.encode(claims(**changed), key, algorithm=algorithm)
+        form = {"grant_type": grant_type, "assertion": self.assertion}
         return self.call("POST", "/token", urlencode(form).encode())
 
     def post(self, content, *, project=PROJECT, token=None):

@@ -176,6 +176,34 @@ def test_what_is_wrong_is_named(message, field):
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("title", 1),
+        ("sticky", 1),
+        ("sticky", "true"),
+        ("notification_count", "x"),
+        ("notification_count", 1.5),
+        ("notification_count", True),
+        ("notification_count", 2**31),
+        ("event_time", "yesterday"),
+        ("visibility", "HIDDEN"),
+        ("visibility", True),
+        ("visibility", 9),
+        ("body_loc_args", "x"),
+        ("body_loc_args", [1]),
+        ("light_settings", 1),
+        ("light_settings", {"color": {"red": "x"}}),
+        ("light_settings", {"color": {"red": True}}),
+    ],
+)
+def test_every_type_is_checked(field, value):
+    """A value of another type is refused, and the path to it named."""
+    answer = Firebase().push(android={"notification": {field: value}})
+    assert answer.status == 400
+    assert _field(answer).startswith(f"message.android.notification.{field}")
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",
@@ -205,6 +233,9 @@ def test_the_edges_are_good():
     assert world.push(data={"a": "x" * 4095}).status == 200
     assert world.push(android={"ttl": "2419200s"}).status == 200
     assert world.push(android={"ttl": "0s"}).status == 200
+    light = {"color": {"red": 0.5, "alpha": 1}, "lightOnDuration": "1s"}
+    notification = {"lightSettings": light, "notificationCount": 2.0, "proxy": None}
+    assert world.push(android={"notification": notification}).status == 200
     assert (
         world.push(data=None, android={"notification": {"notification_count": "3"}}).status == 200
     )

@@ -52,6 +52,14 @@ def test_too_many_applications(phones):
     assert phones.register("a@b", "more", device="e") is not None
 
 
+def test_too_many_phones():
+    """All together they have room as well."""
+    phones = Phones(most_phones=2)
+    assert phones.register("a@b", "app")
+    assert phones.register("a@b", "app")
+    assert phones.register("a@b", "app") is None
+
+
 def test_offline_the_last_of_each_key_is_kept(phones):
     """Then shown in the order of arrival."""
     phone = phones.register("a@b", "app")

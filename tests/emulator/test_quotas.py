@@ -1,7 +1,7 @@
 """Windows that slide."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node2dm_tw.emulator.quotas import Quotas, SlidingWindow
@@ -9,6 +9,7 @@ from node2dm_tw.emulator.quotas import Quotas, SlidingWindow
 LIMITS = [(3, 10.0), (5, 60.0)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 20), max_size=60))
 def test_no_window_holds_more_than_its_limit(gaps):
     """Whatever the moments, and whoever was told to wait may come when the wait is over."""

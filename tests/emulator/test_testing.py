@@ -25,8 +25,19 @@ def test_a_phone_of_a_test(push_emulator):
         phone.set_idle(True)
         phone.unregister()
         assert phone.receive()["event"] == "unregistered"
-        with pytest.raises(TimeoutError):
+        with pytest.raises(EOFError):
             phone.receive()
+    with pytest.raises(EOFError):
+        phone.receive()
+
+
+def test_nothing_comes(push_emulator):
+    """A test may wait for nothing, and then for something."""
+    with push_emulator.register(push_emulator.project) as phone:
+        with pytest.raises(TimeoutError, match="no event"):
+            phone.receive(timeout=0.05)
+        phone.refresh()
+        assert phone.receive()["event"] == "registration"
 
 
 def test_a_reset_between_tests(push_emulator_process, push_emulator):

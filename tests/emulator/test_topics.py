@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node2dm_tw.emulator.topics import is_topic, read_condition
@@ -49,6 +49,7 @@ def test_what_is_no_condition(text):
         read_condition(text)
 
 
+@settings(deadline=None)
 @given(st.text("'ab!&|() intopics", max_size=60))
 def test_nothing_else_is_raised(text):
     """Whatever is written, it is a condition or a ValueError."""

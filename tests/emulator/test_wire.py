@@ -279,6 +279,32 @@ def test_events():
     assert world.google.phones.online() == 1
 
 
+def test_other_events():
+    """A notification comes with its message; what was given up, and a new ID, are told."""
+    world = Firebase()
+    phone = world.google.phones.register(PROJECT, "app", firebase=True)
+    for _ in range(101):
+        world.push(token=phone.registration_id, notification={"title": "T"})
+    fresh = world.google.phones.refresh(phone)
+    (deleted, count), (registration, new), (message, pushed) = Listener(world, phone).events()
+    assert (deleted, count) == ("deleted", {"count": 100})
+    assert (registration, new) == ("registration", {"registration_id": fresh})
+    assert (message, pushed["notification"]) == ("message", {"title": "T"})
+
+
+def test_a_stream_that_is_cut_or_gone():
+    """A fault may cut it; a phone that unregistered during a delay finds nothing."""
+    world = World()
+    phone = _phone(world)
+    _rule(world, endpoint="messages", cut="body")
+    assert Listener(world, phone).transport.disconnecting
+    _rule(world, endpoint="messages", delay=3)
+    listener = Listener(world, phone)
+    world.google.phones.unregister(phone)
+    listener.clock.advance(3)
+    assert _parts(listener.transport.value())[0] == 404
+
+
 def test_a_stream_is_kept_alive():
     """A quiet stream gets a comment now and then."""
     world = World()
@@ -327,6 +353,19 @@ def test_a_phone_that_does_not_read_is_offline():
     assert world.google.phones.stored == 1
     listener.transport.producer.resumeProducing()
     assert len(listener.events()) == 1
+
+
+def test_unregistering_a_phone_that_does_not_read():
+    """It is told once it reads again."""
+    world = World()
+    phone = _phone(world)
+    listener = Listener(world, phone)
+    listener.transport.producer.pauseProducing()
+    world.google.phones.unregister(phone)
+    listener.transport.producer.resumeProducing()
+    listener.clock.advance(0)
+    assert [name for name, _ in listener.events()] == ["unregistered"]
+    assert listener.transport.value().endswith(b"0\r\n\r\n")
 
 
 def test_close():
