@@ -1,0 +1,37 @@
+"""Notices when a route blames devices far too often: that is how healthy ones get deleted."""
+
+from collections import deque
+
+import attrs
+
+ANSWERS = 500
+"""Answers looked back on."""
+
+FEWEST = 20
+"""Answers before which nothing is concluded."""
+
+
+@attrs.define(eq=False)
+class BadDeviceAlarm:
+    """Whether callbacks must be held back.
+
+    Args:
+        percent: of the last `ANSWERS` answers that may blame devices; 0: any number.
+    """
+
+    percent: int
+    _blames: deque[bool] = attrs.field(factory=lambda: deque(maxlen=ANSWERS), init=False)
+    _blamed: int = attrs.field(default=0, init=False)
+
+    def answered(self, *, blames_device: bool) -> None:
+        """Take in one answer."""
+        if len(self._blames) == ANSWERS:
+            self._blamed -= self._blames[0]
+        self._blames.append(blames_device)
+        self._blamed += blames_device
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the share of answers that blame devices is too high to be believed."""
+        count = len(self._blames)
+        return self.percent > 0 and count >= FEWEST and self._blamed * 100 > self.percent * count
