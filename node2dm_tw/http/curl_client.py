@@ -74,7 +74,6 @@ class CurlClient:
         self._headers: Headers = ()
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
-        self._busy: set[Transfer] = set()
         self._transfers: dict[object, Transfer] = {}
         self._multi = Multi(reactor, connections, self._finished)
 
@@ -92,8 +91,8 @@ class CurlClient:
         except _WRONG_ARGUMENTS as error:
             self._discard(transfer)
             return fail(NotSent(f"the request cannot be built: {type(error).__name__}"))
-        result = transfer.result = Deferred(lambda _: self._cancel(transfer))
-        self._busy.add(transfer)
+        transfer.body = body
+        result = transfer.result = Deferred(transfer.cancel)
         if target.known:
             self._multi.add(transfer.curl)
         else:
@@ -103,8 +102,9 @@ class CurlClient:
     def close(self) -> Deferred[None]:
         if not self._closed:
             self._closed = True
-            for transfer in list(self._busy):
-                self._break_off(transfer, "the client was closed")
+            for transfer in list(self._transfers.values()):
+                if transfer.result is not None:
+                    self._break_off(transfer, "the client was closed")
             self._multi.close()
             for transfer in self._free:
                 self._discard(transfer)
@@ -112,7 +112,7 @@ class CurlClient:
         return succeed(None)
 
     def _make_transfer(self) -> Transfer:
-        transfer = Transfer()
+        transfer = Transfer(self._cancel)
         self._transfers[transfer.curl] = transfer
         for option, value in self._options:
             transfer.setopt(option, value)
@@ -199,7 +199,7 @@ class CurlClient:
         transfer = self._transfers[curl]
         target = transfer.target
         assert target is not None
-        if transfer.attempts:
+        if transfer.getinfo(pycurl.NUM_CONNECTS):
             self._count(transfer, target)
         if transfer.result is None:  # Cancelled after it was done.
             if target.scout is transfer:
@@ -219,11 +219,10 @@ class CurlClient:
         self._settle(transfer, outcome)
 
     def _count(self, transfer: Transfer, target: Target) -> None:
-        opened = transfer.getinfo(pycurl.NUM_CONNECTS)
-        if transfer.attempts > 1:
-            self.reconnects += transfer.attempts - 1
-        if opened:
-            self.handshakes += opened
+        """Count a connection that was opened, if the request got to use it."""
+        if transfer.getinfo(pycurl.REQUEST_SIZE):
+            self.handshakes += transfer.getinfo(pycurl.NUM_CONNECTS)
+            self.reconnects += transfer.was_repeated()
             version = transfer.getinfo(pycurl.INFO_HTTP_VERSION)
             if version:
                 target.found_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)
@@ -239,7 +238,6 @@ class CurlClient:
 
     def _release(self, transfer: Transfer) -> None:
         """Make the handle free for the next request."""
-        self._busy.discard(transfer)
         transfer.clear()
         if self._closed:
             self._discard(transfer)
@@ -307,9 +305,9 @@ def _outcome(transfer: Transfer, code: int, text: str) -> Response | RequestFail
 
 def _failure(transfer: Transfer, text: str, *, timed_out: bool = False) -> RequestFailed:
     """Tell whether a byte of the request went out, and whether on a kept-alive connection."""
-    if not transfer.attempts or not transfer.getinfo(pycurl.REQUEST_SIZE):
+    if not transfer.getinfo(pycurl.REQUEST_SIZE):
         return NotSent(text, timed_out=timed_out)
-    fresh = transfer.attempts > 1 or transfer.getinfo(pycurl.NUM_CONNECTS) > 0
+    fresh = transfer.getinfo(pycurl.NUM_CONNECTS) > 0
     answered = bool(transfer.lines)
     return NoAnswer(text, timed_out=timed_out, reused=not (timed_out or fresh or answered))
 
