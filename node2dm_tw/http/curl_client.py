@@ -175,8 +175,10 @@ class CurlClient:
         try:
             pin = pin_of(dict(chain[0])[b"Cert"] if chain else b"")
         except CertificateRefused as refusal:
-            self._conclude(transfer, target, refusal)
+            self._conclude(transfer, target, _refusal(transfer, str(refusal)))
             return
+        if transfer.getinfo(pycurl.REQUEST_SIZE):
+            self.reconnects += 1  # It was out once already, on a connection that then closed.
         target.learn(pin)
         if transfer.deadline is None:
             spent: float = transfer.getinfo(pycurl.TOTAL_TIME)
@@ -277,14 +279,14 @@ def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tu
         (pycurl.SSL_VERIFYHOST, 2),
         (pycurl.CAINFO, str(ca_file or platform_authorities())),
         (pycurl.OPT_CERTINFO, 1),
+        # With a session to offer, libcurl would not say what certificate it was shown.
+        (pycurl.SSL_SESSIONID_CACHE, 0),
         # Set even when empty: otherwise libcurl would look into the environment.
         (pycurl.PROXY, proxy or ""),
         (pycurl.NOPROXY, ""),
     ]
-    if proxy:
-        options.append((pycurl.SUPPRESS_CONNECT_HEADERS, 1))
-        if proxy.startswith("https:"):
-            options.append((pycurl.PROXY_CAINFO, str(platform_authorities())))
+    if proxy and proxy.startswith("https:"):
+        options.append((pycurl.PROXY_CAINFO, str(platform_authorities())))
     return options
 
 
@@ -298,9 +300,16 @@ def _outcome(transfer: Transfer, code: int, text: str) -> Response | RequestFail
     if long_head and transfer.lines:
         return transfer.answer(cut=True)
     if code in _REFUSALS:
-        return CertificateRefused(text)
+        return _refusal(transfer, text)
     timed_out = code == pycurl.E_OPERATION_TIMEDOUT
     return _failure(transfer, text or f"libcurl's error {code}", timed_out=timed_out)
+
+
+def _refusal(transfer: Transfer, text: str) -> RequestFailed:
+    """Nothing went to this server; but it may have gone to the one before, on its connection."""
+    if transfer.getinfo(pycurl.REQUEST_SIZE):
+        return NoAnswer(text)
+    return CertificateRefused(text)
 
 
 def _failure(transfer: Transfer, text: str, *, timed_out: bool = False) -> RequestFailed:

@@ -13,6 +13,7 @@ from node2dm_tw.http.interface import MAX_RESPONSE, Headers, Response
 
 _KEPT_PINS = 16
 _MATCHES_NOTHING = "sha256//" + "A" * 43 + "="
+_BLANK = (b"\r\n", b"\n")
 _UNASKED = (b"Accept", b"Content-Type", b"Expect", b"User-Agent")
 
 
@@ -147,8 +148,12 @@ class Transfer:
 
     def has_head(self) -> bool:
         """Tell whether the header came to its end; libcurl takes one cut short for whole."""
-        lines = self.lines
-        return bool(lines) and (lines[-1] == b"\r\n" or b"\n" in lines or b"\r\n" in lines)
+        for line in reversed(self.lines):
+            if line in _BLANK:
+                return True
+            if line.startswith(b"HTTP/"):
+                return False
+        return False
 
     def answer(self, *, cut: bool = False) -> Response:
         """The answer; libcurl may have ended it, `cut`, for its length."""

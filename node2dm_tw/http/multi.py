@@ -130,7 +130,7 @@ class Multi:
                 self._socket_action(descriptor, _ACTIONS[events & 31])
             else:
                 # An idle connection: the other side closed it. libcurl sees it before reuse.
-                self._epoll.unregister(descriptor)
+                self._forget(descriptor)
         self._reap()
 
     def _reap(self) -> None:
