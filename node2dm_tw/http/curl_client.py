@@ -17,15 +17,14 @@ from node2dm_tw.http.interface import (
     RequestFailed,
     Response,
 )
-from node2dm_tw.http.multi import IDLE_TIMEOUT, Multi
+from node2dm_tw.http.limits import CONNECT_TIMEOUT, IDLE_TIMEOUT
+from node2dm_tw.http.multi import Multi
 from node2dm_tw.http.tls import pin_of, platform_authorities, read_authorities
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for name look-up, TCP and TLS handshake together."""
 
 _TOO_LARGE = 100
 """CURLE_TOO_LARGE, which pycurl does not name: a header line above 100 KiB."""
 
+_KEPT_TARGETS = 64
 _MOST_KEYS = 4
 _REFUSALS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_INVALIDCERTSTATUS}
 _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
@@ -123,6 +122,8 @@ class CurlClient:
         transfer.curl.close()
 
     def _make_target(self, url: str) -> Target:
+        if len(self._targets) >= _KEPT_TARGETS:
+            self._targets.clear()
         target = self._targets[url] = Target(url)
         return target
 
@@ -254,7 +255,7 @@ class CurlClient:
         target, result = transfer.target, transfer.result
         assert target is not None
         assert result is not None
-        outcome = _failure(transfer, text)
+        outcome = _failure(transfer, text, lost=False)
         if self._multi.remove(transfer.curl) or _removed(target.waiting, transfer):
             if target.scout is transfer:
                 self._end_scouting(target, None)
@@ -293,7 +294,11 @@ def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tu
 def _outcome(transfer: Transfer, code: int, text: str) -> Response | RequestFailed:
     """What libcurl's error means for the one who sent the request."""
     if code == 0:
-        return transfer.answer() if transfer.has_head() else _failure(transfer, "no whole header")
+        return (
+            transfer.answer()
+            if transfer.has_head()
+            else _failure(transfer, "no whole header", lost=True)
+        )
     if code == pycurl.E_WRITE_ERROR and transfer.size > MAX_RESPONSE:
         return transfer.answer(cut=True)
     long_head = code == _TOO_LARGE or sum(map(len, transfer.lines)) > MAX_RESPONSE
@@ -302,7 +307,8 @@ def _outcome(transfer: Transfer, code: int, text: str) -> Response | RequestFail
     if code in _REFUSALS:
         return _refusal(transfer, text)
     timed_out = code == pycurl.E_OPERATION_TIMEDOUT
-    return _failure(transfer, text or f"libcurl's error {code}", timed_out=timed_out)
+    text = text or f"libcurl's error {code}"
+    return _failure(transfer, text, timed_out=timed_out, lost=not timed_out)
 
 
 def _refusal(transfer: Transfer, text: str) -> RequestFailed:
@@ -312,13 +318,14 @@ def _refusal(transfer: Transfer, text: str) -> RequestFailed:
     return CertificateRefused(text)
 
 
-def _failure(transfer: Transfer, text: str, *, timed_out: bool = False) -> RequestFailed:
-    """Tell whether a byte of the request went out, and whether on a kept-alive connection."""
+def _failure(
+    transfer: Transfer, text: str, *, lost: bool, timed_out: bool = False
+) -> RequestFailed:
+    """Tell whether a byte of the request went out, and if its connection was `lost`, an old one."""
     if not transfer.getinfo(pycurl.REQUEST_SIZE):
         return NotSent(text, timed_out=timed_out)
-    fresh = transfer.getinfo(pycurl.NUM_CONNECTS) > 0
-    answered = bool(transfer.lines)
-    return NoAnswer(text, timed_out=timed_out, reused=not (timed_out or fresh or answered))
+    old = not transfer.getinfo(pycurl.NUM_CONNECTS)
+    return NoAnswer(text, timed_out=timed_out, reused=lost and old and not transfer.lines)
 
 
 def _removed(waiting: deque[Transfer], transfer: Transfer) -> bool:
