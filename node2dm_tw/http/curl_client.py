@@ -211,8 +211,10 @@ class CurlClient:
             return
         if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
             self._meet(transfer, target)
-        else:
+        elif code or target.scout is transfer or not transfer.has_head():
             self._conclude(transfer, target, _outcome(transfer, code, text))
+        else:
+            self._settle(transfer, transfer.answer())
 
     def _conclude(
         self, transfer: Transfer, target: Target, outcome: Response | RequestFailed

@@ -148,11 +148,12 @@ class Transfer:
 
     def has_head(self) -> bool:
         """Tell whether the header came to its end; libcurl takes one cut short for whole."""
-        for line in reversed(self.lines):
-            if line in _BLANK:
-                return True
-            if line.startswith(b"HTTP/"):
-                return False
+        lines = self.lines
+        if lines and lines[-1] == b"\r\n":
+            return True
+        for line in reversed(lines):
+            if line in _BLANK or line.startswith(b"HTTP/"):
+                return line in _BLANK
         return False
 
     def answer(self, *, cut: bool = False) -> Response:
