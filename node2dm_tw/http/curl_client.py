@@ -17,15 +17,14 @@ from node2dm_tw.http.interface import (
     RequestFailed,
     Response,
 )
-from node2dm_tw.http.multi import IDLE_TIMEOUT, Multi
+from node2dm_tw.http.limits import CONNECT_TIMEOUT, IDLE_TIMEOUT
+from node2dm_tw.http.multi import Multi
 from node2dm_tw.http.tls import pin_of, platform_authorities, read_authorities
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for name look-up, TCP and TLS handshake together."""
 
 _TOO_LARGE = 100
 """CURLE_TOO_LARGE, which pycurl does not name: a header line above 100 KiB."""
 
+_KEPT_TARGETS = 64
 _MOST_KEYS = 4
 _REFUSALS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_INVALIDCERTSTATUS}
 _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
@@ -73,7 +72,6 @@ class CurlClient:
         self._headers: Headers = ()
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
-        self._busy: set[Transfer] = set()
         self._transfers: dict[object, Transfer] = {}
         self._multi = Multi(reactor, connections, self._finished)
 
@@ -91,8 +89,8 @@ class CurlClient:
         except _WRONG_ARGUMENTS as error:
             self._discard(transfer)
             return fail(NotSent(f"the request cannot be built: {type(error).__name__}"))
-        result = transfer.result = Deferred(lambda _: self._cancel(transfer))
-        self._busy.add(transfer)
+        transfer.body = body
+        result = transfer.result = Deferred(transfer.cancel)
         if target.known:
             self._multi.add(transfer.curl)
         else:
@@ -102,8 +100,9 @@ class CurlClient:
     def close(self) -> Deferred[None]:
         if not self._closed:
             self._closed = True
-            for transfer in list(self._busy):
-                self._break_off(transfer, "the client was closed")
+            for transfer in list(self._transfers.values()):
+                if transfer.result is not None:
+                    self._break_off(transfer, "the client was closed")
             self._multi.close()
             for transfer in self._free:
                 self._discard(transfer)
@@ -111,7 +110,7 @@ class CurlClient:
         return succeed(None)
 
     def _make_transfer(self) -> Transfer:
-        transfer = Transfer()
+        transfer = Transfer(self._cancel)
         self._transfers[transfer.curl] = transfer
         for option, value in self._options:
             transfer.setopt(option, value)
@@ -122,6 +121,8 @@ class CurlClient:
         transfer.curl.close()
 
     def _make_target(self, url: str) -> Target:
+        if len(self._targets) >= _KEPT_TARGETS:
+            self._targets.clear()
         target = self._targets[url] = Target(url)
         return target
 
@@ -174,8 +175,10 @@ class CurlClient:
         try:
             pin = pin_of(dict(chain[0])[b"Cert"] if chain else b"")
         except CertificateRefused as refusal:
-            self._conclude(transfer, target, refusal)
+            self._conclude(transfer, target, _refusal(transfer, str(refusal)))
             return
+        if transfer.getinfo(pycurl.REQUEST_SIZE):
+            self.reconnects += 1  # It was out once already, on a connection that then closed.
         target.learn(pin)
         if transfer.deadline is None:
             spent: float = transfer.getinfo(pycurl.TOTAL_TIME)
@@ -198,7 +201,7 @@ class CurlClient:
         transfer = self._transfers[curl]
         target = transfer.target
         assert target is not None
-        if transfer.attempts:
+        if transfer.getinfo(pycurl.NUM_CONNECTS):
             self._count(transfer, target)
         if transfer.result is None:  # Cancelled after it was done.
             if target.scout is transfer:
@@ -207,8 +210,10 @@ class CurlClient:
             return
         if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
             self._meet(transfer, target)
-        else:
+        elif code or target.scout is transfer or not transfer.has_head():
             self._conclude(transfer, target, _outcome(transfer, code, text))
+        else:
+            self._settle(transfer, transfer.answer())
 
     def _conclude(
         self, transfer: Transfer, target: Target, outcome: Response | RequestFailed
@@ -218,11 +223,10 @@ class CurlClient:
         self._settle(transfer, outcome)
 
     def _count(self, transfer: Transfer, target: Target) -> None:
-        opened = transfer.getinfo(pycurl.NUM_CONNECTS)
-        if transfer.attempts > 1:
-            self.reconnects += transfer.attempts - 1
-        if opened:
-            self.handshakes += opened
+        """Count a connection that was opened, if the request got to use it."""
+        if transfer.getinfo(pycurl.REQUEST_SIZE):
+            self.handshakes += transfer.getinfo(pycurl.NUM_CONNECTS)
+            self.reconnects += transfer.was_repeated()
             version = transfer.getinfo(pycurl.INFO_HTTP_VERSION)
             if version:
                 target.found_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)
@@ -238,7 +242,6 @@ class CurlClient:
 
     def _release(self, transfer: Transfer) -> None:
         """Make the handle free for the next request."""
-        self._busy.discard(transfer)
         transfer.clear()
         if self._closed:
             self._discard(transfer)
@@ -253,7 +256,7 @@ class CurlClient:
         target, result = transfer.target, transfer.result
         assert target is not None
         assert result is not None
-        outcome = _failure(transfer, text)
+        outcome = _failure(transfer, text, lost=False)
         if self._multi.remove(transfer.curl) or _removed(target.waiting, transfer):
             if target.scout is transfer:
                 self._end_scouting(target, None)
@@ -278,39 +281,52 @@ def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tu
         (pycurl.SSL_VERIFYHOST, 2),
         (pycurl.CAINFO, str(ca_file or platform_authorities())),
         (pycurl.OPT_CERTINFO, 1),
+        # With a session to offer, libcurl would not say what certificate it was shown.
+        (pycurl.SSL_SESSIONID_CACHE, 0),
         # Set even when empty: otherwise libcurl would look into the environment.
         (pycurl.PROXY, proxy or ""),
         (pycurl.NOPROXY, ""),
     ]
-    if proxy:
-        options.append((pycurl.SUPPRESS_CONNECT_HEADERS, 1))
-        if proxy.startswith("https:"):
-            options.append((pycurl.PROXY_CAINFO, str(platform_authorities())))
+    if proxy and proxy.startswith("https:"):
+        options.append((pycurl.PROXY_CAINFO, str(platform_authorities())))
     return options
 
 
 def _outcome(transfer: Transfer, code: int, text: str) -> Response | RequestFailed:
     """What libcurl's error means for the one who sent the request."""
     if code == 0:
-        return transfer.answer() if transfer.has_head() else _failure(transfer, "no whole header")
+        return (
+            transfer.answer()
+            if transfer.has_head()
+            else _failure(transfer, "no whole header", lost=True)
+        )
     if code == pycurl.E_WRITE_ERROR and transfer.size > MAX_RESPONSE:
         return transfer.answer(cut=True)
     long_head = code == _TOO_LARGE or sum(map(len, transfer.lines)) > MAX_RESPONSE
     if long_head and transfer.lines:
         return transfer.answer(cut=True)
     if code in _REFUSALS:
-        return CertificateRefused(text)
+        return _refusal(transfer, text)
     timed_out = code == pycurl.E_OPERATION_TIMEDOUT
-    return _failure(transfer, text or f"libcurl's error {code}", timed_out=timed_out)
+    text = text or f"libcurl's error {code}"
+    return _failure(transfer, text, timed_out=timed_out, lost=not timed_out)
 
 
-def _failure(transfer: Transfer, text: str, *, timed_out: bool = False) -> RequestFailed:
-    """Tell whether a byte of the request went out, and whether on a kept-alive connection."""
-    if not transfer.attempts or not transfer.getinfo(pycurl.REQUEST_SIZE):
+def _refusal(transfer: Transfer, text: str) -> RequestFailed:
+    """Nothing went to this server; but it may have gone to the one before, on its connection."""
+    if transfer.getinfo(pycurl.REQUEST_SIZE):
+        return NoAnswer(text)
+    return CertificateRefused(text)
+
+
+def _failure(
+    transfer: Transfer, text: str, *, lost: bool, timed_out: bool = False
+) -> RequestFailed:
+    """Tell whether a byte of the request went out, and if its connection was `lost`, an old one."""
+    if not transfer.getinfo(pycurl.REQUEST_SIZE):
         return NotSent(text, timed_out=timed_out)
-    fresh = transfer.attempts > 1 or transfer.getinfo(pycurl.NUM_CONNECTS) > 0
-    answered = bool(transfer.lines)
-    return NoAnswer(text, timed_out=timed_out, reused=not (timed_out or fresh or answered))
+    old = not transfer.getinfo(pycurl.NUM_CONNECTS)
+    return NoAnswer(text, timed_out=timed_out, reused=lost and old and not transfer.lines)
 
 
 def _removed(waiting: deque[Transfer], transfer: Transfer) -> bool:

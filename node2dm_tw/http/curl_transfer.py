@@ -13,6 +13,7 @@ from node2dm_tw.http.interface import MAX_RESPONSE, Headers, Response
 
 _KEPT_PINS = 16
 _MATCHES_NOTHING = "sha256//" + "A" * 43 + "="
+_BLANK = (b"\r\n", b"\n")
 _UNASKED = (b"Accept", b"Content-Type", b"Expect", b"User-Agent")
 
 
@@ -79,16 +80,18 @@ class Transfer:
     Attributes:
         curl: the handle. Looking up an attribute of it costs as much as sending, so its methods
             are kept as `setopt` and `getinfo`.
+        cancel: breaks the request off; the canceller of `result`.
         result: the Deferred of the request under way.
         target: where it goes; `version` is the target's when its options were set.
         headers: the tuple whose lines were set.
         deadline: the moment of the reactor's clock when a request that is tried again must end.
         tries: how often it met an unknown key.
-        attempts: how often libcurl began to send it.
+        body: what it sends.
     """
 
     __slots__ = (
-        "attempts",
+        "body",
+        "cancel",
         "chunks",
         "curl",
         "deadline",
@@ -103,20 +106,21 @@ class Transfer:
         "version",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, cancel: Callable[["Transfer"], None]) -> None:
+        self.cancel: Callable[[object], None] = lambda _: cancel(self)
         self.curl: Any = pycurl.Curl()
         self.setopt: Callable[[int, object], None] = self.curl.setopt
         self.getinfo: Callable[[int], Any] = self.curl.getinfo
         self.chunks: list[bytes] = []
         self.lines: list[bytes] = []
-        self.size = self.attempts = self.tries = self.version = 0
+        self.body = b""
+        self.size = self.tries = self.version = 0
         self.result: Deferred[Response] | None = None
         self.target: Target | None = None
         self.headers: Headers | None = None
         self.deadline: float | None = None
         self.setopt(pycurl.HEADERFUNCTION, self.lines.append)
         self.setopt(pycurl.WRITEFUNCTION, self._write_body)
-        self.setopt(pycurl.PREREQFUNCTION, self._about_to_send)
 
     def aim(self, target: Target, timeout: float) -> None:
         """Set what depends on the target, and on the seconds that are left."""
@@ -132,7 +136,7 @@ class Transfer:
         """Drop what belongs to one request."""
         self.chunks.clear()
         self.lines.clear()
-        self.size = self.attempts = 0
+        self.size = 0
         self.result = None
         if self.tries:
             self.tries = 0
@@ -142,7 +146,12 @@ class Transfer:
     def has_head(self) -> bool:
         """Tell whether the header came to its end; libcurl takes one cut short for whole."""
         lines = self.lines
-        return bool(lines) and (lines[-1] == b"\r\n" or b"\n" in lines or b"\r\n" in lines)
+        if lines and lines[-1] == b"\r\n":
+            return True
+        for line in reversed(lines):
+            if line in _BLANK or line.startswith(b"HTTP/"):
+                return line in _BLANK
+        return False
 
     def answer(self, *, cut: bool = False) -> Response:
         """The answer; libcurl may have ended it, `cut`, for its length."""
@@ -161,6 +170,14 @@ class Transfer:
         self.size += len(data)
         return 0 if self.size > MAX_RESPONSE else None
 
-    def _about_to_send(self, *_: object) -> int:
-        self.attempts += 1
-        return 0
+    def was_repeated(self) -> bool:
+        """Tell whether libcurl sent the request twice, as it does when a reused connection closes.
+
+        The bytes it counts are those of both times; the estimate of one time leaves out no more
+        than the few that HTTP itself adds.
+        """
+        assert self.target is not None
+        lines = sum(len(name) + len(value) for name, value in self.headers or ())
+        once = 40 + len(self.target.url) + lines + len(self.body)
+        sent: int = self.getinfo(pycurl.REQUEST_SIZE)
+        return sent > 1.5 * once

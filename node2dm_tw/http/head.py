@@ -36,15 +36,14 @@ class Fields(Mapping[bytes, bytes]):
             last one counts.
     """
 
-    __slots__ = ("_block", "_lowered", "_parsed")
+    __slots__ = ("_block", "_parsed")
 
     def __init__(self, block: bytes) -> None:
         self._block = block
-        self._lowered = block.lower()
         self._parsed: Mapping[bytes, bytes] | None = None
 
     def get(self, key: bytes, default: Any = None) -> Any:
-        if b"\n" + key + b":" in self._lowered:
+        if b"\n" + key + b":" in self._block.lower():
             return self._fields().get(key, default)
         return default
 

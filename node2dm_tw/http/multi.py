@@ -9,8 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-IDLE_TIMEOUT = 60
-"""Seconds after which idle connections are closed: well below the 3 minutes servers wait."""
+from node2dm_tw.http.limits import IDLE_TIMEOUT
 
 _EVENTS = 64
 _MASKS = {
@@ -53,6 +52,7 @@ class Multi:
         self._seconds: Callable[[], float] = reactor.seconds
         self._running = 0
         self._reaping = False
+        self._closed = False
         self._due = False
         self._deadline: float | None = None
         self._timer: IDelayedCall | None = None
@@ -102,6 +102,7 @@ class Multi:
 
     def close(self) -> None:
         """Close every connection; all handles must have been removed."""
+        self._closed = True
         self._reactor.removeReader(self)
         for call in (self._timer, self._soon, self._retirement):
             if call is not None and call.active():
@@ -127,7 +128,7 @@ class Multi:
                 self._socket_action(descriptor, _ACTIONS[events & 31])
             else:
                 # An idle connection: the other side closed it. libcurl sees it before reuse.
-                self._epoll.unregister(descriptor)
+                self._forget(descriptor)
         self._reap()
 
     def _reap(self) -> None:
@@ -138,12 +139,12 @@ class Multi:
             self._report()
         finally:
             self._reaping = False
-            if self._due:
-                self._act()
+        if self._due and not self._closed:
+            self._act()
 
     def _report(self) -> None:
         queued = 1
-        while queued:
+        while queued and not self._closed:
             queued, done, failed = self._info_read()
             self._running -= len(done) + len(failed)
             remove = self._remove_handle

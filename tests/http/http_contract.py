@@ -18,10 +18,11 @@ from node2dm_tw.http.interface import (
 HEADERS = ((b"Authorization", b"Bearer secret-token"), (b"Content-Type", b"text/plain"))
 
 
-class ContractTests:
-    """Mix in before `twisted.trial.unittest.TestCase`.
+class ClientFixtures:
+    """Clients and servers that are gone when the test is over.
 
-    The subclass has `make_client(ca_file, reactor=..., **settings)`.
+    Mix in before `twisted.trial.unittest.TestCase`; the subclass has
+    `make_client(ca_file, reactor=..., **settings)`.
     """
 
     timeout = 20
@@ -51,6 +52,10 @@ class ContractTests:
         assert str(caught.value)
         assert "secret-token" not in str(caught.value)
         return caught.value
+
+
+class ContractTests(ClientFixtures):
+    """What holds for every client."""
 
     async def test_round_trip(self):
         """A request arrives as given, and its answer comes back with headers and body."""

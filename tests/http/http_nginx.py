@@ -7,6 +7,8 @@ import subprocess
 from contextlib import contextmanager
 
 from http_certificates import authority, good
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 CONFIGURATION = """
 daemon off;
@@ -45,13 +47,16 @@ class Nginx:
         self.ca_file = ca_file
         self.url = f"https://localhost:{port}/send"
 
-    def requests(self):
-        """The requests it has logged, as (connection, protocol, path)."""
-        return [
-            tuple(line.split())
-            for line in (self.folder / "access.log").read_text().split("\n")
-            if line
-        ]
+    async def requests(self, expected):
+        """The requests it has logged, as (connection, protocol, path).
+
+        It logs after it has answered, so this waits until `expected` are there.
+        """
+        while True:
+            lines = (self.folder / "access.log").read_text().splitlines()
+            if len(lines) >= expected:
+                return [tuple(line.split()) for line in lines]
+            await deferLater(reactor, 0.01)
 
 
 @contextmanager
