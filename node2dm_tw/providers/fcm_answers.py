@@ -163,7 +163,7 @@ def _not_now(code: str, error: _Error, after: float | None) -> Verdict:
 
 def _describe(error: _Error) -> str:
     """Say on one line what the service holds against us."""
-    said = re.sub(r"[^ -~]+", " ", f"{error.name}: {error.message}"[:300]).strip(" :")
+    said = re.sub(r"[^!-~]+", " ", f"{error.name}: {error.message}"[:300]).strip(" :")
     parts = (str(error.status), said, _HINTS.get(error.status, "is url right?"))
     return ", ".join(part for part in parts if part)
 

@@ -273,7 +273,7 @@ def _one_line(value: object, most: int = 200) -> str:
     """What a log may show of a text that another side wrote."""
     if not isinstance(value, str):
         return ""
-    return re.sub(r"[^ -~]+", " ", _LOOKS_SECRET.sub("...", value))[:most].strip()
+    return re.sub(r"[^!-~]+", " ", _LOOKS_SECRET.sub("...", value))[:most].strip()
 
 
 def _seconds(value: object) -> float:
