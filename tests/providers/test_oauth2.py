@@ -371,7 +371,7 @@ class TokenServer:
 
 
 def six_hours(key, server_renews_before):
-    """A sender that sends every ten seconds; gives the moments of its sign-ins, and how often it was refused."""
+    """Send every ten seconds; give the moments of the sign-ins, and how often it was refused."""
     clock = Clock()
     server = TokenServer(clock, server_renews_before)
     wall = lambda: NOW + clock.seconds()  # noqa: E731
