@@ -6,7 +6,7 @@ PYTHON ?= python3
 
 .PHONY: help
 help: ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 .PHONY: run
 run: .venv/installed ## start gateway, emulator and demo phone in one process
@@ -23,8 +23,11 @@ run: .venv/installed ## start gateway, emulator and demo phone in one process
 	touch $@
 
 # In a copy of the checkout, which is gone afterwards: two may run at once, and nothing is left.
-.PHONY: test
-test: ## lint, types and all tests, in a fresh environment
+.PHONY: test test-long
+test: ## check style and types and run the tests, in a fresh environment
+test-long: ## run the tests that take minutes, in a fresh environment
+test-long: ARGS = -m long
+test test-long:
 	@place=$$(mktemp -d "$${TMPDIR:-/tmp}/node2dm-test.XXXXXX")
 	trap 'rm -rf "$$place"' EXIT
 	export TMPDIR="$$place/tmp"
@@ -36,9 +39,11 @@ test: ## lint, types and all tests, in a fresh environment
 	PATH="$$place/venv/bin:$$PATH"
 	echo "Installing what the tests need"
 	python -m pip --disable-pip-version-check install --quiet --editable '.[dev]'
-	ruff check
-	ruff format --check
-	mypy
+	if [ $@ = test ]; then
+		ruff check
+		ruff format --check
+		mypy
+	fi
 	python -m pytest --cov --cov-report=term $(ARGS)
 
 .PHONY: docs

@@ -3,11 +3,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 # What a feature needs beyond a plain install, by the name of its extra.
-FEATURES: dict[str, list[str]] = {}
+FEATURES: dict[str, list[str]] = {
+    "fcm": ["PyJWT[crypto]>=2.9"],
+}
 ALL = sorted({requirement for needs in FEATURES.values() for requirement in needs})
 DEV = [
     *ALL,
     "build",
+    "firebase-admin",
     "hypothesis",
     "mypy",
     "mypy-zope",
@@ -51,5 +54,11 @@ setup(
         "Automat>=25.4",
         "psutil>=7.2",
     ],
+    entry_points={
+        "console_scripts": [
+            "node2dm-push = node2dm_tw.push_command:main",
+            "node2dm-phone = node2dm_tw.emulator.phone:main",
+        ]
+    },
     extras_require={**FEATURES, "all": ALL, "dev": DEV},
 )

@@ -190,6 +190,10 @@ emulator needs there, and gives the defaults of a route's options. Raises Faults
 """
 
 
+_STAND_INS = {"username": "-", "password": "-"}
+"""What a faulty [emulator] would have given; it must not show as a fault of the routes."""
+
+
 def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
     """Read the configuration file.
 
@@ -210,13 +214,16 @@ def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
 
     gateway = take(Gateway, "node2dm", defaults={"state_dir": str(working_directory)})
     defaults: Mapping[str, str] = {}
-    if gateway is not None and parser.has_section("emulator"):
+    if parser.has_section("emulator"):
+        state_dir = parser.get("node2dm", "state_dir", fallback="") or str(working_directory)
         try:
-            defaults = embed(dict(parser.items("emulator")), gateway.state_dir, folder)
+            defaults = embed(dict(parser.items("emulator")), path(state_dir, folder), folder)
         except Faults as error:
             faults += error.faults
+            defaults = _STAND_INS
         except OSError as error:
             faults.append(f"[node2dm] state_dir: {_unusable(error)}")
+            defaults = _STAND_INS
     names = [title for title in parser.sections() if ROUTE.fullmatch(title)]
     routes = [take(C2DMRoute, title, defaults=defaults, title=title) for title in names]
     callback = take(Callback, "callback") if parser.has_section("callback") else None

@@ -22,19 +22,6 @@ ENDINGS = (
 )
 """Every push that was received or taken over ends in exactly one of these, or is still here."""
 
-COUNTERS = (
-    "messages_received",
-    "messages_taken_over",
-    *ENDINGS,
-    "messages_ambiguous",
-    "network_failures",
-    "unavailable_answers",
-    "quota_answers",
-    "callbacks_sent",
-    "callbacks_failed",
-    "callbacks_dropped",
-)
-
 ORDER = (
     "uptime",
     "messages_sent",
@@ -114,6 +101,9 @@ class RouteStats:
         values |= {f"messages_refused.{reason}": n for reason, n in self.refused_reasons.items()}
         values |= {name: gauge() for name, gauge in self.gauges.items()}
         return {name: value for name, value in values.items() if value is not None}
+
+
+COUNTERS = tuple(field.name for field in attrs.fields(RouteStats) if field.default == 0)
 
 
 @attrs.define(eq=False)

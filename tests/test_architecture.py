@@ -40,12 +40,15 @@ ALLOWED = {
     "admin": {"admin", "stats"} | TOOLS,
     "emulator": {"emulator"},
     "client": set(),
+    "push_command": {"client", "push_rows", "push_screen"},
+    "push_rows": {"client"},
+    "push_screen": set(),
 }
 """For each part, the parts and modules it may import; `service` alone may import everything."""
 
 STANDARD_LIBRARY_ONLY = {"client", "push"}
 
-WIRING = {"service", "tap", "client", "phone"}
+WIRING = {"service", "tap", "client", "phone", "push_command", "__main__"}
 """Last parts of the names of modules that make a process, and ask for the reactor or the time."""
 
 

@@ -36,7 +36,8 @@ class Reader:
     def substituted(self, text: str) -> str:
         ports = {"8120": self.gateway.udp, "8121": self.gateway.stats_port}
         text = re.sub("8120|8121", lambda match: str(ports[match[0]]), text)
-        return text.replace(".venv/bin/twistd", str(TWISTD))
+        text = re.sub(r"node2dm-push(?= demo)", rf"\g<0> --port {self.gateway.udp}", text)
+        return text.replace(".venv/bin", str(TWISTD.parent))
 
     def type(self, *command: str) -> str:
         done = subprocess.run(
@@ -61,7 +62,7 @@ def names(text: str) -> list[str]:
 
 
 def test_the_first_page_from_the_top(make_gateway):
-    """Push by nc, by Python and as JSON: the phone gets each, and the stats read as shown."""
+    """Four ways to push: the phone gets each, and the stats read as shown."""
     gateway = make_gateway().start()
     reader = Reader(gateway)
     reader.shell(block("sh", "printf 'demo-phone:"))
@@ -72,8 +73,9 @@ def test_the_first_page_from_the_top(make_gateway):
     (program,) = blocks("python")
     reader.python(program)
     reader.shell(block("sh", '"ttl": 60'))
-    gateway.wait_for(messages_sent=3)
-    assert gateway.log.count("phone demo-phone received collapse_key=greeting") == 3
+    reader.shell(block("sh", "node2dm-push"))
+    gateway.wait_for(messages_sent=4)
+    assert gateway.log.count("phone demo-phone received collapse_key=greeting") == 4
 
     answer = reader.shell(block("sh", "echo stats"))
     (text,) = blocks("text")
@@ -118,7 +120,7 @@ def test_nothing_on_the_page_is_left_untried():
     made = [text.split() for text in blocks("sh") if text.startswith("make ")]
     assert made == [["make", "run"], ["make", "test"]]
     assert {target for _, target in made} <= set(targets)
-    assert len(blocks("sh")) == len(made) + 5
+    assert len(blocks("sh")) == len(made) + 6
     assert {kind for kind, _ in BLOCKS} == {"sh", "python", "log", "text", "ini"}
 
 

@@ -33,6 +33,7 @@ LOGIN_ERRORS = frozenset(
 
 _ACCOUNT_TYPES = ("HOSTED_OR_GOOGLE", "GOOGLE", "HOSTED")
 _MOST = 10_000
+_LONGEST_ACCOUNT = 320
 
 
 @attrs.frozen
@@ -64,6 +65,7 @@ class Tokens:
 
     _make: Callable[[], str] = random_token
     _grants: dict[bytes, Grant] = attrs.field(factory=dict, init=False, repr=False)
+    _successors: dict[int, str] = attrs.field(factory=dict, init=False, repr=False)
     _issued: int = attrs.field(default=0, init=False)
 
     def issue(self, account: str, now: float, life: float) -> str:
@@ -78,6 +80,14 @@ class Tokens:
         """Give what a token stands for, or None if it is not, or no longer, good."""
         grant = self._grants.get(_digest(token))
         return grant if grant is not None and now < grant.expires else None
+
+    def succeed(self, grant: Grant, now: float, life: float) -> str:
+        """Give the token that takes the place of another: the same one as long as it is good."""
+        token = self._successors.get(grant.number, "")
+        if self.find(token.encode(), now) is None:
+            token = self._successors[grant.number] = self.issue(grant.account, now, life)
+            _drop_oldest(self._successors)
+        return token
 
     def expire(self, account: str | None = None) -> int:
         """Make the tokens of an account, or all, worthless; say how many they were."""
@@ -121,6 +131,8 @@ class Accounts:
     def login(self, form: Mapping[str, str], now: float) -> Answer:
         """Answer a ClientLogin request."""
         account = form.get("Email", "")
+        if len(account) > _LONGEST_ACCOUNT:
+            return self.refuse("BadAuthentication")
         failures = self._failures.get(account, 0)
         if failures >= FAILURES_BEFORE_CAPTCHA and not self._solved(form):
             return self.refuse("CaptchaRequired", account)
@@ -137,7 +149,7 @@ class Accounts:
 
     def refuse(self, code: str, account: str = "") -> Answer:
         """Answer with one of `LOGIN_ERRORS`; a captcha is asked for until it is solved."""
-        if code != "CaptchaRequired":
+        if code != "CaptchaRequired" or len(account) > _LONGEST_ACCOUNT:
             return _lines(403, f"Error={code}")
         self._failures[account] = FAILURES_BEFORE_CAPTCHA
         token = secrets.token_urlsafe(24)
@@ -150,6 +162,11 @@ class Accounts:
             f"CaptchaToken={token}",
             f"CaptchaUrl=Captcha?ctoken={token}",
         )
+
+    def reset(self) -> None:
+        """Forget wrong passwords and captchas; tokens stay good."""
+        self._failures.clear()
+        self._captchas.clear()
 
     def captcha(self, token: str) -> str | None:
         """Give the letters of the picture, or None if there is no such captcha."""
@@ -169,7 +186,7 @@ def replacement(grant: Grant, tokens: Tokens, now: float) -> Headers:
     """Hand out a new token once the present one is half its life old."""
     if now - grant.issued < TOKEN_LIFE / 2:
         return ()
-    return ((b"Update-Client-Auth", tokens.issue(grant.account, now, TOKEN_LIFE).encode()),)
+    return ((b"Update-Client-Auth", tokens.succeed(grant, now, TOKEN_LIFE).encode()),)
 
 
 def _lines(status: int, *lines: str) -> Answer:

@@ -10,7 +10,10 @@ from node2dm_tw.emulator.phones import LONGEST_LIFE, Phone, Phones
 from node2dm_tw.emulator.quotas import Quotas
 
 MOST_BYTES = 1024
-"""Keys and values of the data of one message, in UTF-8, ``data.`` not counted."""
+"""Keys and values of the data of one message, in UTF-8, ``data.`` not counted.
+
+The collapse key is counted apart, up to the same limit.
+"""
 
 SEND_ERRORS = frozenset(
     {
@@ -67,7 +70,7 @@ class C2DM:
             return "NotRegistered" if gone else "InvalidRegistration"
         if phone.sender not in (None, account):
             return "MismatchSenderId"
-        if _size(form) > MOST_BYTES:
+        if _size(form) > MOST_BYTES or len(form["collapse_key"].encode()) > MOST_BYTES:
             return "MessageTooBig"
         if self._sender_quota.wait(account, now):
             return "QuotaExceeded"

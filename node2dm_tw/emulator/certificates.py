@@ -78,7 +78,8 @@ def prepare(
     """
     where = places(settings, port)
     moment = _moment(now)
-    settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (settings.state_dir, settings.folder):  # `mode` holds for the last part alone
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.folder.chmod(0o700)
     host, _ = address(settings.listen)
     if not _certificates_serve(settings.folder, host, moment):

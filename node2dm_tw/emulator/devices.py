@@ -1,13 +1,12 @@
 """The phone's side: /device/register and what follows it."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from node2dm_tw.emulator.accounts import Accounts
-from node2dm_tw.emulator.messages import Answer, Call, Stream, json_answer
+from node2dm_tw.emulator.messages import Answer, Call, Stream, json_answer, read_object
 from node2dm_tw.emulator.phones import Phones
 
 REGISTRATION_ERRORS = {
@@ -117,15 +116,6 @@ def unknown(registration_id: str) -> Answer:
     """Answer that there is no such phone."""
     reason = "no phone is registered under this ID"
     return json_answer(404, {"error": reason, "registration_id": registration_id})
-
-
-def read_object(body: bytes) -> dict[str, Any] | None:
-    """Read a JSON object; None if it is anything else."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _name(value: object) -> str | None:

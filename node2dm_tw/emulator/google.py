@@ -9,6 +9,9 @@ from node2dm_tw.emulator.accounts import Accounts
 from node2dm_tw.emulator.c2dm import C2DM
 from node2dm_tw.emulator.certificates import PROJECT
 from node2dm_tw.emulator.devices import Devices
+from node2dm_tw.emulator.faults import Faults
+from node2dm_tw.emulator.faulty import FaultyAnswers, Handler, bearer
+from node2dm_tw.emulator.fcm import DEVICE_QUOTA, FCM, PROJECT_QUOTA
 from node2dm_tw.emulator.journal import Journal
 from node2dm_tw.emulator.messages import (
     HTML_TYPE,
@@ -16,15 +19,14 @@ from node2dm_tw.emulator.messages import (
     Call,
     Outcome,
     Screen,
-    Stream,
     json_answer,
     read_form,
+    read_object,
 )
+from node2dm_tw.emulator.oauth import NEEDS_EXTRA, OAuth, Verify, find_verifier
 from node2dm_tw.emulator.phones import Phones
 from node2dm_tw.emulator.quotas import Quotas
 from node2dm_tw.emulator.settings import EmulatorSettings
-
-Handler = Callable[[Call, float], Answer | Stream]
 
 
 @attrs.define(eq=False)
@@ -34,36 +36,55 @@ class Google:
     Args:
         settings: what it is started with.
         screens: gives each phone of the settings its screen, by name.
+        verify: reads assertions; None: there is no FCM.
     """
 
     _settings: EmulatorSettings
     _screens: Callable[[str], Screen]
+    _verify: Verify | None = attrs.field(factory=find_verifier)
     accounts: Accounts = attrs.field(init=False)
+    oauth: OAuth = attrs.field(init=False)
     phones: Phones = attrs.field(factory=Phones, init=False)
     journal: Journal = attrs.field(factory=Journal, init=False)
+    faults: Faults = attrs.field(init=False)
+    _answers: FaultyAnswers = attrs.field(init=False)
     _devices: Devices = attrs.field(init=False)
+    _fcm: FCM = attrs.field(init=False)
     _handlers: dict[tuple[str, str], tuple[str, Handler]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """Put the parts together."""
         settings = self._settings
         self.accounts = Accounts(settings.accounts)
+        self.oauth = OAuth(self._verify)
+        self._answers = FaultyAnswers(self.accounts)
+        self.faults = Faults(self._answers.errors)
         self._devices = Devices(self.accounts, self.phones, PROJECT)
         for name in settings.phones:
             self.phones.add(name, self._screens(name))
-        c2dm = C2DM(
-            self.accounts,
+        senders = [settings.sender_quota] if settings.sender_quota else []
+        devices = [settings.device_quota] if settings.device_quota else []
+        c2dm = C2DM(self.accounts, self.phones, Quotas(senders), Quotas(devices))
+        self._fcm = FCM(
+            PROJECT,
+            self.oauth.tokens,
             self.phones,
-            Quotas([settings.sender_quota] if settings.sender_quota else []),
-            Quotas([settings.device_quota] if settings.device_quota else []),
+            Quotas(senders or [PROJECT_QUOTA]),
+            Quotas(devices or DEVICE_QUOTA),
         )
         self._handlers = {
             ("POST", "/accounts/ClientLogin"): ("login", self._login),
             ("GET", "/accounts/Captcha"): ("captcha", self._captcha),
             ("POST", "/c2dm/send"): ("send", c2dm.send),
+            ("POST", "/token"): ("token", self._token),
             ("POST", "/device/register"): ("register", self._devices.register),
             ("GET", "/log"): ("", lambda call, now: self.journal.show(call)),
             ("GET", "/stats"): ("", self._stats),
+            ("GET", "/faults"): ("", lambda call, now: self.faults.show()),
+            ("POST", "/faults"): ("", lambda call, now: self.faults.add(call)),
+            ("DELETE", "/faults"): ("", self._clear_faults),
+            ("POST", "/expire"): ("", self._expire),
+            ("POST", "/reset"): ("", self._reset),
         }
 
     def answer(self, call: Call, now: float) -> Outcome:
@@ -74,15 +95,35 @@ class Google:
             now: seconds since the epoch.
         """
         endpoint, handler = self._handlers.get((call.method, call.path)) or self._find(call)
-        answer = handler(call, now)
-        if endpoint:
-            self.journal.record(endpoint, call, answer, now, None)
-        return Outcome(answer)
+        if not endpoint:
+            return Outcome(handler(call, now))
+        token = self._token_number(endpoint, call, now)
+        rule = None
+        if self.faults.active:
+            rule = self.faults.take(endpoint, self._answers.names(endpoint, call, now))
+        if rule is None:
+            outcome = Outcome(handler(call, now))
+        else:
+            outcome = self._answers.outcome(rule, endpoint, call, now, handler)
+        self.journal.record(endpoint, call, outcome.answer, now, token)
+        return outcome
+
+    def _token_number(self, endpoint: str, call: Call, now: float) -> int | None:
+        if endpoint not in ("send", "fcm"):
+            return None
+        tokens = self.accounts.tokens if endpoint == "send" else self.oauth.tokens
+        grant = tokens.find(bearer(call), now)
+        return None if grant is None else grant.number
 
     def _find(self, call: Call) -> tuple[str, Handler]:
         parts = call.path.split("/")
-        if parts[1:2] == ["device"]:
-            return self._find_device(call, parts[2:])
+        match parts[1:]:
+            case ["device", *rest] if rest:
+                return self._find_device(call, rest)
+            case ["v1", "projects", project, "messages:send"]:
+                if call.method != "POST":
+                    return "", _not_found
+                return "fcm", lambda call, now: self._send_fcm(project, call, now)
         if any(path == call.path for _, path in self._handlers):
             return "", _wrong_method
         return "", _not_found
@@ -115,6 +156,39 @@ class Google:
                 "messages_waiting": phones.stored,
             },
         )
+
+    def _token(self, call: Call, now: float) -> Answer:
+        return self.oauth.token(read_form(call.body), now)
+
+    def _send_fcm(self, project: str, call: Call, now: float) -> Answer:
+        if not self.oauth.available:
+            error = {"code": 501, "message": NEEDS_EXTRA, "status": "UNIMPLEMENTED"}
+            return json_answer(501, {"error": error}, "UNIMPLEMENTED")
+        return self._fcm.send(project, call, now)
+
+    def _clear_faults(self, call: Call, now: float) -> Answer:
+        self.faults.clear()
+        return self.faults.show()
+
+    def _expire(self, call: Call, now: float) -> Answer:
+        """Make tokens worthless: of one account, or all."""
+        wanted = read_object(call.body or b"{}")
+        account = None if wanted is None else wanted.get("account")
+        if wanted is None or not (account is None or isinstance(account, str)):
+            return json_answer(400, {"error": 'a body such as {"account": "a@example.com"}'})
+        expired = self.accounts.tokens.expire(account) + self.oauth.tokens.expire(account)
+        return json_answer(200, {"expired": expired})
+
+    def _reset(self, call: Call, now: float) -> Answer:
+        """Forget faults, log and counts, and every phone but those of the settings."""
+        self.faults.clear()
+        self.journal.reset()
+        self.phones.reset(self._settings.phones)
+        self.accounts.reset()
+        for name in self._settings.phones:
+            if self.phones.find(name) is None:
+                self.phones.add(name, self._screens(name))
+        return json_answer(200, {})
 
     def _login(self, call: Call, now: float) -> Answer:
         return self.accounts.login(read_form(call.body), now)

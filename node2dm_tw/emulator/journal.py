@@ -1,13 +1,14 @@
 """What the emulator was asked and what it answered: the last thousand, and counts of all."""
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl
 
 import attrs
 
-from node2dm_tw.emulator.messages import Answer, Call, Stream, json_answer, read_form
+from node2dm_tw.emulator.messages import Answer, Call, Stream, json_answer, read_form, read_object
 
 KEPT = 1_000
 """Requests that are remembered."""
@@ -113,10 +114,13 @@ def _shown(entry: Entry) -> dict[str, Any]:
     if entry.token is not None:
         shown["token"] = entry.token
     if entry.endpoint in _FORM_ENDPOINTS:
-        form = read_form(call.body)
-        shown["form"] = {
-            name: "***" if name in _SECRET_FIELDS else value for name, value in form.items()
-        }
-    elif entry.endpoint != "register":
+        shown["form"] = _masked(read_form(call.body))
+    elif entry.endpoint == "register":
+        shown["json"] = _masked(read_object(call.body) or {})
+    else:
         shown["body"] = call.body.decode("utf-8", "replace")
     return shown
+
+
+def _masked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: "***" if name in _SECRET_FIELDS else value for name, value in fields.items()}

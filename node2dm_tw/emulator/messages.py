@@ -118,6 +118,15 @@ def json_answer(status: int, content: object, error: str = "") -> Answer:
     return Answer(status, json.dumps(content).encode() + b"\n", JSON_TYPE, error=error)
 
 
+def read_object(body: bytes) -> dict[str, Any] | None:
+    """Read a JSON object; None if it is anything else."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def read_form(body: bytes) -> dict[str, str]:
     """Read a form-encoded body; of a repeated field the last counts.
 

@@ -4,7 +4,7 @@ import base64
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import attrs
 
@@ -24,7 +24,7 @@ MOST_PHONES = 200_000
 MOST_APPLICATIONS = 100
 """On one phone."""
 MOST_FORMER = 10_000
-MOST_STORED = 500_000
+MOST_STORED = 200_000
 """Messages that wait, of all phones together."""
 MOST_KEYS = 1_000
 """Collapse keys that wait for one phone over C2DM."""
@@ -85,10 +85,14 @@ class Phones:
         new_id: makes registration IDs.
         counters: is told of messages ``delivered``, ``stored``, ``collapsed``, ``expired``
             and ``dropped``.
+        most_stored: messages that may wait, of all phones together.
+        most_phones: registrations.
     """
 
     _new_id: Callable[[], str] = random_id
     counters: Counter[str] = attrs.field(factory=Counter)
+    _most_stored: int = MOST_STORED
+    _most_phones: int = MOST_PHONES
     _phones: dict[str, Phone] = attrs.field(factory=dict, init=False)
     _fids: dict[str, Phone] = attrs.field(factory=dict, init=False)
     _installed: dict[tuple[str, str, str], Phone] = attrs.field(factory=dict, init=False)
@@ -142,7 +146,7 @@ class Phones:
         if known is not None:
             return known
         full = device and self._on_device[device] >= MOST_APPLICATIONS
-        if full or len(self._phones) >= MOST_PHONES:
+        if full or len(self._phones) >= self._most_phones:
             return None
         phone = Phone(self._fresh_id(firebase), sender, app, device=device)
         phone.topics = frozenset(topics)
@@ -211,9 +215,21 @@ class Phones:
         if self._installed.pop((phone.device, phone.sender or "", phone.app), None):
             self._on_device[phone.device] -= 1
             self._on_device += Counter()
-        if phone.screen is not None:
-            phone.screen(Unregistered(phone.registration_id))
+        self._tell(phone, Unregistered(phone.registration_id))
         phone.screen = phone.base = None
+
+    def reset(self, kept: Container[str] = ()) -> None:
+        """Unregister every phone but those with these IDs; forget what waits."""
+        for phone in list(self._phones.values()):
+            if phone.registration_id not in kept:
+                self.unregister(phone)
+            phone.waiting.clear()
+            phone.news.clear()
+            phone.idle = False
+        self._stored = 0
+        self._former.clear()
+        self._gone.clear()
+        self.counters.clear()
 
     def deliver(self, phone: Phone, message: Message, now: float) -> None:
         """Show a message, or keep it until it can be shown."""
@@ -256,7 +272,7 @@ class Phones:
         phone.news.append(event)
 
     def _store(self, phone: Phone, message: Message) -> None:
-        if self._stored >= MOST_STORED:
+        if self._stored >= self._most_stored:
             self.counters["dropped"] += 1
             return
         self._make_room(phone, bool(message.collapse_key))

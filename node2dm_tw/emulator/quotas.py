@@ -13,13 +13,17 @@ class SlidingWindow:
     """The moments of what was let through, as many as the largest limit."""
 
     _limits: Sequence[Rate]
+    _longest: float = attrs.field(init=False)
     _passed: deque[float] = attrs.field(factory=deque, init=False)
+
+    @_longest.default
+    def _find_longest(self) -> float:
+        return max(per for _, per in self._limits)
 
     def wait(self, now: float) -> float:
         """Count one in, and answer 0; or count nothing, and answer the seconds to wait."""
         passed = self._passed
-        longest = max(per for _, per in self._limits)
-        while passed and passed[0] <= now - longest:
+        while passed and passed[0] <= now - self._longest:
             passed.popleft()
         # A clock that was put back must not make anyone wait for longer than the window is.
         waits = (
@@ -27,7 +31,7 @@ class SlidingWindow:
             for count, per in self._limits
             if len(passed) >= count
         )
-        wait = max(0.0, *waits, 0.0)
+        wait = max((0.0, *waits))
         if not wait:
             passed.append(now)
         return wait
@@ -35,7 +39,7 @@ class SlidingWindow:
     @property
     def empty_after(self) -> float:
         """The moment after which nothing of it is left, in the seconds of `wait`."""
-        return self._passed[-1] + max(per for _, per in self._limits) if self._passed else 0.0
+        return self._passed[-1] + self._longest if self._passed else 0.0
 
 
 @attrs.define(eq=False)

@@ -19,6 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from node2dm_tw.emulator.certificates import Places, places, prepare, server_file
 from node2dm_tw.emulator.google import Google
 from node2dm_tw.emulator.messages import Event, Message, Screen, event_fields, one_line
+from node2dm_tw.emulator.oauth import NEEDS_EXTRA, read_service_account
 from node2dm_tw.emulator.settings import EmulatorSettings, address
 from node2dm_tw.emulator.wire import EmulatorFactory
 
@@ -43,7 +44,7 @@ class EmulatorService(Service):
             settings: of the emulator.
             wall: seconds since the epoch.
         """
-        self._reactor = reactor
+        self.reactor = reactor
         self._settings = settings
         self._wall = wall
         self._port: IListeningPort | None = None
@@ -53,7 +54,7 @@ class EmulatorService(Service):
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
-        self._listen()
+        self.listen()
 
     def startService(self) -> None:
         """Listen.
@@ -62,7 +63,7 @@ class EmulatorService(Service):
             CannotListenError: the port is taken.
             OSError: the emulator's files cannot be written.
         """
-        self._listen()
+        self.listen()
         super().startService()
 
     @inlineCallbacks
@@ -73,16 +74,19 @@ class EmulatorService(Service):
             yield port.stopListening()
             yield self._factory.close()
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Listen, unless it does so already; raises as `startService` does."""
         if self._port is not None:
             return
         prepare(self._settings, now=self._wall())
         tls = TLSMemoryBIOFactory(_contexts(self._settings), False, self._factory)
-        endpoint = serverFromString(self._reactor, self._settings.listen)
+        tls.noisy = False
+        endpoint = serverFromString(self.reactor, self._settings.listen)
         self._port = _at_once(endpoint.listen(tls))
         if address(self._settings.listen)[1] == 0:
             host: Any = self._port.getHost()
             self.places = prepare(self._settings, host.port, self._wall())
+        self.google.oauth.account = read_service_account(self.places.service_account)
         self._announce()
 
     def _announce(self) -> None:
@@ -94,6 +98,8 @@ class EmulatorService(Service):
             ca=str(self.places.ca_file),
             phones=names,
         )
+        if not self.google.oauth.available:
+            _log.warn("{problem}", problem=NEEDS_EXTRA)
 
 
 def log_screen(name: str) -> Screen:

@@ -83,7 +83,7 @@ class EmulatorRequest(http.Request):
             headers,
             self.content.getvalue(),
         )
-        outcome = factory.google.answer(call, factory.wall())
+        outcome = self._outcome(call)
         if outcome.delay:
             self._later = factory.clock.callLater(outcome.delay, self._give, outcome)
         else:
@@ -94,19 +94,47 @@ class EmulatorRequest(http.Request):
             self._later.cancel()
         super().connectionLost(reason)
 
+    def _outcome(self, call: Call) -> Outcome:
+        factory = self.channel.factory
+        try:
+            return factory.google.answer(call, factory.wall())
+        except Exception:  # noqa: BLE001
+            # A fault of ours must show in the log and not in a connection that hangs.
+            _log.failure("no answer to {call}", call=call)
+            return Outcome(Answer(500, b"the emulator failed; its log says why\n"))
+
     def _give(self, outcome: Outcome) -> None:
         answer = outcome.answer
-        if isinstance(answer, Stream):
+        if outcome.cut:
+            self._cut(outcome)
+        elif isinstance(answer, Stream):
             self._give_stream(answer)
-            return
+        else:
+            self._head(answer)
+            self.write(answer.body)
+            self.finish()
+
+    def _head(self, answer: Answer) -> None:
         self.setResponseCode(answer.status)
         headers = self.responseHeaders
         for name, value in answer.headers:
             headers.addRawHeader(name, value)
         headers.setRawHeaders(b"Content-Type", [answer.content_type])
-        headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
-        self.write(answer.body)
-        self.finish()
+        if answer.status not in http.NO_BODY_CODES:
+            headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
+
+    def _cut(self, outcome: Outcome) -> None:
+        """Break the connection at the point that was asked for."""
+        answer = outcome.answer
+        if isinstance(answer, Stream) or outcome.cut in ("request", "answer"):
+            self.channel.transport.abortConnection()
+            return
+        if outcome.cut == "headers":
+            self.channel.transport.write(b"HTTP/1.1 %d\r\n" % answer.status)
+        else:
+            self._head(answer)
+            self.write(answer.body[: len(answer.body) // 2])
+        self.channel.loseConnection()
 
     def _give_stream(self, stream: Stream) -> None:
         google = self.channel.factory.google

@@ -7,9 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -25,6 +25,20 @@ ENDINGS = (
     "messages_handed_over",
     "messages_in_queue",
 )
+NODE2DM_LINES = [
+    "uptime",
+    "messages_sent",
+    "messages_in_queue",
+    "backing_off",
+    "total_errors",
+    "rate_limited_tokens",
+    "logged_in_to_c2dm",
+    "token_age",
+    "memory_rss",
+    "memory_heapTotal",
+    "memory_heapUsed",
+]
+"""What node2dm answers to `stats`, in its order and spelling."""
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
@@ -74,9 +88,14 @@ def as_numbers(text: str) -> dict[str, Any]:
 class Gateway:
     """A gateway under `folder`; `config` is its file's text but for ports and state_dir."""
 
+    DAEMON: ClassVar = ("--pidfile=pid", "--logfile=log")
+
     folder: Path
     config: str = "[c2dm]\n[emulator]\n"
     node2dm: str = ""
+    mode: int = 0o600
+    twistd: Path = TWISTD
+    environment: Mapping[str, str] | None = None
     udp: int = attrs.field(factory=lambda: free_port(socket.SOCK_DGRAM))
     stats_port: int = attrs.field(factory=free_port)
     emulator_port: int = attrs.field(factory=free_port)
@@ -98,14 +117,15 @@ class Gateway:
         )
         listen = f"[emulator]\nlisten = tcp:{self.emulator_port}:interface=127.0.0.1\n"
         self.file.write_text(text.replace("[emulator]\n", listen), encoding="utf-8")
-        self.file.chmod(0o600)
+        self.file.chmod(self.mode)
 
     def start(self, *, wait: bool = True) -> "Gateway":
         self.write_config()
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            [TWISTD, "-n", "--pidfile=", "node2dm", "-c", self.file],
+            [self.twistd, "-n", "--pidfile=", "node2dm", "-c", self.file],
             cwd=self.folder,
+            env=self.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -113,6 +133,35 @@ class Gateway:
         if wait:
             wait_until(self._answers, "telnet answers")
         return self
+
+    def run(self, *options: str, config: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run twistd until it returns by itself; without options it goes to the background.
+
+        Args:
+            options: of twistd, as `-n`.
+            config: the whole text of the configuration, in place of the one it would have.
+        """
+        self.write_config()
+        if config is not None:
+            self.file.write_text(config, encoding="utf-8")
+        files = ("--pidfile=", *options) if "-n" in options else (*options, *self.DAEMON)
+        return self.run_twistd(*files, "node2dm", "-c", str(self.file))
+
+    def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run twistd in the gateway's folder until it returns."""
+        return subprocess.run(
+            [self.twistd, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    @property
+    def pid_file(self) -> Path:
+        return self.folder / "pid"
 
     def _answers(self) -> bool:
         assert self.process is not None

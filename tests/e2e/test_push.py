@@ -8,19 +8,7 @@ import time
 
 import pytest
 
-NODE2DM_LINES = [
-    "uptime",
-    "messages_sent",
-    "messages_in_queue",
-    "backing_off",
-    "total_errors",
-    "rate_limited_tokens",
-    "logged_in_to_c2dm",
-    "token_age",
-    "memory_rss",
-    "memory_heapTotal",
-    "memory_heapUsed",
-]
+from tests.e2e.gateway import NODE2DM_LINES
 
 
 def received(log: str) -> list[tuple[str, str]]:

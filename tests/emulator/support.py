@@ -1,12 +1,25 @@
 """What the emulator's tests share: Google in memory, and its wire without sockets."""
 
+import json
 from urllib.parse import urlencode
 
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
+from node2dm_tw.emulator.certificates import PROJECT
 from node2dm_tw.emulator.google import Google
 from node2dm_tw.emulator.messages import Answer, Call
+from node2dm_tw.emulator.oauth import GRANT_TYPE, ServiceAccount
 from node2dm_tw.emulator.settings import EmulatorSettings
 from node2dm_tw.emulator.wire import EmulatorFactory
 
@@ -80,9 +93,6 @@ class Transport(StringTransport):
         self._lose()
 
     def _lose(self):
-        from twisted.internet.error import ConnectionDone
-        from twisted.python.failure import Failure
-
         if not self.disconnecting:
             self.disconnecting = True
             self.protocol.connectionLost(Failure(ConnectionDone()))
@@ -102,3 +112,48 @@ def request(method, path, body=b"", **headers):
     if body:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+PEM = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+KEY = PEM.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+PUBLIC_KEY = PEM.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+ACCOUNT = ServiceAccount("robot@example.com", PROJECT, "https://127.0.0.1:8443/token", PUBLIC_KEY)
+MESSAGING = "https://www.googleapis.com/auth/firebase.messaging"
+
+
+def claims(**changed):
+    """The claims of a good assertion, made at `NOW`."""
+    made = {
+        "iss": ACCOUNT.client_email,
+        "scope": MESSAGING,
+        "aud": ACCOUNT.token_uri,
+        "iat": int(NOW),
+        "exp": int(NOW) + 3600,
+        **changed,
+    }
+    return {name: value for name, value in made.items() if value is not None}
+
+
+class Firebase(World):
+    """A world whose sender has signed in to FCM."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.google.oauth.account = ACCOUNT
+        answer = self.sign_in()
+        assert answer.status == 200, answer.body
+        self.token = json.loads(answer.body)["access_token"]
+
+    def sign_in(self, *, key=KEY, algorithm="RS256", grant_type=GRANT_TYPE, **changed):
+        self.assertion = jwt.encode(claims(**changed), key, algorithm=algorithm)
+        form = {"grant_type": grant_type, "assertion": self.assertion}
+        return self.call("POST", "/token", urlencode(form).encode())
+
+    def post(self, content, *, project=PROJECT, token=None):
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        header = f"Bearer {self.token if token is None else token}".encode()
+        path = f"/v1/projects/{project}/messages:send"
+        return self.call("POST", path, body, {b"authorization": header})
+
+    def push(self, **message):
+        return self.post({"message": {"token": "demo-phone", **message}})

@@ -3,7 +3,7 @@
 from urllib.parse import quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .support import World
@@ -22,6 +22,7 @@ def test_a_push_reaches_the_phone():
     assert message.data == {"data": '{"hello": "world"}'}
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 def test_a_payload_arrives_as_it_is(payload):
     """Emoji, colons, CR, U+2028, nothing at all: the same text comes out."""
@@ -30,6 +31,7 @@ def test_a_payload_arrives_as_it_is(payload):
     assert world.shown[0].data == {"data": payload}
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 def test_bytes_that_were_not_escaped_arrive_too(payload):
     """What a client leaves unescaped is read as UTF-8."""
@@ -53,6 +55,7 @@ def test_bytes_that_were_not_escaped_arrive_too(payload):
         ({"registration_id": "unknown"}, "InvalidRegistration"),
         ({"registration_id": "APA91b" + "x" * 134}, "NotRegistered"),
         ({"data__data": "\N{EURO SIGN}" * 341}, "MessageTooBig"),
+        ({"collapse_key": "x" * 1025}, "MessageTooBig"),
     ],
 )
 def test_errors(form, error):
@@ -109,6 +112,7 @@ def test_half_way_through_its_life_a_token_is_replaced():
     world.now += 8 * 86400
     ((name, fresh),) = world.send(token).headers
     assert name == b"Update-Client-Auth"
+    assert world.send(token).headers == ((name, fresh),)
     world.now += 7 * 86400
     assert world.send(token).status == 401
     assert world.send(fresh.decode()).status == 200

@@ -19,7 +19,8 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
-from node2dm_tw.emulator.service import EmulatorService
+from node2dm_tw.emulator.messages import Message, Registered
+from node2dm_tw.emulator.service import EmulatorService, log_screen
 from node2dm_tw.emulator.settings import EmulatorSettings
 
 
@@ -102,3 +103,15 @@ class ServiceTests(TestCase):
         yield self.client().get(self.service.places.base_url).addCallback(treq.content)
         yield self.service.stopService()
         assert self.service._factory.channels == set()
+
+
+def test_the_log_screen():
+    """Events other than messages are lines too, notifications a part of theirs."""
+    screen = log_screen("demo")
+    with capturedLogs() as captured:
+        screen(Registered("new"))
+        screen(Message("1", "", {}, 0.0, notification={"title": "T\n"}))
+    assert [event["line"] for event in captured] == [
+        'phone demo registration {"registration_id": "new"}',
+        'phone demo received collapse_key= data={} notification={"title": "T\\n"}',
+    ]

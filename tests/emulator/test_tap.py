@@ -1,8 +1,16 @@
 """``twistd c2dm-emulator``'s options."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from twisted.python.usage import UsageError
 
+import node2dm_tw
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.tap import Options, makeService
 
@@ -62,3 +70,59 @@ def test_a_state_dir_that_cannot_be_made(tmp_path):
     file.write_text("[node2dm]\nstate_dir = state\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"\[node2dm\] state_dir"):
         _options("-c", str(file))
+
+
+PLUGIN = """
+from twisted.application.service import ServiceMaker
+emulator = ServiceMaker("an-emulator", "node2dm_tw.emulator.tap", "", "an-emulator")
+"""
+
+
+@pytest.fixture(name="twistd")
+def _twistd(tmp_path):
+    """Run twistd with a plugin of the test's own, in a folder of its own."""
+    (tmp_path / "path" / "twisted" / "plugins").mkdir(parents=True)
+    plugin = tmp_path / "path" / "twisted" / "plugins" / "an_emulator.py"
+    plugin.write_text(PLUGIN, encoding="utf-8")
+    places = [str(tmp_path / "path"), str(Path(node2dm_tw.__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+    def run(*arguments):
+        command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("mode", ["-n", "--logfile=log"])
+def test_a_taken_port(tmp_path, twistd, mode):
+    """In the foreground one line, as a daemon twistd's own; status 1, nothing left behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = f"[emulator]\nlisten = tcp:{taken.getsockname()[1]}:interface=127.0.0.1\n"
+        (tmp_path / "config.ini").write_text(config, encoding="utf-8")
+        done = twistd(mode, "--pidfile=pid", "an-emulator", "-c", "config.ini")
+    assert done.returncode == 1
+    output = (done.stdout + done.stderr).decode()
+    assert "Couldn't listen" in output
+    assert "Traceback" not in output
+    # A daemon's parent may end a moment before the daemon has taken its PID file away.
+    deadline = time.monotonic() + 10
+    while (tmp_path / "pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not (tmp_path / "pid").exists()
+
+
+def test_faults_end_twistd(tmp_path, twistd):
+    """Status 1, before anything is made."""
+    (tmp_path / "config.ini").write_text("[emulator]\nlisten = x\n", encoding="utf-8")
+    done = twistd("-n", "--pidfile=", "an-emulator", "-c", "config.ini")
+    assert done.returncode == 1
+    assert b"[emulator] listen: " in done.stdout + done.stderr
+    assert not (tmp_path / "emulator").exists()

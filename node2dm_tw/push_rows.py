@@ -1,0 +1,108 @@
+"""Rows of pushes for node2dm-push, read from CSV or JSON lines."""
+
+import csv
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from node2dm_tw.client import Push
+
+
+class InputError(Exception):
+    """The input can give no push at all; the text says why."""
+
+
+class Row(NamedTuple):
+    """One record of the input.
+
+    Args:
+        number: the line it begins at, from 1.
+        fields: the record in the JSON form's names, or what is wrong with it.
+    """
+
+    number: int
+    fields: dict[str, Any] | ValueError
+
+
+def read_rows(lines: Iterable[str]) -> Iterator[Row]:
+    """Read CSV or JSON lines, whichever the first line with text is.
+
+    Raises:
+        InputError: the CSV header names an unknown column, or one twice.
+    """
+    source = iter(lines)
+    for before, line in enumerate(source):
+        if line.strip():
+            read = _json_rows if line.lstrip().startswith("{") else _csv_rows
+            return read(itertools.chain([line], source), before)
+    return iter(())
+
+
+def _json_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
+    """Read an object a line; `before` lines came before the first."""
+    for number, line in enumerate(lines, before + 1):
+        if line.strip():
+            try:
+                fields = json.loads(line)
+            except (ValueError, RecursionError) as fault:
+                yield Row(number, ValueError(f"not JSON: {fault}"))
+            else:
+                yield Row(number, fields if isinstance(fields, dict) else ValueError("no object"))
+
+
+def _csv_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
+    """Read the header at once and a record a row; `before` lines came before the header."""
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+    except csv.Error as fault:
+        raise InputError(f"the header row is not CSV: {fault}") from None
+    known = tuple(Push.__dataclass_fields__)
+    unknown = [name for name in header if name not in known]
+    if unknown:
+        raise InputError(
+            f"unknown columns: {', '.join(map(repr, unknown))} (known: {', '.join(known)})"
+        )
+    if len(set(header)) < len(header):
+        raise InputError("the header row names a column twice")
+
+    def rows() -> Iterator[Row]:
+        while True:
+            number = before + reader.line_num + 1
+            try:
+                cells = next(reader)
+                if cells:
+                    yield Row(number, _record(header, cells))
+            except StopIteration:
+                return
+            except (csv.Error, ValueError) as fault:
+                yield Row(number, ValueError(str(fault)))
+
+    return rows()
+
+
+def _record(header: list[str], cells: list[str]) -> dict[str, Any]:
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} cells where the header row has {len(header)}")
+    named = zip(header, cells, strict=True)
+    return {name: _value(name, cell) for name, cell in named if cell or name == "data"}
+
+
+def _value(name: str, cell: str) -> object:
+    """Return what a CSV cell stands for in the JSON form.
+
+    Raises:
+        ValueError: the cell is not of the column's kind.
+    """
+    wanted = {"ttl": "a whole number", "delay_while_idle": "true or false", "notification": "JSON"}
+    try:
+        if name == "ttl":
+            return int(cell)
+        if name == "delay_while_idle":
+            return {"true": True, "1": True, "false": False, "0": False}[cell.lower()]
+        if name == "notification":
+            return json.loads(cell)
+    except (ValueError, KeyError, RecursionError):
+        raise ValueError(f"{name} must be {wanted[name]}") from None
+    return cell
