@@ -41,6 +41,8 @@ FAILURES_TO_PAUSE = 5
 MISCONFIGURED_PAUSE = 60.0
 """Seconds between probes of a service that refuses us rather than the push."""
 
+REFUSED_TWICE = "401 with a new credential too: may this account send for this project?"
+
 TURN = 500
 """Leases looked at before the reactor gets its turn."""
 
@@ -183,7 +185,7 @@ class Lane:
                 if self.waiting and self._takes_a_place(lease):
                     continue
             if self._is_worth_sending(lease.push, now):
-                self._send(lease, credential)
+                self._send(lease, credential, now)
             else:
                 self.queue.settle(lease)
         return False
@@ -215,11 +217,11 @@ class Lane:
             return False
         return True
 
-    def _send(self, lease: Lease, credential: Credential) -> None:
+    def _send(self, lease: Lease, credential: Credential, now: float) -> None:
         lease.generation = credential.generation
         lease.epoch = self.session.epoch
         try:
-            request = self.provider.request(lease.push, credential)
+            request = self.provider.request(lease.push, credential, now)
         except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
             self._fault(lease, Failure())
             return
@@ -250,7 +252,7 @@ class Lane:
                 self.stats.messages_sent += 1
             case Retry(whole_lane=True):
                 self.stats.unavailable_answers += 1
-                self.session.unavailable(lease.epoch, verdict.after, verdict.reason)
+                self._pause(lease, verdict.after, verdict.reason)
                 self.queue.release(lease)
                 return
             case Retry():
@@ -258,8 +260,7 @@ class Lane:
                 self._sleep(lease, verdict.after)
                 return
             case SignInAgain():
-                self.session.refused(lease.generation)
-                self.queue.release(lease)
+                self._sign_in_again(lease, verdict.once)
                 return
             case DeviceOverQuota():
                 self.stats.quota_answers += 1
@@ -279,12 +280,20 @@ class Lane:
                 self._lock()
                 return
             case Misconfigured():
-                self.session.unavailable(lease.epoch, MISCONFIGURED_PAUSE, verdict.reason)
+                self._pause(lease, MISCONFIGURED_PAUSE, verdict.reason)
                 self.queue.release(lease)
                 return
         self.queue.settle(lease)
         self.window.good()
         self.session.answered(lease.epoch, lease.generation)
+
+    def _sign_in_again(self, lease: Lease, once: bool) -> None:
+        if once and lease.refused:
+            self._pause(lease, MISCONFIGURED_PAUSE, REFUSED_TWICE)
+        else:
+            lease.refused = True
+            self.session.refused(lease.generation, counts=not once)
+        self.queue.release(lease)
 
     def _refuse(self, push: Push, reason: str) -> None:
         self.stats.refuse(reason)
@@ -328,13 +337,17 @@ class Lane:
             self._throttle.warn("{route}: no answer: {reason}", route=self.route, reason=str(error))
             self._sleep(lease, None)
             if self._failures >= FAILURES_TO_PAUSE:
-                self.session.unavailable(lease.epoch, None, str(error))
+                self._pause(lease, None, str(error))
         self._pump()
+
+    def _pause(self, lease: Lease, after: float | None, reason: str) -> None:
+        self.session.unavailable(lease.epoch, after, reason, self.provider.first_delay)
 
     def _sleep(self, lease: Lease, after: float | None) -> None:
         lease.attempts += 1
-        delay = exponential(lease.attempts, self.random) if after is None else after
-        if not self.waiting.sleep(lease, delay):
+        if after is None:
+            after = exponential(lease.attempts, self.random, first=self.provider.first_delay)
+        if not self.waiting.sleep(lease, after):
             self.stats.messages_overflowed += 1
             self.queue.settle(lease)
 

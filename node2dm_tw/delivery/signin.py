@@ -76,8 +76,11 @@ class SignIn:
             self._accepted = True
             self._refusals = 0
 
-    def refused(self, generation: int) -> bool:
+    def refused(self, generation: int, *, counts: bool = True) -> bool:
         """A request with this credential was answered by 401.
+
+        Args:
+            counts: where it was never accepted, signing in has failed.
 
         Returns:
             Whether it was the present credential, so that there is none now and one is fetched.
@@ -88,7 +91,7 @@ class SignIn:
         self.credential = None
         self.credentials.forget()
         log.info("{route}: the upstream refused the auth token", route=self.route)
-        if not self._accepted:
+        if counts and not self._accepted:
             self._refuse("a new token is refused (401)", final=False)
             return True
         young = self.clock.seconds() - self._since < SHORT_LIFE

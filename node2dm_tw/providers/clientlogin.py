@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import attrs
@@ -17,6 +16,7 @@ from node2dm_tw.providers.interface import (
     Answer,
     Credential,
     Headers,
+    Post,
     SignInFailed,
     SignInRefused,
 )
@@ -29,14 +29,6 @@ _TOKEN = re.compile(r"[!-~]+")
 
 _NOT_OURS = frozenset(("Unknown", "ServiceUnavailable"))
 """Codes that say nothing about the account: tried again for ever, never counted."""
-
-
-class Post(Protocol):
-    """Sends one POST: `node2dm_tw.http.interface.HTTPClient.post`."""
-
-    def __call__(self, url: str, headers: Headers, body: bytes) -> Deferred[Any]:
-        """Fire with an `Answer`."""
-        ...
 
 
 @attrs.define(eq=False)
