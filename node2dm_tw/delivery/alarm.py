@@ -22,13 +22,16 @@ class BadDeviceAlarm:
     percent: int
     _blames: deque[bool] = attrs.field(factory=lambda: deque(maxlen=ANSWERS), init=False)
     _blamed: int = attrs.field(default=0, init=False)
+    _was_on: bool = attrs.field(default=False, init=False)
 
-    def answered(self, *, blames_device: bool) -> None:
-        """Take in one answer."""
+    def answered(self, blames_device: bool) -> bool:
+        """Take in one answer; return whether it put the alarm on or off."""
         if len(self._blames) == ANSWERS:
             self._blamed -= self._blames[0]
         self._blames.append(blames_device)
         self._blamed += blames_device
+        was_on, self._was_on = self._was_on, self.is_on
+        return was_on != self._was_on
 
     @property
     def is_on(self) -> bool:

@@ -120,20 +120,17 @@ class Pace:
         count, seconds = self.limit
         return max(count - self._most, 0.5) / seconds
 
-    def take(self) -> float:
-        """Take one push.
-
-        Returns:
-            0.0 where it may go now; else the seconds to wait before asking again.
-        """
+    def wait(self) -> float:
+        """Seconds until a push may go; 0.0 where one may go now."""
         now = self.seconds()
         earned = self._earned(now) - self._earned(self._last)
         self._last = now
         self._credit = min(self._most, self._credit + earned)
-        if self._credit >= 1.0:
-            self._credit -= 1.0
-            return 0.0
-        return self._wait(now)
+        return 0.0 if self._credit >= 1.0 else self._until_next(now)
+
+    def spend(self) -> None:
+        """A push goes."""
+        self._credit -= 1.0
 
     def _earned(self, now: float) -> float:
         """Pushes earned since the beginning: the ramp's triangle, then an even flow."""
@@ -141,7 +138,7 @@ class Pace:
         ramped = min(age, RAMP)
         return self._rate * (ramped * ramped / (2 * RAMP) + age - ramped)
 
-    def _wait(self, now: float) -> float:
+    def _until_next(self, now: float) -> float:
         """Seconds until a whole push is earned."""
         age = now - self._began
         goal = (self._earned(now) + 1.0 - self._credit) / self._rate

@@ -5,9 +5,9 @@ from node2dm_tw.delivery.alarm import ANSWERS, FEWEST, BadDeviceAlarm
 
 def feed(alarm: BadDeviceAlarm, bad: int, good: int) -> None:
     for _ in range(bad):
-        alarm.answered(blames_device=True)
+        alarm.answered(True)
     for _ in range(good):
-        alarm.answered(blames_device=False)
+        alarm.answered(False)
 
 
 def test_it_goes_on_from_20_answers_on():

@@ -101,10 +101,11 @@ def test_a_pace_grows_from_nothing_and_never_exceeds_its_limit(limit):
     sent = []
     end = 200.0 if limit[0] > 100 else 2_000.0
     while now.seconds < end:
-        wait = pace.take()
+        wait = pace.wait()
         if wait:
             now.seconds += wait + 1e-9
         else:
+            pace.spend()
             sent.append(now.seconds)
     count, window = limit
     assert most_in_any(sent, window) <= count
@@ -119,6 +120,6 @@ def test_a_pace_begins_again_after_a_pause():
     now = Now()
     pace = Pace((6_000, 60.0), now)
     now.seconds = 300.0
-    assert pace.take() == 0.0
+    assert pace.wait() == 0.0
     pace.restart()
-    assert pace.take() > 0.5
+    assert pace.wait() > 0.5
