@@ -220,7 +220,10 @@ class CurlClient:
     ) -> None:
         if target.scout is transfer:
             self._end_scouting(target, outcome if isinstance(outcome, RequestFailed) else None)
-        self._settle(transfer, outcome)
+        if transfer.result is None:  # Cancelled by one that waited for it.
+            self._release(transfer)
+        else:
+            self._settle(transfer, outcome)
 
     def _count(self, transfer: Transfer, target: Target) -> None:
         """Count a connection that was opened, if the request got to use it."""
