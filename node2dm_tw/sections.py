@@ -196,7 +196,9 @@ class C2DMRoute(RouteSection):
 class FCMRoute(RouteSection):
     """A section [fcm]: one Firebase project."""
 
-    service_account: Path = option(existing_file, None, "the key file of a service account")
+    service_account: Path = option(
+        existing_file, None, "the key file of a service account", reloads=True
+    )
     project: str | None = option(_project, "", "the project that sends; empty: the key's own")
     prefix: str | None = option(_prefix, "g", "another name for the route before the | of a line")
     url: str = option(url, "https://fcm.googleapis.com", "the service, or messages:send itself")

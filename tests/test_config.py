@@ -11,11 +11,11 @@ MINIMAL = "[c2dm]\nusername = sender@example.com\npassword = hush-hush\n"
 SIGNING_SECRET = "whsec_" + "QUFB" * 10
 
 
-def load(tmp_path, text, embed=None, mode=0o600):
+def load(tmp_path, text, embed=None, mode=0o600, check_key=lambda _: None):
     file = tmp_path / "config.ini"
     file.write_text(text, encoding="utf-8")
     file.chmod(mode)
-    return config.load(file, tmp_path / "cwd", embed or (lambda *_: {}))
+    return config.load(file, tmp_path / "cwd", embed or (lambda *_: {}), check_key)
 
 
 def faults(tmp_path, text, embed=None):
@@ -77,7 +77,7 @@ def test_every_fault_of_the_file_at_once(tmp_path):
 def test_a_file_without_a_route(tmp_path):
     """There is nothing to send then."""
     assert faults(tmp_path, "[node2dm]\n") == [
-        "[c2dm]: wanted: a section for the account that sends"
+        "[c2dm] or [fcm]: wanted: a section for the account that sends"
     ]
 
 

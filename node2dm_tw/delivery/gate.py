@@ -56,7 +56,7 @@ class Gate:
         push = lease.push
         if is_fresh and self.waiting and self._takes_a_place(lease):
             return False
-        if self._is_too_old(push, now):
+        if self._is_too_old(lease, now):
             self.stats.messages_expired += 1
         elif self.blocked and self.blocked.is_blocked(push.device):
             self.stats.messages_blocked += 1
@@ -83,10 +83,12 @@ class Gate:
         self.queue.settle(older)
         return True
 
-    def _is_too_old(self, push: Push, now: float) -> bool:
-        max_age = self.limits.max_age
+    def _is_too_old(self, lease: Lease, now: float) -> bool:
+        push, max_age = lease.push, self.limits.max_age
         if push.is_json and (ttl := self.provider.ttl(push)) is not None:
-            max_age = min(ttl, max_age)
+            if ttl == 0 and lease.generation > 0:  # "now or never", and it was sent once
+                return True
+            max_age = min(ttl or max_age, max_age)
         return now - push.received >= max_age
 
     def _is_in_time(self, lease: Lease) -> bool:
