@@ -386,7 +386,7 @@ def six_hours(key, server_renews_before):
             signin.accepted(credential.generation)
         else:
             refusals += 1
-            signin.refused(credential.generation, counts=False)
+            signin.refused(credential.generation)
             clock.advance(0)
     signin.stop()
     return server.asked, refusals
