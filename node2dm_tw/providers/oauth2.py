@@ -170,7 +170,7 @@ class ServiceAccount:
         wall: seconds since the epoch.
     """
 
-    post: Post
+    post: Post = attrs.field(repr=False)
     wall: Callable[[], float]
     key: Key
     _generation: int = attrs.field(default=0, init=False)
