@@ -16,7 +16,7 @@ from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import Headers, NoAnswer, Response
 from node2dm_tw.providers.c2dm import C2DM
-from node2dm_tw.providers.interface import Credential, Provider, SignInFailed
+from node2dm_tw.providers.interface import Credential, SignInFailed
 from node2dm_tw.push import Push, split_at_colons
 from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
@@ -171,7 +171,6 @@ def bench(
     max_queued: int = 10_000,
     max_age: float = DAY,
     script: list[Exception | float] | None = None,
-    provider: Provider | None = None,
 ) -> Bench:
     """Put a lane together around in-memory twins; it is not started."""
     clock = Clock()
@@ -194,7 +193,7 @@ def bench(
     lane = Lane(
         route="c2dm",
         queue=queue,
-        provider=provider or C2DM("http://upstream/send"),
+        provider=C2DM("http://upstream/send"),
         http=http,
         session=Session("c2dm", signin, clock, no_jitter),
         window=Window(maximum),

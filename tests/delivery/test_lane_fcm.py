@@ -13,11 +13,17 @@ SERVICE = FCM("http://upstream/v1/projects/p/messages:send")
 GOOD = b'{"name": "projects/p/messages/1"}'
 
 
-@pytest.fixture
-def lane(tmp_path) -> Bench:
-    made = bench(tmp_path, provider=SERVICE)
+def fcm_bench(folder, **more) -> Bench:
+    """A lane that sends to FCM, started."""
+    made = bench(folder, **more)
+    made.lane.provider = SERVICE
     made.lane.start()
     return made
+
+
+@pytest.fixture
+def lane(tmp_path) -> Bench:
+    return fcm_bench(tmp_path)
 
 
 def first_try_after(lane: Bench, longest: float) -> float:
@@ -102,8 +108,7 @@ def test_a_push_that_is_refused_with_a_new_token_too_pauses_the_lane(lane):
 
 def test_refusals_never_give_up_signing_in(tmp_path):
     """A day of 401 for every push: no storm, no lock, and each push ends by its age."""
-    lane = bench(tmp_path, max_age=3_600, provider=SERVICE)
-    lane.lane.start()
+    lane = fcm_bench(tmp_path, max_age=3_600)
     for _ in range(24 * 60):
         lane.push_many(1)
         lane.answer_all(401, b"")
