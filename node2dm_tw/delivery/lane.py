@@ -274,11 +274,11 @@ class Lane:
             log.info("{route}: fewer answers blame devices: callbacks go", route=self.route)
 
     def _sign_in_again(self, lease: Lease, once: bool) -> None:
-        if once and lease.refused:
+        if once and (lease.refused or self.session.signin.is_in_vain(lease.generation)):
             self._pause(lease, MISCONFIGURED_PAUSE, REFUSED_TWICE)
         else:
             lease.refused = True
-            self.session.refused(lease.generation, counts=not once)
+            self.session.refused(lease.generation)
         self.queue.release(lease)
 
     def _refuse(self, push: Push, reason: str) -> None:

@@ -95,9 +95,9 @@ class Session:
             self._pauses = 0
         self.signin.accepted(generation)
 
-    def refused(self, generation: int, *, counts: bool = True) -> None:
-        """The upstream answered 401 to a request with this credential: see `SignIn.refused`."""
-        if self.signin.refused(generation, counts=counts):
+    def refused(self, generation: int) -> None:
+        """The upstream answered 401 to a request with this credential."""
+        if self.signin.refused(generation):
             self.credential = None
             self._machine.signed_out()
 

@@ -42,7 +42,7 @@ class ClientLogin:
         token_max_age: seconds a token is used.
     """
 
-    post: Post
+    post: Post = attrs.field(repr=False)
     wall: Callable[[], float]
     token_file: Path
     login_url: str

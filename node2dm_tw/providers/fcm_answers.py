@@ -4,7 +4,6 @@ The code in ``error.details`` decides, not the HTTP status; only where there is 
 status speak. Any body may be anything: HTML, JSON of another shape, a part of either.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import attrs
 
 from node2dm_tw.backoff import retry_after
+from node2dm_tw.providers.bodies import read_object
 from node2dm_tw.providers.interface import (
     Answer,
     BadDevice,
@@ -108,7 +108,7 @@ def judge(answer: Answer, now: float) -> Verdict:
     status = answer.status
     if status == 200 and answer.truncated:
         return Refused("too_large")
-    content = _read(answer.body)
+    content = read_object(answer.body)
     if status == 200 and (name := _text(content, "name")):
         return Delivered(name.encode("utf-8", "replace"))
     error = _read_error(status, content)
@@ -166,15 +166,6 @@ def _describe(error: _Error) -> str:
     said = re.sub(r"[^!-~]+", " ", f"{error.name}: {error.message}"[:300]).strip(" :")
     parts = (str(error.status), said, _HINTS.get(error.status, "is url right?"))
     return ", ".join(part for part in parts if part)
-
-
-def _read(body: bytes) -> dict[str, Any]:
-    """Read a JSON object; an empty one where it is anything else."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _read_error(status: int, content: dict[str, Any]) -> _Error:

@@ -86,8 +86,8 @@ class SignInAgain:
     """The credential is not valid, or no longer.
 
     Args:
-        once: a push that is answered so again, with another credential, tells that our
-            configuration is wrong; signing in a third time would not help it.
+        once: one sign-in for a push, and one after a refusal, is all that can help; what is
+            answered so again tells that our configuration is wrong.
     """
 
     once: bool = False

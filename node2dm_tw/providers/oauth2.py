@@ -1,17 +1,23 @@
 """OAuth 2.0 for service accounts, the sign-in of FCM: a signed assertion for an access token."""
 
+import functools
 import json
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlencode
 
 import attrs
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.defer import Deferred, fail
 
 from node2dm_tw.backoff import http_date, retry_after
+from node2dm_tw.providers.bodies import read_object
 from node2dm_tw.providers.interface import (
     Answer,
     Credential,
@@ -78,6 +84,7 @@ def read_key_file(path: Path) -> Key:
         ValueError: says what is wanted, and what is wrong with the file.
     """
     try:
+        _signer()
         return _read_key(path.read_bytes())
     except OSError as error:
         fault = error.strerror
@@ -109,7 +116,7 @@ def _read_key(file: bytes) -> Key:
     )
     if not re.fullmatch(r"https?://[!-~]+", key.token_uri):
         raise _KeyFault("its token_uri does not begin with https://")
-    _check_private_key(key.private_key)
+    _private_key(key.private_key)
     return key
 
 
@@ -120,15 +127,20 @@ def _field(content: dict[str, Any], name: str, default: str | None = None) -> st
     return value
 
 
-def _check_private_key(pem: str) -> None:
-    """Check that it can sign; say what is wrong with it, never what is in it."""
+def _signer() -> ModuleType:
     try:
-        import jwt  # noqa: F401 - is it there?
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+        import jwt
     except ImportError:
         raise ValueError(NEEDS_EXTRA) from None
+    return jwt
+
+
+@functools.lru_cache(maxsize=64)
+def _private_key(pem: str) -> RSAPrivateKey:
+    """Make of PEM what signs; say what is wrong with it, never what is in it.
+
+    Kept, because OpenSSL takes 40 ms to check it.
+    """
     try:
         key = load_pem_private_key(pem.encode("utf-8", "replace"), None)
     except TypeError:
@@ -137,6 +149,7 @@ def _check_private_key(pem: str) -> None:
         raise _KeyFault("its private_key is no private key in PEM") from None
     if not isinstance(key, RSAPrivateKey):
         raise _KeyFault("its private_key is no RSA key")
+    return key
 
 
 def sign(key: Key, now: float) -> str:
@@ -146,10 +159,8 @@ def sign(key: Key, now: float) -> str:
         now: seconds since the epoch.
 
     Raises:
-        ImportError: the extra is missing.
+        ValueError: the extra is missing.
     """
-    import jwt
-
     claims = {
         "iss": key.client_email,
         "scope": SCOPE,
@@ -158,7 +169,8 @@ def sign(key: Key, now: float) -> str:
         "exp": int(now) + ASSERTION_LIFE,
     }
     headers = {"kid": key.private_key_id} if key.private_key_id else None
-    return jwt.encode(claims, key.private_key, algorithm="RS256", headers=headers)
+    assertion: str = _signer().encode(claims, _private_key(key.private_key), "RS256", headers)
+    return assertion
 
 
 @attrs.define(eq=False)
@@ -170,7 +182,7 @@ class ServiceAccount:
         wall: seconds since the epoch.
     """
 
-    post: Post
+    post: Post = attrs.field(repr=False)
     wall: Callable[[], float]
     key: Key
     _generation: int = attrs.field(default=0, init=False)
@@ -188,8 +200,8 @@ class ServiceAccount:
     def fetch(self) -> Deferred[Credential]:
         try:
             assertion = sign(self.key, self.wall())
-        except ImportError:
-            return fail(SignInRefused(f"wanted: {NEEDS_EXTRA}", final=True))
+        except ValueError as error:
+            return fail(SignInRefused(f"wanted: {error}", final=True))
         form = urlencode({"grant_type": GRANT_TYPE, "assertion": assertion}).encode()
         return self.post(self.key.token_uri, _FORM, form).addCallback(self._signed_in)
 
@@ -222,7 +234,7 @@ def read_answer(answer: Answer, now: float) -> tuple[str, float]:
         SignInRefused: the answer names an error of the account, its key, or our clock.
         SignInFailed: anything else that is no token.
     """
-    content = _read(answer.body)
+    content = read_object(answer.body)
     if answer.status == 200:
         token, kind = content.get("access_token"), content.get("token_type", "Bearer")
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
@@ -249,15 +261,6 @@ def _clock(theirs: float | None, now: float) -> str:
         return "; the clock of this machine is right"
     side = "ahead of" if off > 0 else "behind"
     return f"; the clock of this machine is {abs(off)} seconds {side} the server's: set it"
-
-
-def _read(body: bytes) -> dict[str, Any]:
-    """Read a JSON object; an empty one where it is anything else."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _error(content: dict[str, Any]) -> tuple[str, str]:
