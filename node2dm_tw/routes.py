@@ -18,6 +18,7 @@ from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
+from node2dm_tw.feedback import HOLD
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.intake.lines import Route
 from node2dm_tw.providers.c2dm import C2DM
@@ -94,6 +95,17 @@ class Way:
         else:
             self.lane.start()
 
+    @property
+    def report_delay(self) -> float:
+        """Seconds a report of a bad device waits, so that the alarm can still hold it."""
+        alarm = self.lane.alarm
+        return HOLD if alarm is not None and alarm.percent else 0.0
+
+    def holds(self, reason: str) -> bool:
+        """Whether a report of a bad device must go on waiting."""
+        alarm, has_delivered = self.lane.alarm, self.lane.stats.messages_sent > 0
+        return alarm is not None and alarm.holds(reason, has_delivered=has_delivered)
+
     def apply(self, gateway: Gateway, settings: C2DMRoute | FCMRoute) -> None:
         """Take over the options that change while running."""
         self.queue.max_queued = gateway.max_queued
@@ -158,6 +170,8 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     )
     if section.kind == "c2dm":
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
+    if lane.alarm is not None:
+        stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
     stats.gauges["http_client"] = lambda: http.name
     stats.gauges["handshakes"] = lambda: http.handshakes
     stats.gauges["reconnects"] = lambda: http.reconnects

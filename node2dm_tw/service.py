@@ -128,7 +128,7 @@ class Gateway(Service):
         self._emulator: EmulatorService | None = None
         self._feedback: Feedback | None = None
         self._clients: list[HTTPClient] = []
-        self._ways: list[Way] = []
+        self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
         self._telnet: Any = None
         self._is_ending = False
@@ -165,13 +165,14 @@ class Gateway(Service):
             self._report,
             self._locked,
         )
-        self._ways = [make_way(around, section) for section in self._settings.routes]
-        named = {name.encode(): way.route for way in self._ways for name in way.names}
-        self._open_udp(Lines(named, self._ways[0].route, self._stats, reactor, time.time))
+        self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
+        ways = list(self._ways.values())
+        named = {name.encode(): way.route for way in ways for name in way.names}
+        self._open_udp(Lines(named, ways[0].route, self._stats, reactor, time.time))
         endpoint = serverFromString(reactor, gateway.stats)
         factory = StatsFactory(reactor, self._stats.snapshot)
         self._telnet = opened("stats", lambda: endpoint.listen(factory))
-        for way in self._ways:
+        for way in ways:
             way.start()
         if self._feedback is not None:
             self._feedback.start()
@@ -205,6 +206,7 @@ class Gateway(Service):
             reactor,
             time.time,
             random.random,
+            self._holds,
         )
 
     def _make_client(
@@ -227,7 +229,11 @@ class Gateway(Service):
 
     def _report(self, route: str, push: Push, reason: str) -> None:
         if self._feedback is not None:
-            self._feedback.report(route, push, reason)
+            self._feedback.report(route, push, reason, self._ways[route].report_delay)
+
+    def _holds(self, route: str, reason: str) -> bool:
+        """Whether a report must wait; one of a route that is no longer configured need not."""
+        return route in self._ways and self._ways[route].holds(reason)
 
     def _locked(self, lock: QuotaLock, why: Locked) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -237,7 +243,7 @@ class Gateway(Service):
                 lock.set()
             except OSError as error:
                 log.critical("{path}: {error}", path=str(lock.path), error=error.strerror)
-        if all(way.lane.session.state == "locked" for way in self._ways):
+        if all(way.lane.session.state == "locked" for way in self._ways.values()):
             self._end(STATUS[why])
 
     def _end(self, status: int) -> None:
@@ -262,7 +268,7 @@ class Gateway(Service):
         set_level(gateway.log_level)
         for intake, _ in self._udp:
             intake.allow_only(gateway.allow)
-        for way, settings in zip(self._ways, self._settings.routes, strict=True):
+        for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
             way.apply(gateway, settings)
 
     @inlineCallbacks
@@ -273,8 +279,8 @@ class Gateway(Service):
             intake.read_dry()
             yield port.stopListening()
         drain = self._settings.gateway.drain
-        yield gatherResults([way.lane.stop(drain) for way in self._ways])
-        for way in self._ways:
+        yield gatherResults([way.lane.stop(drain) for way in self._ways.values()])
+        for way in self._ways.values():
             way.queue.stop()
         if self._feedback is not None:
             self._feedback.stop()

@@ -42,7 +42,7 @@ ALLOWED = {
     "emulator": {"emulator"},
     "client": set(),
     "routes": {"config", "sections", "delivery", "http", "intake", "providers", "queues"}
-    | {"push", "stats"},
+    | {"feedback", "push", "stats"},
     "push_command": {"client", "push_rows", "push_screen"},
     "push_rows": {"client"},
     "push_screen": set(),

@@ -7,6 +7,9 @@ import attrs
 ANSWERS = 500
 """Answers looked back on."""
 
+FOREIGN = "SENDER_ID_MISMATCH"
+"""FCM's word for a device of another project: ours may be the wrong one."""
+
 FEWEST = 20
 """Answers before which nothing is concluded."""
 
@@ -38,3 +41,11 @@ class BadDeviceAlarm:
         """Whether the share of answers that blame devices is too high to be believed."""
         count = len(self._blames)
         return self.percent > 0 and count >= FEWEST and self._blamed * 100 > self.percent * count
+
+    def holds(self, reason: str, *, has_delivered: bool) -> bool:
+        """Whether a report must wait.
+
+        While the alarm is on every report must; one of a foreign device must as long as the route
+        has delivered nothing, since then it is more likely that the project is the wrong one.
+        """
+        return self.is_on or (self.percent > 0 and reason == FOREIGN and not has_delivered)

@@ -37,7 +37,7 @@ from node2dm_tw.stats import RouteStats
 log = logger()
 
 FAILURES_TO_PAUSE = 5
-"""Requests in a row without an answer, after which the upstream counts as unavailable."""
+"""Requests in a row without an answer, or with one of 500, that pause the whole lane."""
 
 MISCONFIGURED_PAUSE = 60.0
 """Seconds between probes of a service that refuses us rather than the push."""
@@ -213,7 +213,6 @@ class Lane:
 
     def _answered(self, response: Response, lease: Lease) -> None:
         del self._in_flight[lease]
-        self._failures = 0
         try:
             token = self.provider.replacement(response)
             if token is not None:
@@ -235,7 +234,7 @@ class Lane:
                 return
             case Retry():
                 self.stats.unavailable_answers += 1
-                self._sleep(lease, verdict.after)
+                self._try_later(lease, verdict.after, verdict.reason)
                 return
             case SignInAgain():
                 self._sign_in_again(lease, verdict.once)
@@ -259,6 +258,7 @@ class Lane:
                 self.queue.release(lease)
                 return
         self.queue.settle(lease)
+        self._failures = 0
         self.window.good()
         if self.alarm is not None and self.alarm.answered(isinstance(verdict, BadDevice)):
             self._tell_alarm(self.alarm.is_on)
@@ -279,6 +279,8 @@ class Lane:
         else:
             lease.refused = True
             self.session.refused(lease.generation)
+        self._failures = 0
+        lease.generation = 0  # a refused credential is no try of the push
         self.queue.release(lease)
 
     def _refuse(self, push: Push, reason: str) -> None:
@@ -306,6 +308,7 @@ class Lane:
         error: Any = failure.value
         if not isinstance(error, RequestFailed):
             self._fault(lease, failure)
+            self._pump()
             return
         if not isinstance(error, NotSent):
             self.stats.messages_ambiguous += 1
@@ -319,21 +322,22 @@ class Lane:
             lease.resent = True
             self.queue.release(lease)
         else:
-            self._failures += 1
             self._throttle.warn("{route}: no answer: {reason}", route=self.route, reason=str(error))
-            self._sleep(lease, None)
-            if self._failures >= FAILURES_TO_PAUSE:
-                self._pause(lease, None, str(error))
+            self._try_later(lease, None, str(error))
         self._pump()
 
     def _pause(self, lease: Lease, after: float | None, reason: str) -> None:
         self.session.unavailable(lease.epoch, after, reason, self.provider.first_delay)
 
-    def _sleep(self, lease: Lease, after: float | None) -> None:
+    def _try_later(self, lease: Lease, after: float | None, reason: str) -> None:
+        """Let a push sleep, and the whole lane where this is one failure of too many in a row."""
         lease.attempts += 1
         if after is None:
             after = exponential(lease.attempts, self.random, first=self.provider.first_delay)
         self.gate.sleep(lease, after)
+        self._failures += 1
+        if self._failures >= FAILURES_TO_PAUSE:
+            self._pause(lease, None, reason)
 
     def _fault(self, lease: Lease, failure: Failure) -> None:
         """End a push that met a fault of ours, not the upstream's."""
