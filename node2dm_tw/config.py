@@ -75,12 +75,9 @@ def load(file: Path, working_directory: Path, embed: Embed, check_key: CheckKey)
         state_dir = parser.get("node2dm", "state_dir", fallback="") or str(working_directory)
         try:
             defaults = embed(dict(parser.items("emulator")), path(state_dir, folder), folder)
-        except Faults as error:
-            faults += error.faults
-            defaults = _STAND_INS
-        except OSError as error:
-            faults.append(f"[node2dm] state_dir: {_unusable(error)}")
-            defaults = _STAND_INS
+        except (Faults, OSError) as error:
+            faults += error.faults if isinstance(error, Faults) else [_unusable(error)]
+            defaults, check_key = _STAND_INS, _believe
     titles = [title for title in parser.sections() if ROUTE.fullmatch(title)]
     routes = [
         take(KINDS[title.partition(":")[0]], title, defaults=defaults, title=title)
@@ -127,8 +124,13 @@ def _route_faults(routes: list[C2DMRoute | FCMRoute], check_key: CheckKey) -> li
     return faults
 
 
+def _believe(key_file: Path) -> None:
+    """Ask nothing of a stand-in."""
+
+
 def _unusable(error: OSError) -> str:
-    return f"wanted: a folder that can be written ({error.strerror}: {error.filename})"
+    where = f"{error.strerror}: {error.filename}"
+    return f"[node2dm] state_dir: wanted: a folder that can be written ({where})"
 
 
 def _warnings(file: Path, parser: RawConfigParser) -> list[str]:
