@@ -26,7 +26,7 @@ from node2dm_tw.push import InvalidPush, Push, split_at_colons
 
 UNAVAILABLE = frozenset((500, 502, 503, 504))
 _ERROR_WORD = re.compile(rb"[A-Za-z]{1,40}$")
-_QUOTED = re.compile(rb"[A-Za-z0-9_.~%-]*")
+_QUOTED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~%"
 _COMMON = tuple((b"%c" % byte, b"%%%02X" % byte) for byte in b'%": ,{}')
 _UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
 
@@ -99,7 +99,7 @@ def _quote(value: bytes) -> bytes:
     quoted = value
     for byte, escape in _COMMON:
         quoted = quoted.replace(byte, escape)
-    if _QUOTED.fullmatch(quoted):
+    if not quoted.translate(None, _QUOTED):
         return quoted
     return quote_from_bytes(value, safe="").encode()
 
