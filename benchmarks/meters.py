@@ -24,11 +24,14 @@ class Meter(Protocol):
 
     Attributes:
         name: of what counts, for the reader.
-        wrapper: the command under which the process must be started.
     """
 
     name: str
-    wrapper: Sequence[str]
+
+    @property
+    def wrapper(self) -> Sequence[str]:
+        """The command under which the process must be started."""
+        ...
 
     def begin(self, pid: int) -> None:
         """Measure from now on."""
@@ -114,7 +117,7 @@ class Callgrind:
         subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603
 
 
-def instruction_meter(folder: Path) -> Hardware | Callgrind:
+def instruction_meter(folder: Path) -> Meter:
     """Take the processor's counter where there is one, else valgrind's."""
     if perf_events.is_supported():
         return Hardware()
@@ -149,8 +152,13 @@ def _by_hardware(command: Sequence[str]) -> int:
 
 
 def _quiet(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return spawn("measured", command, **pipes)
+    return spawn(
+        "measured",
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _succeed(process: subprocess.Popen[bytes]) -> None:

@@ -57,7 +57,7 @@ def as_markdown(outcomes: Mapping[str, Outcome], machine: Mapping[str, str]) -> 
     for title, costs in outcomes["steps"].details.items() if "steps" in outcomes else ():
         cells = ([name, f"{cost:,.0f}"] for name, cost in costs.items())
         blocks.append(_lines([title, "instructions a push"], cells))
-    return "\n\n".join("\n".join(block) for block in blocks)
+    return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
 def as_json(outcomes: Mapping[str, Outcome], machine: Mapping[str, str]) -> dict[str, Any]:

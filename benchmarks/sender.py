@@ -8,6 +8,7 @@ import ctypes
 import os
 import socket
 import time
+from contextlib import closing
 
 from benchmarks.pushes import SIZE, datagram
 
@@ -47,11 +48,15 @@ class Batch:
         self._socket.connect(("127.0.0.1", port))
         self._room = ctypes.create_string_buffer(SIZE * _MOST)
         start = ctypes.addressof(self._room)
-        self._parts = (_Part * _MOST)(*((start + SIZE * i, SIZE) for i in range(_MOST)))
+        self._parts = (_Part * _MOST)(*(_Part(start + SIZE * i, SIZE) for i in range(_MOST)))
         self._headers = (_Header * _MOST)()
         for header, part in zip(self._headers, self._parts, strict=True):
             header.parts, header.parts_count = ctypes.pointer(part), 1
         self._sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._socket.close()
 
     def send(self, datagrams: list[bytes]) -> None:
         """Send them all."""
@@ -71,15 +76,15 @@ def send_evenly(port: int, count: int, rate: float, first: int = 0) -> None:
     Args:
         first: number of the first.
     """
-    batch = Batch(port)
     start, sent = time.monotonic(), 0
-    while sent < count:
-        due = min(count, 1 + int((time.monotonic() - start) * rate))
-        if due > sent:
-            now = time.time_ns()
-            batch.send([datagram(first + i, now) for i in range(sent, due)])
-            sent = due
-        time.sleep(max(TICK, start + sent / rate - time.monotonic()))
+    with closing(Batch(port)) as batch:
+        while sent < count:
+            due = min(count, 1 + int((time.monotonic() - start) * rate))
+            if due > sent:
+                now = time.time_ns()
+                batch.send([datagram(first + i, now) for i in range(sent, due)])
+                sent = due
+            time.sleep(max(TICK, start + sent / rate - time.monotonic()))
 
 
 def main() -> None:
