@@ -4,8 +4,8 @@ from pathlib import Path
 
 import attrs
 
-from node2dm_tw.config import C2DMRoute, Callback, Gateway
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
+from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,15 +48,19 @@ SHOWN = {
     ("node2dm", "state_dir"): ".",
     ("c2dm", "username"): "sender@example.com",
     ("c2dm", "password"): "change-me",
+    ("fcm", "service_account"): "key.json",
     ("callback", "host"): "www.example.com",
 }
-OPTIONAL = ("callback", "emulator")
+OPTIONAL = ("fcm", "callback", "emulator")
 MUST_BE_SET = [("c2dm", "username"), ("c2dm", "password")]
 
 NOTES = {
     "node2dm": "What holds for the whole process.",
     "c2dm": "The account that sends. With [emulator] present, username, password, login_url,\n"
     "send_url and ca_file default to the emulator's.",
+    "fcm": "A Firebase project, sent to by FCM HTTP v1; the rates are Google's own limits.\n"
+    "More applications are sections [c2dm:NAME] and [fcm:NAME], each a route named NAME.\n"
+    "With [emulator] present, service_account, url and ca_file default to the emulator's.",
     "callback": "Where registration IDs that are gone are reported to; none are without it.",
     "emulator": "Google's side and phones in this process; leave it out for a real one.",
 }
@@ -76,6 +80,7 @@ def sections() -> dict[str, list[Row]]:
     return {
         "node2dm": rows(Gateway),
         "c2dm": rows(C2DMRoute),
+        "fcm": rows(FCMRoute),
         "callback": rows(Callback),
         "emulator": EMULATOR,
     }

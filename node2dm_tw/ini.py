@@ -147,6 +147,11 @@ def rate(value: str, folder: Path) -> tuple[int, float]:
     return int(match[1]), {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[match[2]]
 
 
+def rates(value: str, folder: Path) -> tuple[tuple[int, float], ...]:
+    """One or more rates, between commas."""
+    return tuple(rate(word, folder) for word in words(value, folder) or ("",))
+
+
 def words(value: str, folder: Path) -> tuple[str, ...]:
     """Words between commas."""
     return tuple(word.strip() for word in value.split(",") if word.strip())

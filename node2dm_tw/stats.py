@@ -154,6 +154,7 @@ class Stats:
 
 _MERGED: dict[str, Callable[[list[Any]], Any]] = {
     "backing_off": any,
+    "bad_device_alarm": any,
     "logged_in_to_c2dm": all,
     "signed_in": all,
     "token_age": max,

@@ -22,7 +22,8 @@ ALLOWED = {
     "ini": set(),
     "process": set(),
     "statedir": set(),
-    "config": {"ini", "logs"},
+    "sections": {"ini", "logs"},
+    "config": {"ini", "sections"},
     "http": {"http"} | TOOLS,
     "providers": {"providers", "push"} | TOOLS,
     "queues": {"queues", "push", "stats"} | TOOLS,
@@ -40,6 +41,8 @@ ALLOWED = {
     "admin": {"admin", "stats"} | TOOLS,
     "emulator": {"emulator"},
     "client": set(),
+    "routes": {"config", "sections", "delivery", "http", "intake", "providers", "queues"}
+    | {"feedback", "push", "stats"},
     "push_command": {"client", "push_rows", "push_screen"},
     "push_rows": {"client"},
     "push_screen": set(),

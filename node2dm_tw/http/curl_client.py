@@ -131,8 +131,7 @@ class CurlClient:
         if self._headers is not headers:
             self._header_lines = header_lines(headers)
             self._headers = headers
-        transfer.setopt(pycurl.HTTPHEADER, self._header_lines)
-        transfer.headers = headers
+        transfer.set_headers(headers, self._header_lines)
 
     # The first request to a target, and keys not seen before
 
@@ -203,6 +202,7 @@ class CurlClient:
         assert target is not None
         if transfer.getinfo(pycurl.NUM_CONNECTS):
             self._count(transfer, target)
+        self.reconnects += transfer.was_repeated()
         if transfer.result is None:  # Cancelled after it was done.
             if target.scout is transfer:
                 self._end_scouting(target, None)
@@ -220,13 +220,15 @@ class CurlClient:
     ) -> None:
         if target.scout is transfer:
             self._end_scouting(target, outcome if isinstance(outcome, RequestFailed) else None)
-        self._settle(transfer, outcome)
+        if transfer.result is None:  # Cancelled by one that waited for it.
+            self._release(transfer)
+        else:
+            self._settle(transfer, outcome)
 
     def _count(self, transfer: Transfer, target: Target) -> None:
         """Count a connection that was opened, if the request got to use it."""
         if transfer.getinfo(pycurl.REQUEST_SIZE):
             self.handshakes += transfer.getinfo(pycurl.NUM_CONNECTS)
-            self.reconnects += transfer.was_repeated()
             version = transfer.getinfo(pycurl.INFO_HTTP_VERSION)
             if version:
                 target.found_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)

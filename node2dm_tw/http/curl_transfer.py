@@ -87,6 +87,7 @@ class Transfer:
         deadline: the moment of the reactor's clock when a request that is tried again must end.
         tries: how often it met an unknown key.
         body: what it sends.
+        head_size: bytes of the request's header, estimated.
     """
 
     __slots__ = (
@@ -96,6 +97,7 @@ class Transfer:
         "curl",
         "deadline",
         "getinfo",
+        "head_size",
         "headers",
         "lines",
         "result",
@@ -114,7 +116,7 @@ class Transfer:
         self.chunks: list[bytes] = []
         self.lines: list[bytes] = []
         self.body = b""
-        self.size = self.tries = self.version = 0
+        self.head_size = self.size = self.tries = self.version = 0
         self.result: Deferred[Response] | None = None
         self.target: Target | None = None
         self.headers: Headers | None = None
@@ -176,8 +178,13 @@ class Transfer:
         The bytes it counts are those of both times; the estimate of one time leaves out no more
         than the few that HTTP itself adds.
         """
-        assert self.target is not None
-        lines = sum(len(name) + len(value) for name, value in self.headers or ())
-        once = 40 + len(self.target.url) + lines + len(self.body)
         sent: int = self.getinfo(pycurl.REQUEST_SIZE)
-        return sent > 1.5 * once
+        return sent > 1.5 * (self.head_size + len(self.body))
+
+    def set_headers(self, headers: Headers, lines: list[bytes]) -> None:
+        """Send `headers`, given as `lines` too, from now on; the target is set before."""
+        assert self.target is not None
+        self.setopt(pycurl.HTTPHEADER, lines)
+        self.headers = headers
+        fields = sum(len(name) + len(value) for name, value in headers)
+        self.head_size = 40 + len(self.target.url) + fields

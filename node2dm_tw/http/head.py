@@ -50,7 +50,7 @@ class Fields(Mapping[bytes, bytes]):
     def _fields(self) -> Mapping[bytes, bytes]:
         if self._parsed is None:
             lines: list[bytes] = []
-            for line in self._block.splitlines():
+            for line in self._block.split(b"\n"):
                 if line.startswith(b"HTTP/"):
                     lines.clear()
                 else:

@@ -6,10 +6,13 @@ from typing import Any
 
 import pycurl  # type: ignore[import-untyped]
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from node2dm_tw.http.limits import IDLE_TIMEOUT
+
+log = Logger()
 
 _EVENTS = 64
 _MASKS = {
@@ -18,8 +21,6 @@ _MASKS = {
     pycurl.POLL_OUT: select.EPOLLOUT,
     pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
 }
-_BOTH = pycurl.CSELECT_IN | pycurl.CSELECT_OUT
-_ERROR = select.EPOLLERR | select.EPOLLHUP
 _ACTIONS = tuple(
     (pycurl.CSELECT_IN if events & (select.EPOLLIN | select.EPOLLHUP) else 0)
     | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0)
@@ -153,9 +154,16 @@ class Multi:
             for handle, _, _ in failed:
                 remove(handle)
             for handle in done:
-                self._finished(handle, 0, "")
+                self._tell(handle, 0, "")
             for handle, code, text in failed:
-                self._finished(handle, code, text)
+                self._tell(handle, code, text)
+
+    def _tell(self, handle: object, code: int, text: str) -> None:
+        """Report one; a fault must not cost the others their report, nor us our reader."""
+        try:
+            self._finished(handle, code, text)
+        except Exception:  # noqa: BLE001
+            log.failure("while reporting a finished request")
 
     def _act(self) -> None:
         """Let libcurl do what its timer asked for."""

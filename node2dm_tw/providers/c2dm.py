@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import ClassVar
 from urllib.parse import quote_from_bytes, urlencode
 
 import attrs
@@ -44,6 +45,7 @@ class C2DM:
     """The service as its documentation of 2010 describes it, for pushes to `send_url`."""
 
     send_url: str
+    first_delay: ClassVar[float] = 1.0
 
     def split(self, line: bytes, received: float) -> Push:
         return split_at_colons(line, received)
@@ -59,7 +61,7 @@ class C2DM:
     def ttl(self, push: Push) -> float | None:
         return push.fields.get("ttl")
 
-    def request(self, push: Push, credential: Credential) -> Request:
+    def request(self, push: Push, credential: Credential, now: float) -> Request:
         if push.is_json:
             body = self._json_body(push)
         else:

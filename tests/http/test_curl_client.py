@@ -5,7 +5,7 @@ from http_contract import HEADERS, ContractTests
 from http_servers import OK, ClockedReactor, always
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from node2dm_tw.http.curl_client import CurlClient
@@ -53,6 +53,16 @@ class CurlContractTests(ContractTests, TestCase):
             await self.failure(request, CertificateRefused)
         assert server.received == b""
         assert len(server.connections) == 1
+
+    async def test_closed_by_one_that_waited(self):
+        """A request that fails with the first one may close the client under it."""
+        server = self.server(always(OK), certificates.bad("expired"))
+        client = self.client()
+        first, second = (client.post(server.url(), HEADERS, b"x") for _ in range(2))
+        second.addErrback(lambda _: client.close())
+        await self.failure(first, NotSent)
+        await deferLater(reactor, 0)  # This ran within the errback of the second.
+        assert await second is None
 
     async def test_first_request_is_cancelled(self):
         """Those that wait for a cancelled request go on; a waiting one can be cancelled too."""
