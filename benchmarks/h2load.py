@@ -3,16 +3,19 @@
 import os
 import re
 import subprocess
+from urllib.parse import quote, urlencode
 
 import attrs
 
 from benchmarks.machine import spawn, tool
 from benchmarks.pushes import datagram
 from benchmarks.upstream import PATHS, Upstream
-from node2dm_tw.providers.c2dm import C2DM
-from node2dm_tw.providers.interface import Credential
 
 CONNECTIONS = 64
+HEADERS = {
+    "Authorization": "GoogleLogin auth=a-token-for-benchmarks-alone",
+    "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8",
+}
 _RATE = re.compile(r"finished in .*?, ([\d.]+) req/s")
 _SUCCEEDED = re.compile(r"(\d+) succeeded")
 
@@ -27,12 +30,10 @@ class Run:
 
 def command(upstream: Upstream, count: int, *, http2: bool) -> list[str]:
     """Give the command that sends `count` requests as the gateway sends them."""
-    provider = C2DM("")
-    credential = Credential(b"GoogleLogin auth=a-token-for-benchmarks-alone", 1, 0, 0)
-    request = provider.request(provider.split(datagram(1), 0), credential)
+    device, key, payload = datagram(1).split(b":", 2)
+    form = {"registration_id": device, "collapse_key": key, "data.data": payload}
     body = upstream.folder / "body.txt"
-    body.write_bytes(request.body)
-    headers = [b"-H%b:%b" % (name, value) for name, value in request.headers]
+    body.write_text(urlencode(form, quote_via=quote), encoding="ascii")
     shape = (
         ["--clients=1", f"--max-concurrent-streams={CONNECTIONS}"]
         if http2
@@ -41,7 +42,7 @@ def command(upstream: Upstream, count: int, *, http2: bool) -> list[str]:
     url = upstream.url(PATHS[""], http2=http2)
     return [
         *(tool("h2load"), f"--requests={count}", f"--data={body}", *shape),
-        *(header.decode() for header in headers),
+        *(f"--header={name}: {value}" for name, value in HEADERS.items()),
         url,
     ]
 

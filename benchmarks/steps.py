@@ -1,94 +1,95 @@
 """The steps of a push, each alone, to be run again and again under a counter of instructions.
 
-`python -m benchmarks.steps` runs them one by one: it prints ``NAME begins`` and ``NAME ended``
-and waits for a line each time, so that whoever counts can read the counter.
+`python -m benchmarks.steps TIMES` runs them one by one: it prints ``NAME begins`` and ``NAME
+ended`` and waits for a line each time, so that whoever counts can read the counter.
 """
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+import attrs
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from benchmarks.pushes import datagram
-from node2dm_tw.delivery.lane import Lane, Limits
-from node2dm_tw.delivery.session import Session
-from node2dm_tw.delivery.shared import BlockedDevices
-from node2dm_tw.delivery.signin import SignIn
-from node2dm_tw.delivery.waiting import WaitingRoom
-from node2dm_tw.delivery.window import Window
+from node2dm_tw import config
 from node2dm_tw.http.head import Fields
 from node2dm_tw.http.interface import Response
-from node2dm_tw.intake.lines import Lines, Route
-from node2dm_tw.providers.c2dm import C2DM
+from node2dm_tw.intake.lines import Lines
 from node2dm_tw.providers.interface import Credential
-from node2dm_tw.queues.memory import MemoryQueue
-from node2dm_tw.queues.spool import Spool
-from node2dm_tw.stats import RouteStats, Stats
+from node2dm_tw.routes import Surroundings, Way, make_way
+from node2dm_tw.stats import Stats
 
-TIMES = 1000
-WINDOW = 64
-PROVIDER = C2DM("https://localhost/c2dm/send")
 NOW = 1_000_000.0
 CREDENTIAL = Credential(b"GoogleLogin auth=a-token", 1, NOW, 2 * NOW)
+_LOGIN = "https://localhost/login"
+_CONFIGURATION = f"""
+[node2dm]
+state_dir = .
+[c2dm]
+username = sender@example.com
+password = benchmark
+login_url = {_LOGIN}
+send_url = https://localhost/c2dm/send
+"""
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 23 Nov 2026 03:00:00 GMT\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\n"
 )
-ANSWER = Response(200, Fields(_HEAD), b"id=0:1234")
+_SENT = Response(200, Fields(_HEAD), b"id=0:1234")
+_SIGNED_IN = Response(200, Fields(_HEAD), b"Auth=a-token\n")
+
+
+class _Answering:
+    """A client that answers when it is told to."""
+
+    name = "none"
+    handshakes = reconnects = 0
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[Response]] = []
+
+    def post(self, url: str, headers: object, body: bytes) -> Deferred[Response]:
+        if url == _LOGIN:
+            return succeed(_SIGNED_IN)
+        result: Deferred[Response] = Deferred()
+        self.waiting.append(result)
+        return result
+
+
+class _Nowhere:
+    """A queue that keeps nothing."""
+
+    def put(self, pushes: object) -> None:
+        """Forget them."""
 
 
 def _wall() -> float:
     return NOW
 
 
-class _Nowhere:
-    """A queue that keeps nothing."""
-
-    depth = 0
-
-    def put(self, pushes: object) -> None:
-        """Forget them."""
-
-
-class _Signed:
-    """Credentials that were there before."""
-
-    def stored(self) -> Credential:
-        return CREDENTIAL
-
-
-class _Answering:
-    """A client that answers a window of requests at once, as libcurl's wake-ups do."""
-
-    name = "none"
-
-    def __init__(self) -> None:
-        self.waiting: list[Deferred[Response]] = []
-
-    def post(self, url: str, headers: object, body: bytes) -> Deferred[Response]:
-        result: Deferred[Response] = Deferred()
-        self.waiting.append(result)
-        return result
-
-    def answer(self) -> bool:
-        """Answer all; tell whether there were any."""
-        waiting, self.waiting = self.waiting, []
-        for each in waiting:
-            each.callback(ANSWER)
-        return bool(waiting)
-
-
-def _queue() -> MemoryQueue:
-    return MemoryQueue(1_000_000, RouteStats(), Spool(Path("/nonexistent/spool")), Clock())
-
-
-def _lines(queue: Any) -> Lines:
-    stats = Stats(lambda: 0.0, "0")
-    route = Route("c2dm", PROVIDER, queue, stats.route("c2dm"))
-    return Lines({b"c2dm": route}, route, stats, Clock(), _wall)
+def _way(http: Any) -> Way:
+    """Wire a route as the gateway does, round a client of ours."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "config.ini"
+        file.write_text(_CONFIGURATION, encoding="utf-8")
+        file.chmod(0o600)
+        settings = config.load(file, folder, lambda *_: {}, lambda *_: None)
+    around = Surroundings(
+        settings,
+        Clock(),
+        _wall,
+        lambda: 0.5,
+        Stats(lambda: 0.0, "0"),
+        lambda *_, **__: http,
+        on_bad_device=lambda *_: None,
+        on_locked=lambda *_: None,
+    )
+    return make_way(around, settings.routes[0])
 
 
 def nothing() -> Callable[[], object]:
@@ -98,14 +99,18 @@ def nothing() -> Callable[[], object]:
 
 def parse() -> Callable[[], object]:
     """A datagram becomes a push; reading the socket is not in it."""
-    lines, one = _lines(_Nowhere()), datagram(1)
+    nowhere: Any = _Nowhere()
+    route = attrs.evolve(_way(_Answering()).route, queue=nowhere)
+    lines = Lines({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock(), _wall)
+    one = datagram(1)
     return lambda: lines.datagram(one, "127.0.0.1")
 
 
 def queue() -> Callable[[], object]:
     """A push is put on the queue, taken, and settled."""
-    waiting = _queue()
-    push = PROVIDER.split(datagram(1), NOW)
+    way = _way(_Answering())
+    waiting, push = way.queue, way.route.provider.split(datagram(1), NOW)
+    waiting.on_ready = lambda: None
 
     def once() -> None:
         waiting.put((push,))
@@ -118,17 +123,19 @@ def queue() -> Callable[[], object]:
 
 def build() -> Callable[[], object]:
     """The request of a push."""
-    push = PROVIDER.split(datagram(1), NOW)
-    return lambda: PROVIDER.request(push, CREDENTIAL)
+    provider = _way(_Answering()).route.provider
+    push = provider.split(datagram(1), NOW)
+    return lambda: provider.request(push, CREDENTIAL, NOW)
 
 
 def judge() -> Callable[[], object]:
-    """What an answer means."""
+    """An answer, and what it means."""
+    provider = _way(_Answering()).route.provider
 
     def once() -> None:
         answer = Response(200, Fields(_HEAD), b"id=0:1234")
-        PROVIDER.replacement(answer)
-        PROVIDER.judge(answer, NOW)
+        provider.replacement(answer)
+        provider.judge(answer, NOW)
 
     return once
 
@@ -136,57 +143,38 @@ def judge() -> Callable[[], object]:
 def deferred() -> Callable[[], object]:
     """A Deferred, its callback, and its firing."""
 
+    def ignore(answer: Response, _: int) -> None:
+        return None
+
     def once() -> None:
         result: Deferred[Response] = Deferred(print)
-        result.addCallbacks(_same, _same, callbackArgs=(1,), errbackArgs=(1,))
-        result.callback(ANSWER)
+        result.addCallbacks(ignore, ignore, callbackArgs=(1,), errbackArgs=(1,))
+        result.callback(_SENT)
 
     return once
 
 
-def _same(answer: Response, _: int) -> None:
-    return None
-
-
 def lane() -> Callable[[], object]:
-    """All from the queue to the client and back: the queue, build, judge and Deferred included."""
-    http, waiting, clock = _Answering(), _queue(), Clock()
-    for number in range(TIMES * 2):
-        waiting.put((PROVIDER.split(datagram(number), NOW),))
-    signin = SignIn("c2dm", _Signed(), clock, _wall, lambda: 0.5)  # type: ignore[arg-type]
-    way = Lane(
-        route="c2dm",
-        queue=waiting,
-        provider=PROVIDER,
-        http=http,  # type: ignore[arg-type]
-        session=Session("c2dm", signin, clock, lambda: 0.5),
-        window=Window(WINDOW),
-        waiting=WaitingRoom(clock, 1000),
-        blocked=BlockedDevices(clock),
-        stats=RouteStats(),
-        clock=clock,
-        wall=_wall,
-        random=lambda: 0.5,
-        limits=Limits(86_400, 3600),
-        on_bad_device=lambda push, reason: None,
-        on_locked=lambda why: None,
-    )
+    """All from the queue to the client and back, with the steps above but parse; put is not."""
+    http = _Answering()
+    way = _way(http)
+    for number in range(3 * TIMES):
+        way.queue.put((way.route.provider.split(datagram(number), NOW),))
     way.start()
     left: Iterator[Deferred[Response]] = iter(())
 
     def once() -> None:
         nonlocal left
-        for one in left:
-            one.callback(ANSWER)
-            return
-        taken, http.waiting = http.waiting, []
-        left = iter(taken)
-        next(left).callback(ANSWER)
+        following = next(left, None)
+        if following is None:
+            left, http.waiting = iter(http.waiting), []
+            following = next(left)
+        following.callback(_SENT)
 
     return once
 
 
-NOTHING = nothing.__name__
+TIMES = int(sys.argv[1]) if sys.argv[1:] else 1
 STEPS = (nothing, parse, queue, build, judge, deferred, lane)
 
 

@@ -13,8 +13,8 @@ MOST_OF_TREQ = 1 / 9
 def instructions(bench: Bench) -> Outcome:
     """Count once for each: the count hardly varies."""
     rows: dict[str, dict[str, Value]] = {}
-    amounts = {name: Amount(bench.scaled(4_000, 1_500), bench.scaled(1_000, 500)) for name in MOST}
-    amounts[TREQ] = Amount(bench.scaled(1_200, 500), bench.scaled(400, 200))
+    amounts = {name: Amount(bench.scaled(6_000, 2_500), 1_000) for name in MOST}
+    amounts[TREQ] = Amount(bench.scaled(1_200, 600), bench.scaled(400, 300))
     meter = instruction_meter(bench.folder)
     for name, amount in amounts.items():
         bench.progress.step(f"instructions of {name}")

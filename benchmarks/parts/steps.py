@@ -10,10 +10,13 @@ from benchmarks.gateway import CHECKOUT
 from benchmarks.machine import spawn
 from benchmarks.meters import Callgrind
 from benchmarks.pushing import Amount, measure
-from benchmarks.steps import NOTHING, TIMES
 
 AMOUNT = Amount(4_000, 1_000)
 LEAST = 100
+"""Instructions a push of the libraries that are named."""
+
+NOTHING = "nothing"
+TIMES = 1_000
 
 
 def steps(bench: Bench) -> Outcome:
@@ -41,7 +44,7 @@ def _alone(bench: Bench) -> dict[str, float]:
     costs: dict[str, float] = {}
     with spawn(
         "measured",
-        [*meter.wrapper, sys.executable, "-m", "benchmarks.steps"],
+        [*meter.wrapper, sys.executable, "-m", "benchmarks.steps", str(TIMES)],
         cwd=CHECKOUT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -59,5 +62,7 @@ def _alone(bench: Bench) -> dict[str, float]:
                 costs[name] = count / TIMES
             process.stdin.write("\n")
             process.stdin.flush()
+    if process.returncode:
+        raise RuntimeError("python -m benchmarks.steps has failed: run it to see why")
     empty = costs.pop(NOTHING)
     return {name: cost - empty for name, cost in costs.items()}
