@@ -46,6 +46,16 @@ test test-long:
 	fi
 	python -m pytest --cov --cov-report=term $(ARGS)
 
+# In an environment of its own: `make run` sends through treq, this one has curl.
+.PHONY: bench
+bench: build/bench/installed ## measure what a push costs; PARTS="cpu idle" and ARGS=--quick choose
+	@build/bench/bin/python -m benchmarks $(PARTS) $(ARGS)
+
+build/bench/installed: setup.py pyproject.toml
+	@$(PYTHON) -m venv build/bench
+	build/bench/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[curl]'
+	touch $@
+
 .PHONY: docs
 docs: .venv/installed ## write the references again, from the code
 	@.venv/bin/python docs/generate.py

@@ -4,6 +4,7 @@ from setuptools import find_packages, setup
 
 # What a feature needs beyond a plain install, by the name of its extra.
 FEATURES: dict[str, list[str]] = {
+    "curl": ["pycurl>=7.45"],
     "fcm": ["PyJWT[crypto]>=2.9"],
     "metrics": ["prometheus-client>=0.21"],
 }

@@ -4,16 +4,9 @@ from pathlib import Path
 
 import attrs
 
-from node2dm_tw.admin.metric_names import (
-    HISTOGRAMS,
-    LABELLED,
-    OTHERS,
-    PROCESS,
-    REASONS,
-    ROUTE,
-)
-from node2dm_tw.config import C2DMRoute, Callback, Gateway, Statsd
+from node2dm_tw.admin import metric_names as names
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
+from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
 from node2dm_tw.stats import never_falls
 
 ROOT = Path(__file__).parents[1]
@@ -57,16 +50,20 @@ SHOWN = {
     ("node2dm", "state_dir"): ".",
     ("c2dm", "username"): "sender@example.com",
     ("c2dm", "password"): "change-me",
+    ("fcm", "service_account"): "key.json",
     ("callback", "host"): "www.example.com",
     ("statsd", "host"): "127.0.0.1",
 }
-OPTIONAL = ("callback", "statsd", "emulator")
+OPTIONAL = ("fcm", "callback", "statsd", "emulator")
 MUST_BE_SET = [("c2dm", "username"), ("c2dm", "password")]
 
 NOTES = {
     "node2dm": "What holds for the whole process.",
     "c2dm": "The account that sends. With [emulator] present, username, password, login_url,\n"
     "send_url and ca_file default to the emulator's.",
+    "fcm": "A Firebase project, sent to by FCM HTTP v1; the rates are Google's own limits.\n"
+    "More applications are sections [c2dm:NAME] and [fcm:NAME], each a route named NAME.\n"
+    "With [emulator] present, service_account, url and ca_file default to the emulator's.",
     "callback": "Where registration IDs that are gone are reported to; none are without it.",
     "statsd": "Where the stats are sent to; nowhere without it.",
     "emulator": "Google's side and phones in this process; leave it out for a real one.",
@@ -87,6 +84,7 @@ def sections() -> dict[str, list[Row]]:
     return {
         "node2dm": rows(Gateway),
         "c2dm": rows(C2DMRoute),
+        "fcm": rows(FCMRoute),
         "callback": rows(Callback),
         "statsd": rows(Statsd),
         "emulator": EMULATOR,
@@ -163,18 +161,18 @@ def metrics_md() -> str:
         "| metric | type | labels | meaning | line of the stats |",
         "|---|---|---|---|---|",
     ]
-    for name, (labels, text) in OTHERS.items():
+    for name, (labels, text) in names.OTHERS.items():
         lines += [_metric_row(name, "gauge", labels, text, "")]
-    for line, (labels, text) in REASONS.items():
+    for line, (labels, text) in names.REASONS.items():
         lines += [_metric_row(f"{line}_total", "counter", labels, text, f"{line}.REASON")]
-    for name, (label, text, of) in LABELLED.items():
-        named = ", ".join(f"{label}={value}: {line}" for value, line in of.items())
-        lines += [_metric_row(f"{name}_total", "counter", ("route", label), text, named)]
-    for table, labels in ((ROUTE, ("route",)), (PROCESS, ())):
+    for name, (label, text, of) in names.LABELLED.items():
+        lines_of = ", ".join(f"{label}={value}: {line}" for value, line in of.items())
+        lines += [_metric_row(f"{name}_total", "counter", ("route", label), text, lines_of)]
+    for table, labels in ((names.ROUTE, ("route",)), (names.PROCESS, ())):
         for line, (name, text) in table.items():
             kind, end = ("counter", "_total") if never_falls(line) else ("gauge", "")
             lines += [_metric_row(name + end, kind, labels, text, line)]
-    for name, text in HISTOGRAMS.values():
+    for name, text in names.HISTOGRAMS.values():
         lines += [_metric_row(name, "histogram", ("route",), text, "")]
     return "\n".join(lines) + "\n"
 

@@ -39,11 +39,28 @@ def retry_after(value: bytes | None, now: float) -> float | None:
     if value is None:
         return None
     text = value.decode("ascii", "replace").strip()
+    if _is_number(text):
+        seconds = float(text)
+    else:
+        date = http_date(value)
+        if date is None:
+            return None
+        seconds = date - now
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def http_date(value: bytes | None) -> float | None:
+    """Read an HTTP date (RFC 9110, 5.6.7), in any of its three forms, to seconds since the epoch.
+
+    Args:
+        value: the header's value, or None where there is none.
+    """
+    if value is None:
+        return None
     try:
-        seconds = float(text) if _is_number(text) else _epoch(text) - now
+        return _epoch(value.decode("ascii", "replace").strip())
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
 def _is_number(text: str) -> bool:

@@ -1,199 +1,18 @@
-"""The gateway's configuration file: every section, its options, and the rules between them."""
+"""The gateway's configuration file: its sections, and the rules between them."""
 
-import base64
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.endpoints import serverFromString
 
-from node2dm_tw.ini import (
-    NOT_BUILT_YET,
-    Faults,
-    IPNetwork,
-    addresses,
-    choice,
-    existing_file,
-    networks,
-    number,
-    option,
-    path,
-    read,
-    seconds,
-    section,
-    text,
-    url,
-)
-from node2dm_tw.logs import FORMATS, LEVELS, parse_levels
-
-DAY = 86_400
+from node2dm_tw.ini import Faults, path, read, section
+from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
 
 Reloaded = TypeVar("Reloaded", bound=attrs.AttrsInstance)
-
-
-def _endpoint(value: str, folder: Path) -> str:
-    try:
-        serverFromString(object(), value)
-    except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
-        raise ValueError(
-            f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
-        ) from error
-    return value
-
-
-def log_levels(value: str, folder: Path) -> str:
-    """Check a level, and those of the parts that differ."""
-    parse_levels(value)
-    return value
-
-
-def _word(value: str, folder: Path) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
-        raise ValueError("letters, digits, _ - and dots")
-    return value
-
-
-def _host(value: str, folder: Path) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", value):
-        raise ValueError("a host name or an IP address")
-    return value
-
-
-def _url_path(value: str, folder: Path) -> str:
-    if not re.fullmatch(r"/[!-~]*", value):
-        raise ValueError("a path that begins with /")
-    return value
-
-
-def _signing_secret(value: str, folder: Path) -> bytes:
-    try:
-        key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = b""
-    if not value.startswith("whsec_") or not 24 <= len(key) <= 64:
-        raise ValueError("whsec_ and 24 to 64 bytes in base64")
-    return key
-
-
-@attrs.frozen
-class Gateway:
-    """The section [node2dm]: what holds for the whole process."""
-
-    udp: tuple[tuple[str, int], ...] = option(
-        addresses, "127.0.0.1:8120", "where pushes come in: one or more addresses, between commas"
-    )
-    stats: str = option(
-        _endpoint, "tcp:8121:interface=127.0.0.1", "where telnet is answered: a Twisted endpoint"
-    )
-    web: str | None = option(
-        _endpoint,
-        "",
-        "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
-        " tcp:8122:interface=127.0.0.1; empty: off",
-    )
-    allow: tuple[IPNetwork, ...] = option(
-        networks,
-        "127.0.0.0/8, ::1/128",
-        "sources that may push; a filter, not authentication",
-        reloads=True,
-    )
-    state_dir: Path = option(path, None, "the folder for what must outlive the process")
-    max_queued: int = option(
-        number(10, 100_000_000), "1000000", "pushes kept for each route", reloads=True
-    )
-    max_age: float = option(
-        seconds(1, 28 * DAY), "86400", "seconds after which a push is dropped", reloads=True
-    )
-    drain: float = option(
-        seconds(0, 3600), "10", "seconds to go on sending after SIGTERM", reloads=True
-    )
-    rcvbuf: int = option(number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer")
-    http_client: str = option(choice("auto", "treq"), "auto", "what sends: auto or treq")
-    queue: str = option(choice("memory"), "memory", "where pushes wait: memory")
-    log_level: str = option(
-        log_levels,
-        "info",
-        "the least that is logged: "
-        + ", ".join(LEVELS)
-        + "; a part may differ: info, delivery=debug, http=error",
-        reloads=True,
-    )
-    log_format: str = option(choice(*FORMATS), "text", "how a line is logged: text or json")
-
-
-@attrs.frozen
-class C2DMRoute:
-    """A section [c2dm]: one sender account."""
-
-    title: str
-    username: str = option(text, None, "the sender's account, an e-mail address", reloads=True)
-    password: str = option(text, None, "its password", secret=True, reloads=True)
-    source: str = option(
-        text, "node2dm_tw", "what the sign-in says of us: company-app-version", reloads=True
-    )
-    login_url: str = option(
-        url, "https://www.google.com/accounts/ClientLogin", "where ClientLogin is answered"
-    )
-    send_url: str = option(
-        url, "https://android.apis.google.com/c2dm/send", "where pushes are sent to"
-    )
-    ca_file: Path | None = option(
-        existing_file, "", "certificates to trust in place of the platform's"
-    )
-    max_in_flight: int = option(
-        number(1, 4096), "64", "requests in flight at the most", reloads=True
-    )
-    timeout: float = option(seconds(1, 600), "30", "seconds for one request")
-    token_max_age: float = option(
-        seconds(2, 365 * DAY), "1209600", "seconds after which the auth token is renewed"
-    )
-
-    device_block: float = option(
-        seconds(1, 28 * DAY),
-        "3600",
-        "seconds for which a device over its quota is left alone",
-        reloads=True,
-    )
-
-    @property
-    def name(self) -> str:
-        """The name of the route: NAME of [c2dm:NAME], or c2dm."""
-        return self.title.rpartition(":")[2]
-
-
-@attrs.frozen
-class Callback:
-    """The section [callback]: where bad registration IDs are reported to."""
-
-    protocol: str = option(choice("https", "http"), "https", "https or http")
-    host: str = option(_host, None, "the host of the application")
-    port: int | None = option(number(1, 65_535), "", "its port; empty: that of the protocol")
-    path: str = option(_url_path, "/", "the path of the webhook")
-    shared_secret: str | None = option(text, "", "sent along as shared_secret", secret=True)
-    signing_secret: bytes | None = option(
-        _signing_secret, "", "signs as Standard Webhooks says: whsec_ and base64", secret=True
-    )
-    timeout: float = option(seconds(1, 600), "10", "seconds for one request")
-    retries: int = option(number(0, 100), "5", "how often a report is sent again")
-
-    @property
-    def url(self) -> str:
-        """The address of the webhook."""
-        port = "" if self.port is None else f":{self.port}"
-        return f"{self.protocol}://{self.host}{port}{self.path}"
-
-
-@attrs.frozen
-class Statsd:
-    """The section [statsd]: where the stats are sent to."""
-
-    host: str = option(_host, None, "the host of the statsd")
-    port: int = option(number(1, 65_535), "8125", "its UDP port")
-    prefix: str = option(_word, "node2dm", "what every name begins with")
-    interval: float = option(seconds(1, 3600), "10", "seconds between two reports")
 
 
 @attrs.frozen
@@ -202,7 +21,7 @@ class Settings:
 
     file: Path
     gateway: Gateway
-    routes: tuple[C2DMRoute, ...]
+    routes: tuple[C2DMRoute | FCMRoute, ...]
     callback: Callback | None
     statsd: Statsd | None
     warnings: tuple[str, ...]
@@ -210,13 +29,11 @@ class Settings:
 
 NOT_BUILT = {
     "node2dm": (
-        "push_token", "push_token_file", "datagram_key", "datagram_key_file",
-        "proxy", "claim_after", "reuse_port",
+        "push_token", "push_token_file", "datagram_key", "datagram_key_file", "claim_after",
     ),
-    "c2dm": ("prefix", "device_rate", "device_burst"),
 }  # fmt: skip
-ROUTE = re.compile(r"c2dm(:[A-Za-z0-9_.-]+)?")
-SECTIONS_NOT_BUILT = ("fcm",)
+ROUTE = re.compile(r"(c2dm|fcm)(:[A-Za-z0-9_.-]+)?")
+KINDS: dict[str, type[C2DMRoute | FCMRoute]] = {"c2dm": C2DMRoute, "fcm": FCMRoute}
 
 Embed = Callable[[Mapping[str, str], Path, Path], Mapping[str, str]]
 """
@@ -225,16 +42,20 @@ emulator needs there, and gives the defaults of a route's options. Raises Faults
 """
 
 
-_STAND_INS = {"username": "-", "password": "-"}
+CheckKey = Callable[[Path], object]
+"""Reads a service-account key file. Raises ValueError saying what is wanted."""
+
+_STAND_INS = {"username": "-", "password": "-", "service_account": "/dev/null"}
 """What a faulty [emulator] would have given; it must not show as a fault of the routes."""
 
 
-def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
+def load(file: Path, working_directory: Path, embed: Embed, check_key: CheckKey) -> Settings:
     """Read the configuration file.
 
     Args:
         working_directory: the default of state_dir.
         embed: see `Embed`; called where the file has an [emulator].
+        check_key: see `CheckKey`; called for each [fcm].
 
     Raises:
         Faults: everything that is wrong in it.
@@ -253,17 +74,20 @@ def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
         state_dir = parser.get("node2dm", "state_dir", fallback="") or str(working_directory)
         try:
             defaults = embed(dict(parser.items("emulator")), path(state_dir, folder), folder)
-        except Faults as error:
-            faults += error.faults
-            defaults = _STAND_INS
-        except OSError as error:
-            faults.append(f"[node2dm] state_dir: {_unusable(error)}")
-            defaults = _STAND_INS
-    names = [title for title in parser.sections() if ROUTE.fullmatch(title)]
-    routes = [take(C2DMRoute, title, defaults=defaults, title=title) for title in names]
+        except (Faults, OSError) as error:
+            faults += error.faults if isinstance(error, Faults) else [_unusable(error)]
+            defaults, check_key = _STAND_INS, _believe
+    titles = [title for title in parser.sections() if ROUTE.fullmatch(title)]
+    routes = [
+        take(KINDS[title.partition(":")[0]], title, defaults=defaults, title=title)
+        for title in titles
+    ]
     callback = take(Callback, "callback") if parser.has_section("callback") else None
     statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
-    faults += _unknown_sections(parser, names)
+    if gateway is not None and gateway.proxy and not gateway.uses_curl:
+        faults.append("[node2dm] proxy: wanted: the extra curl, and http_client = auto or curl")
+    faults += _unknown_sections(parser, titles)
+    faults += _route_faults([route for route in routes if route is not None], check_key)
     if faults:
         raise Faults(faults)
     return Settings(file, gateway, tuple(routes), callback, statsd, tuple(_warnings(file, parser)))
@@ -271,98 +95,62 @@ def load(file: Path, working_directory: Path, embed: Embed) -> Settings:
 
 def _unknown_sections(parser: RawConfigParser, routes: list[str]) -> list[str]:
     faults = [
-        f"[{title}]: {NOT_BUILT_YET}"
-        if title.partition(":")[0] in SECTIONS_NOT_BUILT
-        else f"[{title}]: there is no such section"
+        f"[{title}]: there is no such section"
         for title in parser.sections()
         if title not in ("node2dm", "emulator", "callback", "statsd", *routes)
     ]
     if not routes:
-        faults.append("[c2dm]: wanted: a section for the account that sends")
-    faults += [f"[{title}]: more than one route {NOT_BUILT_YET}" for title in routes[1:]]
+        faults.append("[c2dm] or [fcm]: wanted: a section for the account that sends")
     return faults
 
 
+def _route_faults(routes: list[C2DMRoute | FCMRoute], check_key: CheckKey) -> list[str]:
+    """Check what the options of a route, and the names of all, must be to one another."""
+    faults = []
+    names = Counter(name for route in routes for name in {route.name, route.prefix} if name)
+    for route in routes:
+        for option, name in (("", route.name), ("prefix", route.prefix)):
+            if name and names[name] > 1:
+                faults.append(f"[{route.title}] {option}: wanted: a name of its own, not {name}")
+        if any(count <= route.device_burst for count, _ in route.device_rate or ()):
+            faults.append(f"[{route.title}] device_burst: wanted: less than each device_rate")
+        if isinstance(route, FCMRoute):
+            try:
+                check_key(route.service_account)
+            except ValueError as error:
+                faults.append(f"[{route.title}] service_account: wanted: {error}")
+    return faults
+
+
+def _believe(key_file: Path) -> None:
+    """Ask nothing of a stand-in."""
+
+
 def _unusable(error: OSError) -> str:
-    return f"wanted: a folder that can be written ({error.strerror}: {error.filename})"
+    where = f"{error.strerror}: {error.filename}"
+    return f"[node2dm] state_dir: wanted: a folder that can be written ({where})"
 
 
 def _warnings(file: Path, parser: RawConfigParser) -> list[str]:
     """Say where others can read a secret: in this file, or in one that it names."""
     secrets = {"accounts"} | {
         field.name
-        for kind in (C2DMRoute, Callback)
+        for kind in (*KINDS.values(), Callback)
         for field in attrs.fields(kind)
         if field.metadata.get("secret")
     }
+    files = {f"{name}_file" for name in secrets} | {"service_account"}
     holders = {
         file if name in secrets else file.absolute().parent / value
-        for section_name in parser.sections()
-        for name, value in parser.items(section_name)
-        if name.removesuffix("_file") in secrets
+        for title in parser.sections()
+        for name, value in parser.items(title)
+        if value and name in secrets | files
     }
     return [
         f"{holder} holds a secret and others can read it; chmod o-r would stop that"
         for holder in sorted(holders)
         if holder.stat().st_mode & 0o004
     ]
-
-
-SHOWN = {
-    "node2dm": (
-        "udp", "stats", "web", "allow", "state_dir", "max_queued", "max_age", "drain", "rcvbuf",
-        "reuse_port", "http_client", "queue", "claim_after", "log_level", "log_format",
-    ),
-    "c2dm": (
-        "username", "source", "login_url", "send_url", "ca_file", "prefix", "max_in_flight",
-        "timeout", "token_max_age", "device_block", "device_rate", "device_burst",
-    ),
-    "fcm": (
-        "service_account", "project", "prefix", "url", "ca_file", "max_in_flight", "timeout",
-        "max_age", "device_rate", "device_burst", "project_rate", "bad_device_alarm",
-    ),
-    "callback": ("protocol", "host", "port", "timeout", "retries"),
-    "statsd": ("host", "port", "prefix", "interval"),
-}  # fmt: skip
-"""The options whose values telnet's `config` shows; what is not named here is hidden."""
-
-
-def shown(settings: Settings) -> list[str]:
-    """Write out the settings in force as a file would have them, without what may be secret."""
-    sections: list[tuple[str, Any]] = [("node2dm", settings.gateway)]
-    sections += [(route.title, route) for route in settings.routes]
-    sections += [("callback", settings.callback), ("statsd", settings.statsd)]
-    lines: list[str] = []
-    for title, values in sections:
-        if values is not None:
-            lines += [f"[{title}]", *_shown_section(title.partition(":")[0], values)]
-    return lines
-
-
-def _shown_section(kind: str, values: Any) -> list[str]:
-    lines = []
-    for field in attrs.fields(type(values)):
-        if field.metadata:
-            value = getattr(values, field.name)
-            text = _shown(value) if field.name in SHOWN[kind] or value is None else "***"
-            lines.append(f"{field.name} = {text}".rstrip())
-    return lines
-
-
-def _shown(value: Any) -> str:
-    """Write a value as it may stand in a file; what logs in by an address is hidden in it."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.15g}"
-        case (str(host), int(port)):
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        case tuple():
-            return ", ".join(map(_shown, value))
-    return re.sub(r"//[^/@]*@", "//***@", str(value)).partition("?")[0]
 
 
 def reload(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]]:

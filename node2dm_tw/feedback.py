@@ -23,6 +23,9 @@ from node2dm_tw.stats import RouteStats
 
 log = logger()
 
+HOLD = 10.0
+"""Seconds a report waits before it goes, where something may want it held, and between looks."""
+
 CAPACITY = 10_000
 """Reports that may wait; a further one is dropped."""
 
@@ -90,6 +93,7 @@ class Feedback:
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
+        holds: whether reports of this route and reason must wait, perhaps for ever.
     """
 
     hook: Hook
@@ -99,6 +103,7 @@ class Feedback:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
+    holds: Callable[[str, str], bool] = attrs.field(default=lambda route, reason: False)
     _heap: list[tuple[float, int, Report]] = attrs.field(factory=list, init=False)
     _sequence: int = attrs.field(default=0, init=False)
     _in_flight: dict[Report, Deferred[None] | None] = attrs.field(factory=dict, init=False)
@@ -147,11 +152,11 @@ class Feedback:
         except OSError as error:
             log.critical("{n} callbacks are lost: {error}", n=len(left), error=error.strerror)
 
-    def report(self, route: str, push: Push, reason: str) -> None:
-        """Tell the application that the device of `push` is gone."""
+    def report(self, route: str, push: Push, reason: str, delay: float = 0.0) -> None:
+        """Tell the application, in `delay` seconds, that the device of `push` is gone."""
         device = push.device.decode()
         report_id = f"msg_{uuid.uuid4().hex}"
-        self._wait(Report(route, device, push.message_body, reason, report_id), 0.0)
+        self._wait(Report(route, device, push.message_body, reason, report_id), delay)
 
     def _wait(self, report: Report, delay: float) -> None:
         """Put a report on the heap, if there is room."""
@@ -159,9 +164,12 @@ class Feedback:
             self._stats(report).callbacks_dropped += 1
             self._throttle.warn("more than {most} callbacks wait: one was dropped", most=CAPACITY)
             return
+        self._push(report, delay)
+        self._go_on()
+
+    def _push(self, report: Report, delay: float) -> None:
         self._sequence += 1
         heapq.heappush(self._heap, (self.clock.seconds() + delay, self._sequence, report))
-        self._go_on()
 
     def _stats(self, report: Report) -> RouteStats:
         """The counters of its route; those of another where the route is no longer configured."""
@@ -179,7 +187,10 @@ class Feedback:
                 self._timer = self.clock.callLater(due - now, self._ring)
                 return
             heapq.heappop(self._heap)
-            self._post(report)
+            if self.holds(report.route, report.reason):
+                self._push(report, HOLD)
+            else:
+                self._post(report)
 
     def _ring(self) -> None:
         self._timer = None

@@ -125,6 +125,13 @@ def choice(*values: str) -> Converter:
     return convert
 
 
+def yes_or_no(value: str, folder: Path) -> bool:
+    """Yes or no."""
+    if value not in ("yes", "no"):
+        raise ValueError("yes or no")
+    return value == "yes"
+
+
 def url(value: str, folder: Path) -> str:
     """An HTTPS or HTTP address."""
     if not re.fullmatch(r"https?://[\w.\-\[\]:]+(/[!-~]*)?", value, re.ASCII):
@@ -138,6 +145,11 @@ def rate(value: str, folder: Path) -> tuple[int, float]:
     if match is None or int(match[1]) == 0:
         raise ValueError("a rate such as 240/m")
     return int(match[1]), {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[match[2]]
+
+
+def rates(value: str, folder: Path) -> tuple[tuple[int, float], ...]:
+    """One or more rates, between commas."""
+    return tuple(rate(word, folder) for word in words(value, folder) or ("",))
 
 
 def words(value: str, folder: Path) -> tuple[str, ...]:

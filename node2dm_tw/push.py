@@ -74,6 +74,11 @@ class Push(NamedTuple):
         return {"data": self.payload.decode()}
 
     @property
+    def names_device(self) -> bool:
+        """Whether it goes to one device, not to a topic or to whom a condition fits."""
+        return not self.is_json or not {"topic", "condition"} & self.fields.keys()
+
+    @property
     def message_body(self) -> str:
         """The data as a text: as it came where it was one, else as JSON."""
         if not self.is_json:

@@ -4,12 +4,11 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-import attrs
 from twisted.application.service import IService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
@@ -19,29 +18,26 @@ from twisted.python import usage
 
 from node2dm_tw import __version__, config, feedback
 from node2dm_tw.admin.views import Admin, statsd_sender
-from node2dm_tw.config import C2DMRoute, Callback, Settings
-from node2dm_tw.delivery.lane import Lane, Limits, Locked
+from node2dm_tw.config import Settings
+from node2dm_tw.config_text import shown
+from node2dm_tw.delivery.lane import Locked
 from node2dm_tw.delivery.quota import QuotaLock
-from node2dm_tw.delivery.session import Session
-from node2dm_tw.delivery.shared import BlockedDevices
-from node2dm_tw.delivery.signin import SignIn
-from node2dm_tw.delivery.waiting import WaitingRoom
-from node2dm_tw.delivery.window import Window
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
 from node2dm_tw.feedback import Feedback, Hook
+from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import Faults
-from node2dm_tw.intake.lines import Lines, Route
-from node2dm_tw.intake.udp import MAX_DATAGRAM, UDPIntake
+from node2dm_tw.intake.lines import Lines
+from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.logs import json_observer, logger, set_level
 from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
-from node2dm_tw.providers.c2dm import C2DM
-from node2dm_tw.providers.clientlogin import ClientLogin
+from node2dm_tw.providers.oauth2 import read_key_file
 from node2dm_tw.push import Push
-from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
+from node2dm_tw.routes import Surroundings, Way, make_way, quota_lock
+from node2dm_tw.sections import Callback
 from node2dm_tw.statedir import StateDir
 from node2dm_tw.stats import Stats
 
@@ -88,7 +84,8 @@ class Options(usage.Options):
             emulators.append(settings)
             return _route_defaults(settings)
 
-        return config.load(self._file, self._folder, embed), next(iter(emulators), None)
+        settings = config.load(self._file, self._folder, embed, read_key_file)
+        return settings, next(iter(emulators), None)
 
 
 def _route_defaults(settings: EmulatorSettings) -> Mapping[str, str]:
@@ -101,6 +98,8 @@ def _route_defaults(settings: EmulatorSettings) -> Mapping[str, str]:
         "login_url": places.login_url,
         "send_url": places.send_url,
         "ca_file": str(places.ca_file),
+        "url": places.fcm_url,
+        "service_account": str(places.service_account),
     }
 
 
@@ -114,36 +113,6 @@ def makeService(options: Options) -> IService:
     # Twisted's own clock is the wall clock, which steps; durations must not.
     reactor.seconds = time.monotonic
     return Gateway(options)
-
-
-def quota_lock(settings: Settings, route: str) -> QuotaLock:
-    """Name the file that locks `route`."""
-    name = "quota.lock" if len(settings.routes) == 1 else f"quota.lock.{route}"
-    return QuotaLock(settings.gateway.state_dir / name, route)
-
-
-@attrs.frozen(eq=False)
-class Way:
-    """All that belongs to one route."""
-
-    route: Route
-    queue: MemoryQueue
-    lane: Lane
-    credentials: ClientLogin
-    quota_lock: QuotaLock
-
-    def apply(self, gateway: config.Gateway, settings: C2DMRoute) -> None:
-        """Take over the options that change while running."""
-        self.queue.max_queued = gateway.max_queued
-        self.lane.waiting.capacity = _sleepers(gateway)
-        self.lane.limits = Limits(gateway.max_age, settings.device_block)
-        self.lane.window.limit(settings.max_in_flight)
-        if self.credentials.use(settings.username, settings.password, settings.source):
-            self.lane.session.signin.renew()
-
-
-def _sleepers(gateway: config.Gateway) -> int:
-    return max(1, gateway.max_queued // 10)
 
 
 class Gateway(Service):
@@ -160,10 +129,10 @@ class Gateway(Service):
         self._stats = Stats(time.monotonic, __version__)
         self._emulator: EmulatorService | None = None
         self._feedback: Feedback | None = None
-        self._clients: list[TreqClient] = []
-        self._ways: list[Way] = []
+        self._clients: list[HTTPClient] = []
+        self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
-        self._admin = Admin(self._stats, reactor, time.time, lambda: config.shown(self._settings))
+        self._admin = Admin(self._stats, reactor, time.time, lambda: shown(self._settings))
         self._is_ending = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -196,16 +165,23 @@ class Gateway(Service):
             opened("emulator", self._emulator.startService)
         if self._settings.callback is not None:
             self._feedback = self._make_feedback(self._settings.callback)
-        self._ways = [self._make_way(settings) for settings in self._settings.routes]
-        named = {way.route.name.encode(): way.route for way in self._ways}
-        self._open_udp(Lines(named, self._ways[0].route, self._stats, reactor, time.time))
+        around = Surroundings(
+            self._settings,
+            reactor,
+            time.time,
+            random.random,
+            self._stats,
+            self._make_client,
+            self._report,
+            self._locked,
+        )
+        self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
+        ways = list(self._ways.values())
+        named = {name.encode(): way.route for way in ways for name in way.names}
+        self._open_udp(Lines(named, ways[0].route, self._stats, reactor, time.time))
         self._open_views()
-        for way in self._ways:
-            way.queue.start()
-            if way.quota_lock.is_set:
-                way.lane.session.lock("QuotaExceeded")
-            else:
-                way.lane.start()
+        for way in ways:
+            way.start()
         if self._feedback is not None:
             self._feedback.start()
         self._admin.start()
@@ -214,15 +190,15 @@ class Gateway(Service):
             "node2dm_tw {version} takes pushes at UDP {udp} and tells its state at {stats}",
             version=__version__,
             udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
-            stats=gateway.stats,
+            stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
 
     def _open_udp(self, lines: Lines) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
-            intake = UDPIntake(lines, gateway.allow, gateway.rcvbuf)
-            listen = partial(reactor.listenUDP, port, intake, host, MAX_DATAGRAM)
-            self._udp.append((intake, opened("udp", listen)))
+            intake = UDPIntake(lines, gateway.allow)
+            bound = opened("udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port))
+            self._udp.append((intake, listen(reactor, intake, bound)))
         gauges = self._stats.gauges
         gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
         gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
@@ -246,68 +222,40 @@ class Gateway(Service):
         )
         return Feedback(
             hook,
-            self._make_client(callback.timeout, feedback.IN_FLIGHT, None),
+            self._make_client(callback.timeout, feedback.IN_FLIGHT, None, curl=False),
             self._stats.routes,
             Spool(self._settings.gateway.state_dir / "callbacks.spool"),
             reactor,
             time.time,
             random.random,
+            self._holds,
         )
 
-    def _make_client(self, timeout: float, connections: int, ca_file: Path | None) -> TreqClient:
-        make = partial(
-            TreqClient, reactor, timeout=timeout, connections=connections, ca_file=ca_file
-        )
-        client = opened("ca_file", make)
+    def _make_client(
+        self, timeout: float, connections: int, ca_file: Path | None, *, curl: bool
+    ) -> HTTPClient:
+        options: dict[str, Any] = {
+            "timeout": timeout,
+            "connections": connections,
+            "ca_file": ca_file,
+        }
+        make: Callable[..., HTTPClient] = TreqClient
+        if curl:
+            # Imported here, since the extra may not be installed.
+            from node2dm_tw.http.curl_client import CurlClient
+
+            make, options["proxy"] = CurlClient, self._settings.gateway.proxy
+        client = opened("ca_file", partial(make, reactor, **options))
         self._clients.append(client)
         return client
 
-    def _make_way(self, settings: C2DMRoute) -> Way:
-        """Put together all that one route needs."""
-        name, gateway = settings.name, self._settings.gateway
-        stats = self._stats.route(name)
-        provider = C2DM(settings.send_url)
-        spool = Spool(gateway.state_dir / f"{name}.spool")
-        queue = MemoryQueue(gateway.max_queued, stats, spool, reactor)
-        http = self._make_client(settings.timeout, settings.max_in_flight, settings.ca_file)
-        credentials = ClientLogin(
-            self._make_client(settings.timeout, 1, settings.ca_file).post,
-            time.time,
-            gateway.state_dir / f"{name}.token",
-            settings.login_url,
-            settings.username,
-            settings.password,
-            settings.source,
-            settings.token_max_age,
-        )
-        signin = SignIn(name, credentials, reactor, time.time, random.random)
-        lock = quota_lock(self._settings, name)
-        lane = Lane(
-            route=name,
-            queue=queue,
-            provider=provider,
-            http=http,
-            session=Session(name, signin, reactor, random.random),
-            window=Window(settings.max_in_flight),
-            waiting=WaitingRoom(reactor, _sleepers(gateway)),
-            blocked=BlockedDevices(reactor),
-            stats=stats,
-            clock=reactor,
-            wall=time.time,
-            random=random.random,
-            limits=Limits(gateway.max_age, settings.device_block),
-            on_bad_device=partial(self._report, name),
-            on_locked=partial(self._locked, lock),
-        )
-        stats.gauges["max_queued"] = lambda: queue.max_queued
-        stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
-        stats.gauges["http_client"] = lambda: http.name
-        stats.gauges["handshakes"] = lambda: http.handshakes
-        return Way(Route(name, provider, queue, stats), queue, lane, credentials, lock)
-
     def _report(self, route: str, push: Push, reason: str) -> None:
         if self._feedback is not None:
-            self._feedback.report(route, push, reason)
+            self._feedback.report(route, push, reason, self._ways[route].report_delay)
+
+    def _holds(self, route: str, reason: str) -> bool:
+        """Whether a report must wait; one of a route that is no longer configured need not."""
+        return route in self._ways and self._ways[route].holds(reason)
 
     def _locked(self, lock: QuotaLock, why: Locked) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -317,7 +265,7 @@ class Gateway(Service):
                 lock.set()
             except OSError as error:
                 log.critical("{path}: {error}", path=str(lock.path), error=error.strerror)
-        if all(way.lane.session.state == "locked" for way in self._ways):
+        if all(way.lane.session.state == "locked" for way in self._ways.values()):
             self._end(STATUS[why])
 
     def _end(self, status: int) -> None:
@@ -342,7 +290,7 @@ class Gateway(Service):
         set_level(gateway.log_level)
         for intake, _ in self._udp:
             intake.allow_only(gateway.allow)
-        for way, settings in zip(self._ways, self._settings.routes, strict=True):
+        for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
             way.apply(gateway, settings)
 
     @inlineCallbacks
@@ -354,8 +302,8 @@ class Gateway(Service):
             intake.read_dry()
             yield port.stopListening()
         drain = self._settings.gateway.drain
-        yield gatherResults([way.lane.stop(drain) for way in self._ways])
-        for way in self._ways:
+        yield gatherResults([way.lane.stop(drain) for way in self._ways.values()])
+        for way in self._ways.values():
             way.queue.stop()
         if self._feedback is not None:
             self._feedback.stop()

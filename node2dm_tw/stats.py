@@ -50,6 +50,7 @@ ORDER = (
     "callbacks_failed",
     "callbacks_dropped",
     "handshakes",
+    "reconnects",
     "udp_dropped",
     "rcvbuf",
 )
@@ -253,6 +254,7 @@ _ROUTES_ONLY = {"state", "state_reason"}
 
 _MERGED: dict[str, Callable[[list[Any]], Any]] = {
     "backing_off": any,
+    "bad_device_alarm": any,
     "logged_in_to_c2dm": all,
     "signed_in": all,
     "token_age": max,

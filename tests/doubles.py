@@ -8,7 +8,10 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from node2dm_tw.delivery.lane import Lane, Limits, Locked
+from node2dm_tw.delivery.alarm import BadDeviceAlarm
+from node2dm_tw.delivery.gate import Gate, Limits
+from node2dm_tw.delivery.lane import Lane, Locked
+from node2dm_tw.delivery.rates import DeviceRates, Limit, Pace
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
@@ -59,6 +62,7 @@ class MemoryHTTP:
 
     name: str = "memory"
     handshakes: int = 0
+    reconnects: int = 0
     posted: list[Posted] = attrs.field(factory=list)
 
     def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
@@ -171,6 +175,9 @@ def bench(
     max_queued: int = 10_000,
     max_age: float = DAY,
     script: list[Exception | float] | None = None,
+    device_rate: tuple[Limit, ...] = (),
+    project_rate: Limit | None = None,
+    alarm: BadDeviceAlarm | None = None,
 ) -> Bench:
     """Put a lane together around in-memory twins; it is not started."""
     clock = Clock()
@@ -190,20 +197,29 @@ def bench(
     def report(push: Push, reason: str) -> None:
         bad_devices.append((push.device, reason))
 
+    provider = C2DM("http://upstream/send")
     lane = Lane(
         route="c2dm",
         queue=queue,
-        provider=C2DM("http://upstream/send"),
+        provider=provider,
         http=http,
         session=Session("c2dm", signin, clock, no_jitter),
         window=Window(maximum),
-        waiting=WaitingRoom(clock, max(1, max_queued // 10)),
-        blocked=BlockedDevices(clock),
+        gate=Gate(
+            provider,
+            queue,
+            WaitingRoom(clock, max(1, max_queued // 10)),
+            BlockedDevices(clock),
+            DeviceRates(device_rate, 2, clock.seconds),
+            Limits(max_age, 3600.0),
+            stats,
+        ),
         stats=stats,
         clock=clock,
         wall=wall,
         random=no_jitter,
-        limits=Limits(max_age, 3600.0),
+        pace=None if project_rate is None else Pace(project_rate, clock.seconds),
+        alarm=alarm,
         on_bad_device=report,
         on_locked=locked.append,
     )

@@ -109,7 +109,7 @@ def test_the_configuration_shown_is_valid(tmp_path):
     (tmp_path / "password").chmod(0o600)
     file = tmp_path / "config.ini"
     file.write_text(text.replace("/etc/node2dm/password", "password"), encoding="utf-8")
-    settings = config.load(file, tmp_path, lambda *_: {})
+    settings = config.load(file, tmp_path, lambda *_: {}, lambda _: None)
     assert settings.routes[0].password == "x"
     assert settings.warnings == ()
 

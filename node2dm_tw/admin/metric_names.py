@@ -32,6 +32,7 @@ ROUTE = {
     "window": ("window_requests", "Requests that may be in flight at once."),
     "backing_off": ("paused", "1 while the route is paused for its upstream's sake."),
     "pause_left": ("pause_left_seconds", "Seconds for which the route is still paused."),
+    "bad_device_alarm": ("bad_device_alarm", "1 while callbacks are held back."),
     "signed_in": ("signed_in", "1 while the route has a credential."),
     "token_age": ("credential_age_seconds", "Age of the credential; absent while signed out."),
     "rate_limited_tokens": ("devices_blocked", "Devices left alone, being over their quota."),

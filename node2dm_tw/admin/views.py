@@ -52,6 +52,7 @@ class Admin:
     health: Health = attrs.field(init=False)
     history: History = attrs.field(init=False)
     pages: Pages = attrs.field(init=False)
+    _past: bytes = attrs.field(default=b"", init=False)
     _ports: list[IListeningPort] = attrs.field(factory=list, init=False)
     _loops: list[LoopingCall] = attrs.field(factory=list, init=False)
     _statsd: StatsdSender | None = attrs.field(default=None, init=False)
@@ -126,13 +127,16 @@ class Admin:
         snapshot = self.stats.snapshot()
         self.health.watch(snapshot)
         point = self.history.add(snapshot)
+        if point is not None:
+            self._past = b""
         if self.pages:
             self.pages.tell(event("now", self._now(snapshot, point)))
 
     def _first(self) -> bytes:
         """All that a page needs when it opens."""
-        begin = event("history", self.history.series())
-        return begin + event("now", self._now(self.stats.snapshot(), None))
+        # Kept for the next page: after a restart many of them come at once.
+        self._past = self._past or event("history", self.history.series())
+        return self._past + event("now", self._now(self.stats.snapshot(), None))
 
     def _now(self, snapshot: Values, point: Any) -> Values:
         return {

@@ -10,10 +10,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from node2dm_tw.backoff import exponential
+from node2dm_tw.delivery.alarm import BadDeviceAlarm
+from node2dm_tw.delivery.gate import Gate
+from node2dm_tw.delivery.rates import Pace
 from node2dm_tw.delivery.session import Session
-from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.troubles import Troubles
-from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import HTTPClient, NotSent, RequestFailed, Response
 from node2dm_tw.logs import Throttle, logger, shorten
@@ -37,10 +38,15 @@ from node2dm_tw.stats import RouteStats
 log = logger()
 
 FAILURES_TO_PAUSE = 5
-"""Requests in a row without an answer, after which the upstream counts as unavailable."""
+"""Requests in a row without an answer, or with one of 500, that pause the whole lane."""
 
 MISCONFIGURED_PAUSE = 60.0
 """Seconds between probes of a service that refuses us rather than the push."""
+
+REFUSED_TWICE = "401 with a new credential too: may this account send for this project?"
+
+SHORTEST_WAIT = 0.005
+"""Seconds between looks at the pace: a timer for each push would cost more than the push."""
 
 TURN = 500
 """Leases looked at before the reactor gets its turn."""
@@ -51,19 +57,6 @@ class Locked(enum.Enum):
 
     OVER_QUOTA = "over its quota"
     SIGN_IN_GIVEN_UP = "signing in was given up"
-
-
-@attrs.frozen
-class Limits:
-    """What an operator sets for a lane; replaced as a whole when the configuration is read again.
-
-    Args:
-        max_age: seconds after its receipt at which a push is dropped.
-        device_block: seconds for which a device over its quota is left alone.
-    """
-
-    max_age: float
-    device_block: float
 
 
 @attrs.define(eq=False)
@@ -77,13 +70,13 @@ class Lane:
         http: moves the requests.
         session: says when to send.
         window: says how many requests at once.
-        waiting: where pushes sleep.
-        blocked: devices over their quota.
+        gate: says which pushes go, and where they sleep.
         stats: where each push ends in a counter.
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        limits: see `Limits`.
+        pace: how fast all of them may be; None: as fast as can be.
+        alarm: notices when too many answers blame devices; None: nobody does.
         on_bad_device: told of a push whose device is gone, and why.
         on_locked: told that nothing more is sent until a person has looked, and why.
     """
@@ -94,13 +87,13 @@ class Lane:
     http: HTTPClient
     session: Session
     window: Window
-    waiting: WaitingRoom
-    blocked: BlockedDevices
+    gate: Gate
     stats: RouteStats
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    limits: Limits
+    pace: Pace | None
+    alarm: BadDeviceAlarm | None
     on_bad_device: Callable[[Push, str], None]
     on_locked: Callable[[Locked], None]
     _in_flight: dict[Lease, Deferred[None] | None] = attrs.field(factory=dict, init=False)
@@ -116,16 +109,16 @@ class Lane:
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
         self.queue.on_ready = self._pump
-        self.waiting.wake = self._pump
+        self.gate.waiting.wake = self._pump
         self.session.on_ready = self._resume
         self.session.signin.on_given_up = self._give_up
         self.stats.gauges |= {
             "messages_in_queue": lambda: self.queue.depth,
             "messages_in_flight": lambda: len(self._in_flight),
-            "messages_waiting": lambda: len(self.waiting),
+            "messages_waiting": lambda: len(self.gate.waiting),
             "window": lambda: self.window.size,
             "backing_off": lambda: self.session.pause_left > 0,
-            "rate_limited_tokens": lambda: len(self.blocked),
+            "rate_limited_tokens": lambda: len(self.gate.blocked),
             "signed_in": lambda: self.session.signin.credential is not None,
             "token_age": self._token_age,
             "state": lambda: self.session.state,
@@ -133,10 +126,12 @@ class Lane:
             "pause_left": lambda: round(self.session.pause_left, 1),
             "oldest_age": self._oldest_age,
         }
-        self.stats.details |= {"errors": self._troubles.latest, "blocked": self.blocked.latest}
+        self.stats.details |= {"errors": self._troubles.latest, "blocked": self.gate.blocked.latest}
 
     def start(self) -> None:
         """Sign in and send."""
+        if self.pace is not None:
+            self.pace.restart()
         self.session.start()
 
     def stop(self, drain: float) -> Deferred[None]:
@@ -164,6 +159,8 @@ class Lane:
     def _resume(self, after_pause: bool) -> None:
         if after_pause:
             self.window.reopen()
+            if self.pace is not None:
+                self.pace.restart()
         self._pump()
 
     def _pump(self) -> None:
@@ -172,71 +169,54 @@ class Lane:
             return
         self._pumping = True
         try:
-            if not self._send_some():
-                self._give_way()
+            again_in = self._send_some()
+            if again_in is not None and self._next_turn is None:
+                self._next_turn = self.clock.callLater(again_in, self._take_turn)
         finally:
             self._pumping = False
         if self._drained is not None and self._nothing_to_wait_for():
             self._halt()
 
-    def _send_some(self) -> bool:
-        """Look at up to a turn of leases. False where more could go at once."""
+    def _send_some(self) -> float | None:
+        """Look at up to a turn of leases.
+
+        Returns:
+            seconds after which more may go without anything else happening; None: never.
+        """
         now = self.wall()
         for _ in range(TURN):
             credential = self.session.credential
             if credential is None or len(self._in_flight) >= self.window.size:
-                return True
-            lease = self.waiting.take_due()
+                return None
+            if self.pace is not None and (wait := self.pace.wait()):
+                return max(wait, SHORTEST_WAIT) if self.queue.depth else None
+            lease = self.gate.waiting.take_due()
+            is_fresh = lease is None
             if lease is None:
                 lease = self.queue.take()
                 if lease is None:
-                    return True
-                if self.waiting and self._takes_a_place(lease):
-                    continue
-            if self._is_worth_sending(lease.push, now):
+                    return None
+            if self.gate.admits(lease, now, is_fresh=is_fresh):
                 self._send(lease, credential, now)
-            else:
-                self.queue.settle(lease)
-        return False
-
-    def _give_way(self) -> None:
-        if self._next_turn is None:
-            self._next_turn = self.clock.callLater(0, self._take_turn)
+        return 0.0
 
     def _take_turn(self) -> None:
         self._next_turn = None
         self._pump()
 
-    def _takes_a_place(self, lease: Lease) -> bool:
-        older = self.waiting.replace(lease)
-        if older is None:
-            return False
-        self.stats.messages_collapsed += 1
-        self.queue.settle(older)
-        return True
-
-    def _is_worth_sending(self, push: Push, now: float) -> bool:
-        ttl = self.provider.ttl(push) if push.is_json else None
-        max_age = self.limits.max_age
-        if now - push.received >= (max_age if ttl is None else min(ttl, max_age)):
-            self.stats.messages_expired += 1
-            return False
-        if self.blocked and self.blocked.is_blocked(push.device):
-            self.stats.messages_blocked += 1
-            return False
-        return True
-
     def _send(self, lease: Lease, credential: Credential, now: float) -> None:
         lease.generation = credential.generation
         lease.epoch = self.session.epoch
         try:
-            request = self.provider.request(lease.push, credential)
+            request = self.provider.request(lease.push, credential, now)
         except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
             self._fault(lease, Failure())
             return
         self._in_flight[lease] = None
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
+        if self.pace is not None:
+            self.pace.spend()
         answer = self.http.post(request.url, request.headers, request.body)
         done = answer.addCallbacks(
             self._answered, self._failed, callbackArgs=(lease,), errbackArgs=(lease,)
@@ -246,7 +226,6 @@ class Lane:
 
     def _answered(self, response: Response, lease: Lease) -> None:
         del self._in_flight[lease]
-        self._failures = 0
         self.stats.upstream_latency.observe(self.clock.seconds() - lease.sent)
         try:
             token = self.provider.replacement(response)
@@ -257,7 +236,7 @@ class Lane:
             self._fault(lease, Failure())
         self._pump()
 
-    def _act(self, lease: Lease, verdict: Verdict) -> None:
+    def _act(self, lease: Lease, verdict: Verdict) -> None:  # noqa: C901 - a table, not a path
         """Do what a verdict asks for: the table of the design, row by row."""
         match verdict:
             case Delivered():
@@ -265,27 +244,23 @@ class Lane:
             case Retry(whole_lane=True):
                 self.stats.unavailable_answers += 1
                 self._note("paused", verdict.reason, lease)
-                self.session.unavailable(lease.epoch, verdict.after, verdict.reason)
+                self._pause(lease, verdict.after, verdict.reason)
                 self.queue.release(lease)
                 return
             case Retry():
                 self.stats.unavailable_answers += 1
                 self._note("retried", verdict.reason, lease)
-                self._sleep(lease, verdict.after)
+                self._try_later(lease, verdict.after, verdict.reason)
                 return
             case SignInAgain():
                 self._note("signed out", "401", lease)
-                self.session.refused(lease.generation)
-                self.queue.release(lease)
+                self._sign_in_again(lease, verdict.once)
                 return
             case DeviceOverQuota():
                 self.stats.quota_answers += 1
                 self.stats.messages_blocked += 1
                 self._note("blocked", "the device is over its quota", lease)
-                self.blocked.block(
-                    lease.push.device,
-                    self.limits.device_block if verdict.after is None else verdict.after,
-                )
+                self.gate.block(lease.push, verdict.after)
             case BadDevice():
                 self.on_bad_device(lease.push, verdict.reason)
                 self.stats.messages_bad_device += 1
@@ -301,12 +276,34 @@ class Lane:
                 return
             case Misconfigured():
                 self._note("paused", verdict.reason, lease)
-                self.session.unavailable(lease.epoch, MISCONFIGURED_PAUSE, verdict.reason)
+                self._pause(lease, MISCONFIGURED_PAUSE, verdict.reason)
                 self.queue.release(lease)
                 return
         self.queue.settle(lease)
+        self._failures = 0
         self.window.good()
+        if self.alarm is not None and self.alarm.answered(isinstance(verdict, BadDevice)):
+            self._tell_alarm(self.alarm.is_on)
         self.session.answered(lease.epoch, lease.generation)
+
+    def _tell_alarm(self, is_on: bool) -> None:
+        if is_on:
+            log.error(
+                "{route}: too many answers blame devices: callbacks are held back",
+                route=self.route,
+            )
+        else:
+            log.info("{route}: fewer answers blame devices: callbacks go", route=self.route)
+
+    def _sign_in_again(self, lease: Lease, once: bool) -> None:
+        if once and (lease.refused or self.session.signin.is_in_vain(lease.generation)):
+            self._pause(lease, MISCONFIGURED_PAUSE, REFUSED_TWICE)
+        else:
+            lease.refused = True
+            self.session.refused(lease.generation)
+        self._failures = 0
+        lease.generation = 0  # a refused credential is no try of the push
+        self.queue.release(lease)
 
     def _note(self, kind: str, reason: str, lease: Lease) -> None:
         self._troubles.note(kind, reason, lease.push.device, self.wall())
@@ -336,6 +333,7 @@ class Lane:
         error: Any = failure.value
         if not isinstance(error, RequestFailed):
             self._fault(lease, failure)
+            self._pump()
             return
         if not isinstance(error, NotSent):
             self.stats.messages_ambiguous += 1
@@ -350,19 +348,22 @@ class Lane:
             lease.resent = True
             self.queue.release(lease)
         else:
-            self._failures += 1
             self._throttle.warn("{route}: no answer: {reason}", route=self.route, reason=str(error))
-            self._sleep(lease, None)
-            if self._failures >= FAILURES_TO_PAUSE:
-                self.session.unavailable(lease.epoch, None, str(error))
+            self._try_later(lease, None, str(error))
         self._pump()
 
-    def _sleep(self, lease: Lease, after: float | None) -> None:
+    def _pause(self, lease: Lease, after: float | None, reason: str) -> None:
+        self.session.unavailable(lease.epoch, after, reason, self.provider.first_delay)
+
+    def _try_later(self, lease: Lease, after: float | None, reason: str) -> None:
+        """Let a push sleep, and the whole lane where this is one failure of too many in a row."""
         lease.attempts += 1
-        delay = exponential(lease.attempts, self.random) if after is None else after
-        if not self.waiting.sleep(lease, delay):
-            self.stats.messages_overflowed += 1
-            self.queue.settle(lease)
+        if after is None:
+            after = exponential(lease.attempts, self.random, first=self.provider.first_delay)
+        self.gate.sleep(lease, after)
+        self._failures += 1
+        if self._failures >= FAILURES_TO_PAUSE:
+            self._pause(lease, None, reason)
 
     def _fault(self, lease: Lease, failure: Failure) -> None:
         """End a push that met a fault of ours, not the upstream's."""
@@ -380,8 +381,8 @@ class Lane:
             return self.session.paused_until > self._deadline
         if self.session.credential is None:
             return True
-        asleep = len(self.waiting)
-        return self.queue.depth == asleep and self.waiting.next_due > self._deadline
+        asleep = len(self.gate.waiting)
+        return self.queue.depth == asleep and self.gate.waiting.next_due > self._deadline
 
     def _halt(self) -> None:
         """Stop sending, and give the queue back every push that has not ended."""
@@ -395,6 +396,6 @@ class Lane:
         for request in list(self._in_flight.values()):
             if request is not None:
                 request.cancel()
-        for lease in self.waiting.empty():
+        for lease in self.gate.waiting.empty():
             self.queue.release(lease)
         drained.callback(None)

@@ -108,20 +108,22 @@ class Session:
             self.credential = None
             self._machine.signed_out()
 
-    def unavailable(self, epoch: int, after: float | None, reason: str) -> None:
+    def unavailable(self, epoch: int, after: float | None, reason: str, first: float = 1.0) -> None:
         """The upstream cannot work now: pause, once for all the requests of an epoch.
 
         Args:
             epoch: of the request that was answered so.
             after: seconds the answer named. Of several answers the latest moment named wins.
             reason: for the log and the status page.
+            first: seconds of the first of several pauses in a row that nobody named; see
+                `node2dm_tw.backoff.exponential`.
         """
-        first = epoch == self.epoch != self._bad_epoch
-        if first:
+        is_news = epoch == self.epoch != self._bad_epoch
+        if is_news:
             self._pauses += 1
         elif after is None:
             return
-        delay = exponential(self._pauses, self.random) if after is None else after
+        delay = exponential(self._pauses, self.random, first=first) if after is None else after
         until = self.clock.seconds() + max(SHORTEST_PAUSE, delay)
         if until <= self.paused_until:
             return
@@ -129,7 +131,7 @@ class Session:
         self.reason = reason
         self.credential = None
         self._bad_epoch = self.epoch
-        if first:
+        if is_news:
             log.warn(
                 "{route}: paused for {delay:.1f} s: {reason}",
                 route=self.route,

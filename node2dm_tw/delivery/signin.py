@@ -50,6 +50,7 @@ class SignIn:
     credential: Credential | None = attrs.field(default=None, init=False)
     trouble: str = attrs.field(default="", init=False)
     _accepted: bool = attrs.field(default=False, init=False)
+    _after_refusal: bool = attrs.field(default=False, init=False)
     _since: float = attrs.field(default=0.0, init=False)
     _refusals: int = attrs.field(default=0, init=False)
     _failures: int = attrs.field(default=0, init=False)
@@ -78,7 +79,15 @@ class SignIn:
         """A request with this credential was answered by other than 401."""
         if not self._accepted and self._is_present(generation):
             self._accepted = True
+            self._after_refusal = False
             self._refusals = 0
+
+    def is_in_vain(self, generation: int) -> bool:
+        """Whether this credential was fetched because one was refused, and never accepted.
+
+        If it is refused in its turn, a third would hardly fare better.
+        """
+        return self._after_refusal and not self._accepted and self._is_present(generation)
 
     def refused(self, generation: int) -> bool:
         """A request with this credential was answered by 401.
@@ -90,6 +99,7 @@ class SignIn:
         if not self._is_present(generation):
             return False
         self.credential = None
+        self._after_refusal = True
         self.credentials.forget()
         log.info("{route}: the upstream refused the auth token", route=self.route)
         if not self._accepted:

@@ -137,13 +137,13 @@ class Exchange(Protocol):
             self._settle(value)
         else:
             timed_out = isinstance(value, _TIMEOUTS)
-            self._settle(self._failure(describe(reason), timed_out=timed_out))
+            self._settle(self._failure(describe(reason), timed_out=timed_out, lost=True))
 
-    def _failure(self, text: str, *, timed_out: bool) -> RequestFailed:
+    def _failure(self, text: str, *, timed_out: bool, lost: bool = False) -> RequestFailed:
         if not self.sent:
             return NotSent(text, timed_out=timed_out)
-        stale = self.reused and not self.answered
-        return NoAnswer(text, timed_out=timed_out, reused=stale and not timed_out)
+        stale = lost and self.reused and not self.answered
+        return NoAnswer(text, timed_out=timed_out, reused=stale)
 
     def _out_of_time(self) -> None:
         what = "answer" if self.sent else "connection"

@@ -23,13 +23,8 @@ from zope.interface import implementer
 from node2dm_tw.http.exchange import Exchange
 from node2dm_tw.http.head import parse_status
 from node2dm_tw.http.interface import MAX_RESPONSE, CertificateRefused
+from node2dm_tw.http.limits import IDLE_TIMEOUT
 from node2dm_tw.http.tls import VerifiedTLS, verify_name
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for name look-up, TCP and TLS handshake together."""
-
-IDLE_TIMEOUT = 60
-"""Seconds an idle connection is kept: well below the 3 minutes after which servers close theirs."""
 
 MAX_LINE = 16384
 """Bytes of one header line; Twisted's parser gives up beyond it, so the gate cuts there."""

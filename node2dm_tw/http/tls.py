@@ -1,11 +1,15 @@
 """Which servers are trusted: a chain that verifies and a name in subjectAltName, or nothing."""
 
+from base64 import b64encode
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from ssl import get_default_verify_paths
 from typing import Any
 
 import attrs
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
@@ -121,3 +125,45 @@ class VerifiedTLS:
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> _Connections:
         return _Connections(self._context, hostname.decode("ascii"))
+
+
+_PLATFORM_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where Debian, Fedora, openSUSE and Alpine keep their roots."""
+
+
+def platform_authorities() -> Path:
+    """Find the platform's bundle of roots, for a library that does not know where it is.
+
+    Raises:
+        ValueError: there is none.
+    """
+    named = get_default_verify_paths().cafile
+    for name in (named, *_PLATFORM_FILES):
+        if name and Path(name).is_file():
+            return Path(name)
+    raise ValueError("the platform has no bundle of CA certificates; name one as ca_file")
+
+
+def pin_of(certificate: bytes) -> str:
+    """Give the pin of a server's key, in libcurl's form, if the certificate names its hosts.
+
+    Args:
+        certificate: the server's, in PEM, its chain and the name it was asked for verified.
+
+    Raises:
+        CertificateRefused: subjectAltName is missing, or names neither a host nor an address.
+    """
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate)
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise CertificateRefused(f"the certificate has no subjectAltName: {error}") from error
+    if not any(isinstance(name, (x509.DNSName, x509.IPAddress)) for name in names):
+        raise CertificateRefused("the certificate's subjectAltName names no host")
+    key = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return "sha256//" + b64encode(sha256(key).digest()).decode("ascii")

@@ -15,7 +15,8 @@ from zope.interface import implementer
 
 from node2dm_tw.http.exchange import Exchange
 from node2dm_tw.http.interface import Headers, Response
-from node2dm_tw.http.pool import CONNECT_TIMEOUT, ExchangeEndpoints, ExchangePool
+from node2dm_tw.http.limits import CONNECT_TIMEOUT
+from node2dm_tw.http.pool import ExchangeEndpoints, ExchangePool
 from node2dm_tw.http.tls import VerifiedTLS
 
 
@@ -60,6 +61,7 @@ class TreqClient:
     """
 
     name = "treq"
+    reconnects = 0
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 
 from node2dm_tw.intake.lines import Lines
@@ -14,16 +15,53 @@ from node2dm_tw.intake.lines import Lines
 MAX_DATAGRAM = 65_536
 """Bytes; no UDP datagram is longer."""
 
+TURN = 65_536
+"""Bytes read before the reactor gets its turn, so that sending keeps up with intake."""
+
 DATAGRAM_OVERHEAD = 512
 """Bytes that the kernel charges to the buffer for a datagram, at the least."""
 
 _SOURCES_REMEMBERED = 10_000
 _SO_RCVBUFFORCE = 33  # Linux: beyond net.core.rmem_max, for those permitted; not in `socket`
-
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def bind(host: str, port: int, rcvbuf: int, reuse_port: bool) -> socket.socket:
+    """Open a UDP socket with a large receive buffer.
+
+    Args:
+        rcvbuf: bytes to ask for; the kernel grants more than net.core.rmem_max only to processes
+            with CAP_NET_ADMIN.
+        reuse_port: share the port with other processes that do; the kernel spreads sources.
+
+    Raises:
+        CannotListenError: the port is taken, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, rcvbuf)
+    except OSError:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+    try:
+        if reuse_port:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        raise CannotListenError(host, port, error) from error
+    return found
+
+
+def listen(reactor: Any, intake: "UDPIntake", bound: socket.socket) -> Any:
+    """Have the reactor read from `bound`, which is closed with the port that this returns."""
+    with bound:
+        port = reactor.adoptDatagramPort(bound.fileno(), bound.family, intake, MAX_DATAGRAM)
+    port.maxThroughput = TURN
+    return port
 
 
 @attrs.define(eq=False)
@@ -33,12 +71,10 @@ class UDPIntake(DatagramProtocol):
     Args:
         lines: reads them.
         allow: networks whose datagrams are read.
-        rcvbuf: bytes of receive buffer to ask for.
     """
 
     lines: Lines
     allow: Sequence[IPNetwork]
-    rcvbuf: int
     effective_rcvbuf: int = attrs.field(default=0, init=False)
     _socket: socket.socket | None = attrs.field(default=None, init=False)
     _dropped: int = attrs.field(default=0, init=False)
@@ -48,12 +84,8 @@ class UDPIntake(DatagramProtocol):
     def startProtocol(self) -> None:
         transport: Any = self.transport
         found: socket.socket = transport.socket
-        try:
-            found.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self.rcvbuf)
-        except OSError:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.rcvbuf)
-        # Linux reports the double of what may be used: it keeps half for its own records.
         self._socket = found
+        # Linux reports the double of what may be used: it keeps half for its own records.
         self.effective_rcvbuf = found.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
 
     def allow_only(self, allow: Sequence[IPNetwork]) -> None:

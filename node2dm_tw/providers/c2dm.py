@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import ClassVar
 from urllib.parse import quote_from_bytes, urlencode
 
 import attrs
@@ -25,6 +26,8 @@ from node2dm_tw.push import InvalidPush, Push, split_at_colons
 
 UNAVAILABLE = frozenset((500, 502, 503, 504))
 _ERROR_WORD = re.compile(rb"[A-Za-z]{1,40}$")
+_QUOTED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~%"
+_COMMON = tuple((b"%c" % byte, b"%%%02X" % byte) for byte in b'%": ,{}')
 _UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
 
 
@@ -41,6 +44,7 @@ class C2DM:
     """The service as its documentation of 2010 describes it, for pushes to `send_url`."""
 
     send_url: str
+    first_delay: ClassVar[float] = 1.0
 
     def split(self, line: bytes, received: float) -> Push:
         return split_at_colons(line, received)
@@ -56,15 +60,14 @@ class C2DM:
     def ttl(self, push: Push) -> float | None:
         return push.fields.get("ttl")
 
-    def request(self, push: Push, credential: Credential) -> Request:
+    def request(self, push: Push, credential: Credential, now: float) -> Request:
         if push.is_json:
             body = self._json_body(push)
         else:
-            body = b"registration_id=%b&collapse_key=%b&data.data=%b" % (
-                _quote(push.device),
-                _quote(push.collapse_key),
-                _quote(push.payload),
-            )
+            # Quoted as a whole: neither device nor collapse key holds a colon.
+            device, _, rest = _quote(push.line).partition(b"%3A")
+            key, _, payload = rest.partition(b"%3A")
+            body = b"registration_id=%b&collapse_key=%b&data.data=%b" % (device, key, payload)
         return Request(self.send_url, _headers(credential.header), body)
 
     def _json_body(self, push: Push) -> bytes:
@@ -92,6 +95,12 @@ class C2DM:
 
 
 def _quote(value: bytes) -> bytes:
+    """Quote for a form. What lines are made of is replaced by kind of byte, not byte by byte."""
+    quoted = value
+    for byte, escape in _COMMON:
+        quoted = quoted.replace(byte, escape)
+    if not quoted.translate(None, _QUOTED):
+        return quoted
     return quote_from_bytes(value, safe="").encode()
 
 

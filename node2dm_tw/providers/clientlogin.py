@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import attrs
@@ -17,6 +16,7 @@ from node2dm_tw.providers.interface import (
     Answer,
     Credential,
     Headers,
+    Post,
     SignInFailed,
     SignInRefused,
 )
@@ -31,14 +31,6 @@ _NOT_OURS = frozenset(("Unknown", "ServiceUnavailable"))
 """Codes that say nothing about the account: tried again for ever, never counted."""
 
 
-class Post(Protocol):
-    """Sends one POST: `node2dm_tw.http.interface.HTTPClient.post`."""
-
-    def __call__(self, url: str, headers: Headers, body: bytes) -> Deferred[Any]:
-        """Fire with an `Answer`."""
-        ...
-
-
 @attrs.define(eq=False)
 class ClientLogin:
     """Signs in with an e-mail address and a password (ClientLogin for installed applications).
@@ -50,7 +42,7 @@ class ClientLogin:
         token_max_age: seconds a token is used.
     """
 
-    post: Post
+    post: Post = attrs.field(repr=False)
     wall: Callable[[], float]
     token_file: Path
     login_url: str

@@ -1,6 +1,6 @@
 """The seam to a push service: what one must know of it, and the verdicts on its answers."""
 
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -27,13 +27,15 @@ class Credential:
     expires_at: float
 
 
-@attrs.frozen
-class Request:
+class Request(NamedTuple):
     """One request, a POST. `headers` is the same object for as long as the credential is."""
 
     url: str
-    headers: Headers = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
+    headers: Headers
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Request(url={self.url!r})"  # the rest holds secrets and what is nobody's business
 
 
 class Answer(Protocol):
@@ -83,7 +85,14 @@ class Retry:
 
 @attrs.frozen
 class SignInAgain:
-    """The credential is not valid, or no longer."""
+    """The credential is not valid, or no longer.
+
+    Args:
+        once: one sign-in for a push, and one after a refusal, is all that can help; what is
+            answered so again tells that our configuration is wrong.
+    """
+
+    once: bool = False
 
 
 @attrs.frozen
@@ -134,6 +143,14 @@ Verdict = (
 class Provider(Protocol):
     """A push service: pure functions of their arguments."""
 
+    @property
+    def first_delay(self) -> float:
+        """Seconds before the second try of what failed, where no answer named any.
+
+        They double with each try, and the delay is drawn between the half and the whole of them.
+        """
+        ...
+
     def split(self, line: bytes, received: float) -> Push:
         """Read node2dm's form as this service needs it, its route already taken off.
 
@@ -154,8 +171,12 @@ class Provider(Protocol):
         """Seconds after its receipt until a push in the JSON form is of no use, if it says so."""
         ...
 
-    def request(self, push: Push, credential: Credential) -> Request:
-        """Build the request that sends `push`, which has been validated."""
+    def request(self, push: Push, credential: Credential, now: float) -> Request:
+        """Build the request that sends `push`, which has been validated.
+
+        Args:
+            now: seconds since the epoch, to tell what is left of the push's time.
+        """
         ...
 
     def judge(self, answer: Answer, now: float) -> Verdict:
@@ -193,6 +214,14 @@ class SignInFailed(Exception):
         """Keep both."""
         super().__init__(reason)
         self.after = after
+
+
+class Post(Protocol):
+    """Sends one POST: `node2dm_tw.http.interface.HTTPClient.post`."""
+
+    def __call__(self, url: str, headers: Headers, body: bytes) -> Deferred[Any]:
+        """Fire with an `Answer`."""
+        ...
 
 
 class Credentials(Protocol):

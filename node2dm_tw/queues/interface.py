@@ -17,6 +17,7 @@ class Lease:
         push: the push.
         attempts: failed tries of this push alone, for its own back-off.
         resent: it has had its one immediate repeat after a kept-alive connection broke.
+        refused: a credential that it was sent with was refused.
         generation: of the credential it was last sent with.
         epoch: the stretch between two pauses in which it was last sent.
         sent: when it was last sent, in seconds of the monotonic clock.
@@ -25,6 +26,7 @@ class Lease:
     push: Push
     attempts: int = 0
     resent: bool = False
+    refused: bool = False
     generation: int = 0
     epoch: int = 0
     sent: float = 0.0

@@ -127,6 +127,7 @@ GOES_OFF = {
     "Node2dmPushesDropped": [ended("expired", "0x55 1x5")],
     "Node2dmRefused": [ended("sent", "0+90x60"), ended("refused", "0+2x60")],
     "Node2dmBadDevices": [ended("sent", "0+70x60"), ended("bad_device", "0+30x60")],
+    "Node2dmBadDeviceAlarm": [one("node2dm_bad_device_alarm", "1x60", route="shop")],
     "Node2dmDatagramsLost": [one("node2dm_udp_datagrams_dropped_total", "0x55 7x5")],
     "Node2dmInvalidPushes": [one("node2dm_messages_invalid_total", "0+1x60", reason="colons")],
     "Node2dmUpstreamSlow": [
@@ -155,6 +156,7 @@ HEALTHY = [
     ended("refused", "0+1x60"),
     ended("bad_device", "0+10x60"),
     ended("expired", "3x60"),
+    one("node2dm_bad_device_alarm", "0x60", route="shop"),
     one("node2dm_udp_datagrams_dropped_total", "5x60"),
     one("node2dm_messages_invalid_total", "5x60", reason="colons"),
     one(LATENCY, "0+60x60", route="shop", le="0.5"),

@@ -331,7 +331,7 @@ def test_twenty_pushes_may_sleep_for_one_device(lane):
         lane.push(b"healthy:key:x")
         lane.http.posted[-1].say()
     assert lane.stats.messages_overflowed == 1
-    assert len(lane.lane.waiting) == 20
+    assert len(lane.lane.gate.waiting) == 20
     lane.check()
 
 
@@ -344,7 +344,7 @@ def test_a_tenth_of_max_queued_may_sleep(tmp_path):
         lane.http.posted[-1].fail(NotSent("refused"))
         lane.push_many(1)
         lane.http.posted[-1].say()
-    assert len(lane.lane.waiting) == 5
+    assert len(lane.lane.gate.waiting) == 5
     assert lane.stats.messages_overflowed == 2
     lane.check()
 
@@ -402,12 +402,12 @@ def test_a_blocked_device_is_left_alone_for_an_hour_of_its_own(lane):
     lane.advance(1_800, step=60)
     lane.push(b"two:key:x")
     lane.http.posted[-1].say(body=b"Error=DeviceQuotaExceeded")
-    assert len(lane.lane.blocked) == 2
+    assert len(lane.lane.gate.blocked) == 2
     lane.advance(1_799, step=0.5)
     lane.push(b"one:key:x", b"two:key:x")
     assert lane.stats.messages_blocked == 4
     lane.advance(2)
-    assert len(lane.lane.blocked) == 1
+    assert len(lane.lane.gate.blocked) == 1
     lane.push(b"one:key:x", b"two:key:x")
     assert lane.stats.messages_blocked == 5
     assert len(lane.http.posted) == 3

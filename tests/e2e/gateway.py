@@ -93,6 +93,7 @@ class Gateway:
     folder: Path
     config: str = "[c2dm]\n[emulator]\n"
     node2dm: str = ""
+    more_udp: str = ""
     mode: int = 0o600
     twistd: Path = TWISTD
     environment: Mapping[str, str] | None = None
@@ -111,7 +112,7 @@ class Gateway:
 
     def write_config(self) -> None:
         text = (
-            f"[node2dm]\nudp = 127.0.0.1:{self.udp}\n"
+            f"[node2dm]\nudp = 127.0.0.1:{self.udp}{self.more_udp}\n"
             f"stats = tcp:{self.stats_port}:interface=127.0.0.1\nstate_dir = state\n"
             f"{self.node2dm}\n{self.config}"
         )

@@ -43,10 +43,9 @@ FAULTS = [
     "[node2dm] colour",
     "[emulator] listen",
     "[emulator] accounts",
-    "[c2dm] username",
     "[c2dm] timeout",
+    "[c2dm] username",
     "[callback] host",
-    "[fcm]",
     "[nonsense]",
 ]
 

@@ -17,13 +17,13 @@ def rows(header: str) -> list[list[str]]:
 
 def test_every_line_of_the_stats_is_in_the_reference_and_no_other(make_gateway):
     """Each name, its order at the top, and whether routes have it too, are as the page says."""
-    gateway = make_gateway().start()
+    gateway = make_gateway("[c2dm]\n[fcm]\n[emulator]\n").start()
     gateway.push(b"demo-phone:key:payload", b"demo-phone:key:" + b"x" * 2_000, b"no push")
     gateway.wait_for(messages_sent=1, messages_refused=1, messages_invalid=1)
     names = [line.partition(":")[0] for line in telnet(gateway.stats_port).splitlines()]
     names = [re.sub(r"(messages_\w+)\.\w+", r"\1.REASON", name) for name in names]
-    totals = [name for name in names if not name.startswith("c2dm.")]
-    route = {name.removeprefix("c2dm.") for name in names if name.startswith("c2dm.")}
+    totals = [name for name in names if not name.startswith(("c2dm.", "fcm."))]
+    route = {re.sub(r"^(c2dm|fcm)\.", "", name) for name in set(names) - set(totals)}
 
     documented = {
         name.strip("`"): meaning for name, _, meaning in rows("| line | unit | meaning |")

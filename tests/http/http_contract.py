@@ -18,10 +18,11 @@ from node2dm_tw.http.interface import (
 HEADERS = ((b"Authorization", b"Bearer secret-token"), (b"Content-Type", b"text/plain"))
 
 
-class ContractTests:
-    """Mix in before `twisted.trial.unittest.TestCase`.
+class ClientFixtures:
+    """Clients and servers that are gone when the test is over.
 
-    The subclass has `make_client(ca_file, reactor=..., **settings)`.
+    Mix in before `twisted.trial.unittest.TestCase`; the subclass has
+    `make_client(ca_file, reactor=..., **settings)`.
     """
 
     timeout = 20
@@ -51,6 +52,10 @@ class ContractTests:
         assert str(caught.value)
         assert "secret-token" not in str(caught.value)
         return caught.value
+
+
+class ContractTests(ClientFixtures):
+    """What holds for every client."""
 
     async def test_round_trip(self):
         """A request arrives as given, and its answer comes back with headers and body."""
@@ -103,7 +108,7 @@ class ContractTests:
         client = self.client()
         for _ in range(5):
             await client.post(server.url(), HEADERS, b"x")
-        assert len(server.connections) == 1
+        assert len(server.used) == 1
         assert client.handshakes == 1
 
     async def test_requests_at_once(self):
@@ -111,6 +116,9 @@ class ContractTests:
         waiting = []
 
         def script(connection, request):
+            if request.body == b"first":
+                connection.write(OK)
+                return
             waiting.append((connection, request))
             if len(waiting) == 5:
                 for connection, request in waiting:
@@ -118,6 +126,7 @@ class ContractTests:
 
         server = self.server(script)
         client = self.client()
+        await client.post(server.url(), HEADERS, b"first")
         bodies = [b"%02d" % number for number in range(5)]
         answers = await gatherResults([client.post(server.url(), HEADERS, b) for b in bodies])
         assert [answer.body for answer in answers] == bodies
@@ -203,7 +212,7 @@ class ContractTests:
             response = await self.client().post(server.url(), HEADERS, b"x")
             assert (response.status, response.truncated) == (503, True)
             assert response.body == b"b" * MAX_RESPONSE
-            await server.connections[0].gone
+            await server.used[0].gone
 
     async def test_header_bomb_of_many_lines(self):
         """A header block without an end is cut; status and first headers come back."""
@@ -217,7 +226,7 @@ class ContractTests:
         assert (response.status, response.body, response.truncated) == (503, b"", True)
         assert response.headers[b"retry-after"] == b"7"
         assert sum(map(len, response.headers.values())) <= MAX_RESPONSE
-        await server.connections[0].gone
+        await server.used[0].gone
 
     async def test_header_bomb_of_one_line(self):
         """One endless header line is cut as well, and so is one of 200 KB that does end."""
@@ -226,7 +235,7 @@ class ContractTests:
             server = self.server(always(answer))
             response = await self.client(timeout=3.0).post(server.url(), HEADERS, b"x")
             assert (response.status, response.truncated) == (200, True)
-            await server.connections[0].gone
+            await server.used[0].gone
 
     async def test_header_of_half_the_bound(self):
         """A header block of 32 KiB in short lines is nothing special."""
@@ -247,7 +256,7 @@ class ContractTests:
             self.client(timeout=0.3).post(server.url(), HEADERS, b"x"), NoAnswer
         )
         assert error.timed_out
-        await server.connections[0].gone
+        await server.used[0].gone
 
     def drip(self, connection):
         dripping = LoopingCall(connection.write, b"z")
@@ -262,7 +271,7 @@ class ContractTests:
         )
         assert error.timed_out
         assert not error.reused
-        await server.connections[0].gone
+        await server.used[0].gone
 
     async def test_handshake_never_ends(self):
         """A server that accepts and says nothing is NotSent, timed out."""
@@ -342,14 +351,14 @@ class ContractTests:
         answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n"
         server = self.server(always(answer))
         await self.failure(self.client().post(server.url(), HEADERS, b"x"), NoAnswer)
-        await server.connections[0].gone
+        await server.used[0].gone
 
     async def test_garbage(self):
         """What is not HTTP is NoAnswer."""
         for garbage in (b"\x00\x01garbage\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", b"g" * 300_000):
             server = self.server(always(garbage))
             await self.failure(self.client(timeout=3.0).post(server.url(), HEADERS, b"x"), NoAnswer)
-            await server.connections[0].gone
+            await server.used[0].gone
 
     async def test_cancel(self):
         """A cancelled request fails with NoAnswer once it is out, and its connection closes."""
@@ -359,7 +368,7 @@ class ContractTests:
         await arrived
         request.cancel()
         await self.failure(request, NoAnswer)
-        await server.connections[0].gone
+        await server.used[0].gone
 
     async def test_cancel_at_once(self):
         """A request cancelled before it is connected is NotSent and never arrives."""
@@ -382,7 +391,7 @@ class ContractTests:
         await arrived
         request.cancel()
         await self.failure(request, NoAnswer)
-        await server.connections[0].gone
+        await server.used[0].gone
 
     async def test_close(self):
         """Closing ends idle connections and those in flight; later requests are NotSent."""
@@ -418,9 +427,9 @@ class ContractTests:
         await client.post(server.url(), HEADERS, b"x")
         clock.advance(40)
         await client.post(server.url(), HEADERS, b"x")
-        assert len(server.connections) == 1
+        assert len(server.used) == 1
         clock.pump([1] * 62)
-        await server.connections[0].gone
+        await server.used[0].gone
         await client.post(server.url(), HEADERS, b"x")
         assert client.handshakes == 2
 
@@ -429,8 +438,8 @@ class ContractTests:
         server = self.server(always(OK))
         client = self.client()
         await client.post(server.url(), HEADERS, b"x")
-        server.connections[0].close()
-        await server.connections[0].gone
+        server.used[0].reset()
+        await server.used[0].gone
         await deferLater(reactor, 0.05)
         await client.post(server.url(), HEADERS, b"x")
         assert client.handshakes == 2

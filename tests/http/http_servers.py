@@ -26,8 +26,8 @@ class Connection(Protocol):
 
     def connectionMade(self):
         self.buffer = b""
-        self.number = len(self.factory.connections)
         self.gone = Deferred()
+        self.requests = 0
         self.factory.connections.append(self)
         if self.factory.greet is not None:
             self.factory.greet(self)
@@ -43,6 +43,7 @@ class Connection(Protocol):
             if len(rest) < length:
                 return
             self.buffer = rest[length:]
+            self.requests += 1
             request = Request(line, headers, rest[:length])
             self.factory.requests.append(request)
             self.factory.script(self, request)
@@ -60,6 +61,61 @@ class Connection(Protocol):
         self.transport.abortConnection()
 
 
+DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
+NO_ERROR, REFUSED_STREAM = 0, 7
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+STATUS_200 = b"\x88"  # An entry of HPACK's static table.
+
+
+class HTTP2Connection(Connection):
+    """As much of HTTP/2 (RFC 9113) as a script needs: `script(connection, stream number)`.
+
+    Header blocks that come in are not decoded.
+    """
+
+    def connectionMade(self):
+        super().connectionMade()
+        self.preface = len(PREFACE)
+        self.frame(SETTINGS, 0, 0)
+
+    def frame(self, kind, flags, stream, payload=b""):
+        head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+        self.write(head + payload)
+
+    def answer(self, stream, body=b"ok"):
+        self.frame(HEADERS, END_HEADERS, stream, STATUS_200)
+        self.frame(DATA, END_STREAM, stream, body)
+
+    def refuse(self, stream):
+        self.frame(RST_STREAM, 0, stream, REFUSED_STREAM.to_bytes(4, "big"))
+
+    def go_away(self, last_stream):
+        payload = last_stream.to_bytes(4, "big") + NO_ERROR.to_bytes(4, "big")
+        self.frame(GOAWAY, 0, 0, payload)
+
+    def dataReceived(self, data):
+        self.factory.received += data
+        skipped = min(self.preface, len(data))
+        self.preface -= skipped
+        self.buffer += data[skipped:]
+        while len(self.buffer) >= 9:
+            length = int.from_bytes(self.buffer[:3], "big")
+            if len(self.buffer) < 9 + length:
+                return
+            kind, flags = self.buffer[3:5]
+            stream = int.from_bytes(self.buffer[5:9], "big")
+            self.buffer = self.buffer[9 + length :]
+            self.frame_received(kind, flags, stream)
+
+    def frame_received(self, kind, flags, stream):
+        if kind == SETTINGS and not flags & ACK:
+            self.frame(SETTINGS, ACK, 0)
+        elif kind in (HEADERS, DATA) and flags & END_STREAM:
+            self.requests += 1
+            self.factory.script(self, stream)
+
+
 class ScriptedServer(Factory):
     """Listens on a free port of 127.0.0.1; `script(connection, request)` answers each request.
 
@@ -71,8 +127,10 @@ class ScriptedServer(Factory):
     protocol = Connection
     noisy = False
 
-    def __init__(self, script, identity=None, *, tls=True):
+    def __init__(self, script, identity=None, *, tls=True, http2=False, port=0):
         self.script = script
+        if http2:
+            self.protocol = HTTP2Connection
         self.greet = None
         self.received = b""
         self.requests = []
@@ -83,12 +141,17 @@ class ScriptedServer(Factory):
             options = CertificateOptions(
                 privateKey=identity.key,
                 certificate=identity.certificate,
-                acceptableProtocols=[b"http/1.1"],
+                acceptableProtocols=[b"h2" if http2 else b"http/1.1"],
             )
             factory = TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=self)
             factory.noisy = False
         self.scheme = "https" if tls else "http"
-        self.port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.port = reactor.listenTCP(port, factory, interface="127.0.0.1")
+
+    @property
+    def used(self):
+        """The connections on which a request came."""
+        return [connection for connection in self.connections if connection.requests]
 
     def url(self, host="localhost", path="/send"):
         return f"{self.scheme}://{host}:{self.port.getHost().port}{path}"

@@ -1,8 +1,10 @@
 """Status lines and header fields."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from node2dm_tw.http.head import join_fields, parse_fields, parse_status
+from node2dm_tw.http.head import Fields, join_fields, parse_fields, parse_status
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,28 @@ def test_fields():
 def test_join():
     """Order is kept among repeated names."""
     assert join_fields([(b"X", b"2"), (b"x", b"1")]) == {b"x": b"2, 1"}
+
+
+BLOCK = (
+    b"HTTP/1.1 103 Early\r\nX: early\r\n\r\nHTTP/2 200 \r\nRetry-After: 3\r\nA: 1\r\na: 2\r\n\r\n"
+)
+
+
+def test_fields_of_a_block():
+    """Only the last block of header lines counts."""
+    fields = Fields(BLOCK)
+    assert fields.get(b"retry-after") == b"3"
+    assert fields.get(b"x") is None
+    assert fields.get(b"absent", b"default") == b"default"
+    assert dict(fields) == {b"retry-after": b"3", b"a": b"1, 2"}
+    assert len(fields) == 2
+    assert fields[b"a"] == b"1, 2"
+    assert b"x" not in fields
+
+
+@given(st.binary(max_size=300))
+def test_fields_of_anything(block):
+    """No block of bytes makes it raise, and both ways of asking agree."""
+    fields = Fields(b"HTTP/1.1 200 OK\r\n" + block)
+    for name in fields:
+        assert fields.get(name) == fields[name]

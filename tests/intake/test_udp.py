@@ -6,8 +6,9 @@ from ipaddress import ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.error import CannotListenError
 
-from node2dm_tw.intake.udp import UDPIntake
+from node2dm_tw.intake.udp import UDPIntake, bind
 from tests.intake.support import Intake
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -15,19 +16,17 @@ PUSH = b"a:b:c"
 
 
 class BoundTransport:
-    """A transport as `listenUDP` makes one: it has a socket."""
+    """A transport as the reactor makes one: it has a socket."""
 
     def __init__(self):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.socket.setblocking(False)
+        self.socket = bind("127.0.0.1", 0, 65_536, reuse_port=False)
 
 
 @pytest.fixture
 def bound():
     """An intake on a real socket, without a reactor, and who sends to it."""
     intake = Intake()
-    udp = UDPIntake(intake.lines, LOOPBACK, 65_536)
+    udp = UDPIntake(intake.lines, LOOPBACK)
     transport = BoundTransport()
     udp.makeConnection(transport)
     with transport.socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -37,7 +36,7 @@ def bound():
 
 def unbound(allow=LOOPBACK):
     intake = Intake()
-    return intake, UDPIntake(intake.lines, allow, 65_536)
+    return intake, UDPIntake(intake.lines, allow)
 
 
 @pytest.mark.parametrize(
@@ -148,3 +147,12 @@ def test_an_intake_that_was_never_bound_has_nothing():
     _, udp = unbound()
     assert (udp.dropped, udp.effective_rcvbuf) == (0, 0)
     udp.read_dry()
+
+
+def test_a_port_is_shared_by_those_who_all_agree():
+    """With reuse_port two sockets bind one port; who does not ask for it is told it is taken."""
+    with bind("127.0.0.1", 0, 65_536, reuse_port=True) as first:
+        port = first.getsockname()[1]
+        bind("127.0.0.1", port, 65_536, reuse_port=True).close()
+        with pytest.raises(CannotListenError, match="Address already in use"):
+            bind("127.0.0.1", port, 65_536, reuse_port=False)

@@ -1,0 +1,52 @@
+"""User-space instructions a push."""
+
+from benchmarks import h2load
+from benchmarks.bench import Bench, Check, Outcome, Value
+from benchmarks.contenders import CURL1, CURL2, H2LOAD1, H2LOAD2, SETUPS, TREQ
+from benchmarks.meters import instruction_meter, instructions_of
+from benchmarks.pushing import Amount, measure
+
+MOST = {CURL1: 240_000, CURL2: 260_000}
+MOST_OF_TREQ = 1 / 9
+
+
+def instructions(bench: Bench) -> Outcome:
+    """Count once for each: the count hardly varies."""
+    rows: dict[str, dict[str, Value]] = {}
+    amounts = {name: Amount(bench.scaled(6_000, 2_500), 1_000) for name in MOST}
+    amounts[TREQ] = Amount(bench.scaled(1_200, 600), bench.scaled(400, 300))
+    meter = instruction_meter(bench.folder)
+    for name, amount in amounts.items():
+        bench.progress.step(f"instructions of {name}")
+        meter = instruction_meter(bench.folder)
+        cost = measure(bench, SETUPS[name], meter, amount)
+        rows[name] = {"instructions": cost.total, "intake": cost.intake}
+    for name in (H2LOAD1, H2LOAD2):
+        bench.progress.step(f"instructions of {name}")
+        rows[name] = {"instructions": _of_h2load(bench, http2=name == H2LOAD2)}
+    return Outcome(rows, _checks(rows), {"counter": meter.name})
+
+
+def _of_h2load(bench: Bench, *, http2: bool) -> float:
+    few, many = (
+        instructions_of(h2load.command(bench.upstream, count, http2=http2), bench.folder)
+        for count in (1_000, 3_000)
+    )
+    return (many - few) / 2_000
+
+
+def _checks(rows: dict[str, dict[str, Value]]) -> list[Check]:
+    counts = {name: float(str(row["instructions"])) for name, row in rows.items()}
+    checks = [
+        Check(
+            f"instructions a push, {name}",
+            f"{counts[name]:,.0f}",
+            f"below {most:,}",
+            counts[name] < most,
+        )
+        for name, most in MOST.items()
+    ]
+    part = counts[CURL1] / counts[TREQ]
+    measured = f"1/{1 / part:.1f}"
+    what = f"instructions a push, {CURL1}, of those of treq"
+    return [*checks, Check(what, measured, "at most 1/9", part <= MOST_OF_TREQ)]

@@ -1,0 +1,199 @@
+"""The steps of a push, each alone, to be run again and again under a counter of instructions.
+
+`python -m benchmarks.steps TIMES` runs them one by one: it prints ``NAME begins`` and ``NAME
+ended`` and waits for a line each time, so that whoever counts can read the counter.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from benchmarks.pushes import datagram
+from node2dm_tw import config
+from node2dm_tw.http.head import Fields
+from node2dm_tw.http.interface import Response
+from node2dm_tw.intake.lines import Lines
+from node2dm_tw.providers.interface import Credential
+from node2dm_tw.routes import Surroundings, Way, make_way
+from node2dm_tw.stats import Stats
+
+NOW = 1_000_000.0
+CREDENTIAL = Credential(b"GoogleLogin auth=a-token", 1, NOW, 2 * NOW)
+_LOGIN = "https://localhost/login"
+_CONFIGURATION = f"""
+[node2dm]
+state_dir = .
+[c2dm]
+username = sender@example.com
+password = benchmark
+login_url = {_LOGIN}
+send_url = https://localhost/c2dm/send
+"""
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 23 Nov 2026 03:00:00 GMT\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\n"
+)
+_SENT = Response(200, Fields(_HEAD), b"id=0:1234")
+_SIGNED_IN = Response(200, Fields(_HEAD), b"Auth=a-token\n")
+
+
+class _Answering:
+    """A client that answers when it is told to."""
+
+    name = "none"
+    handshakes = reconnects = 0
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[Response]] = []
+
+    def post(self, url: str, headers: object, body: bytes) -> Deferred[Response]:
+        if url == _LOGIN:
+            return succeed(_SIGNED_IN)
+        result: Deferred[Response] = Deferred()
+        self.waiting.append(result)
+        return result
+
+
+class _Nowhere:
+    """A queue that keeps nothing."""
+
+    def put(self, pushes: object) -> None:
+        """Forget them."""
+
+
+def _wall() -> float:
+    return NOW
+
+
+def _way(http: Any) -> Way:
+    """Wire a route as the gateway does, round a client of ours."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "config.ini"
+        file.write_text(_CONFIGURATION, encoding="utf-8")
+        file.chmod(0o600)
+        settings = config.load(file, folder, lambda *_: {}, lambda *_: None)
+    around = Surroundings(
+        settings,
+        Clock(),
+        _wall,
+        lambda: 0.5,
+        Stats(lambda: 0.0, "0"),
+        lambda *_, **__: http,
+        on_bad_device=lambda *_: None,
+        on_locked=lambda *_: None,
+    )
+    return make_way(around, settings.routes[0])
+
+
+def nothing() -> Callable[[], object]:
+    """The loop itself, whose cost is taken off the others'."""
+    return lambda: None
+
+
+def parse() -> Callable[[], object]:
+    """A datagram becomes a push; reading the socket is not in it."""
+    nowhere: Any = _Nowhere()
+    route = attrs.evolve(_way(_Answering()).route, queue=nowhere)
+    lines = Lines({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock(), _wall)
+    one = datagram(1)
+    return lambda: lines.datagram(one, "127.0.0.1")
+
+
+def queue() -> Callable[[], object]:
+    """A push is put on the queue, taken, and settled."""
+    way = _way(_Answering())
+    waiting, push = way.queue, way.route.provider.split(datagram(1), NOW)
+    waiting.on_ready = lambda: None
+
+    def once() -> None:
+        waiting.put((push,))
+        lease = waiting.take()
+        assert lease is not None
+        waiting.settle(lease)
+
+    return once
+
+
+def build() -> Callable[[], object]:
+    """The request of a push."""
+    provider = _way(_Answering()).route.provider
+    push = provider.split(datagram(1), NOW)
+    return lambda: provider.request(push, CREDENTIAL, NOW)
+
+
+def judge() -> Callable[[], object]:
+    """An answer, and what it means."""
+    provider = _way(_Answering()).route.provider
+
+    def once() -> None:
+        answer = Response(200, Fields(_HEAD), b"id=0:1234")
+        provider.replacement(answer)
+        provider.judge(answer, NOW)
+
+    return once
+
+
+def deferred() -> Callable[[], object]:
+    """A Deferred, its callback, and its firing."""
+
+    def ignore(answer: Response, _: int) -> None:
+        return None
+
+    def once() -> None:
+        result: Deferred[Response] = Deferred(print)
+        result.addCallbacks(ignore, ignore, callbackArgs=(1,), errbackArgs=(1,))
+        result.callback(_SENT)
+
+    return once
+
+
+def lane() -> Callable[[], object]:
+    """All from the queue to the client and back, with the steps above but parse; put is not."""
+    http = _Answering()
+    way = _way(http)
+    for number in range(3 * TIMES):
+        way.queue.put((way.route.provider.split(datagram(number), NOW),))
+    way.start()
+    left: Iterator[Deferred[Response]] = iter(())
+
+    def once() -> None:
+        nonlocal left
+        following = next(left, None)
+        if following is None:
+            left, http.waiting = iter(http.waiting), []
+            following = next(left)
+        following.callback(_SENT)
+
+    return once
+
+
+TIMES = int(sys.argv[1]) if sys.argv[1:] else 1
+STEPS = (nothing, parse, queue, build, judge, deferred, lane)
+
+
+def main() -> None:
+    """Run each, waiting for a line before and after."""
+    for step in STEPS:
+        once = step()
+        for _ in range(TIMES // 2):
+            once()
+        _tell(f"{step.__name__} begins")
+        for _ in range(TIMES):
+            once()
+        _tell(f"{step.__name__} ended")
+
+
+def _tell(what: str) -> None:
+    print(what, flush=True)  # noqa: T201 - this is how the two speak
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""How fast a device, and a whole project, may be sent to."""
+
+from collections.abc import Callable
+
+import attrs
+
+CAPACITY = 1_000_000
+"""Devices remembered; beyond it, pushes to devices not known wait until others are forgotten."""
+
+CROWDED = 60.0
+"""Seconds such a push waits."""
+
+Limit = tuple[int, float]
+"""So many pushes in any so many seconds."""
+
+
+@attrs.define(eq=False)
+class DeviceRates:
+    """Token buckets for each device, such that no window of a limit ever holds more than it says.
+
+    A bucket of `burst` that refills at (count - burst) / seconds lets no more than `count` through
+    in any `seconds`. Each bucket is kept as the moment at which it will be full again (the generic
+    cell rate algorithm, ITU-T I.371), so that a device costs one small tuple.
+
+    Args:
+        limits: all of them hold.
+        burst: pushes that may follow one another at once; less than each limit's count.
+        seconds: the clock, monotonic.
+    """
+
+    limits: tuple[Limit, ...]
+    burst: int
+    seconds: Callable[[], float]
+    capacity: int = CAPACITY
+    _full_at: dict[bytes, tuple[float, ...]] = attrs.field(factory=dict, init=False)
+    _sweep_at: int = attrs.field(default=1_000, init=False)
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def change(self, limits: tuple[Limit, ...], burst: int) -> None:
+        """Let other limits hold from now on. Buckets keep what was taken from them."""
+        if len(limits) != len(self.limits):
+            self._full_at = {}
+        self.limits, self.burst = limits, burst
+
+    def take(self, device: bytes) -> float:
+        """Take one push out of the device's buckets.
+
+        Returns:
+            0.0 where it may go now; else the seconds to wait before asking again, nothing taken.
+        """
+        if not self.limits:
+            return 0.0
+        now = self.seconds()
+        full_at = self._full_at.get(device)
+        if full_at is None:
+            if not self._has_room(now):
+                return CROWDED
+            full_at = (now,) * len(self.limits)
+        gaps = [seconds / (count - self.burst) for count, seconds in self.limits]
+        wait = max(
+            full - now - (self.burst - 1) * gap for full, gap in zip(full_at, gaps, strict=True)
+        )
+        if wait > 0:
+            return wait
+        self._full_at[device] = tuple(
+            max(full, now) + gap for full, gap in zip(full_at, gaps, strict=True)
+        )
+        return 0.0
+
+    def _has_room(self, now: float) -> bool:
+        """Forget devices whose buckets are full, each time their number has doubled."""
+        if len(self._full_at) >= min(self._sweep_at, self.capacity):
+            self._full_at = {
+                device: full_at for device, full_at in self._full_at.items() if max(full_at) > now
+            }
+            self._sweep_at = max(1_000, 2 * len(self._full_at))
+        return len(self._full_at) < self.capacity
+
+
+RAMP = 60.0
+"""Seconds from nothing to the full rate, as Google's page on scaling asks for."""
+
+SHARE = 0.05
+"""Seconds' worth of pushes that may be saved up, to make good for the reactor's coarse timing."""
+
+
+@attrs.define(eq=False)
+class Pace:
+    """Spreads a project's rate evenly, growing linearly from zero after a start or a pause.
+
+    Args:
+        limit: pushes in any so many seconds.
+        seconds: the clock, monotonic.
+    """
+
+    limit: Limit
+    seconds: Callable[[], float]
+    _began: float = attrs.field(init=False)
+    _last: float = attrs.field(init=False)
+    _credit: float = attrs.field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin again from zero."""
+        self._began = self._last = self.seconds()
+        self._credit = 0.0
+
+    @property
+    def _most(self) -> float:
+        count, seconds = self.limit
+        return max(1.0, count / seconds * SHARE)
+
+    @property
+    def _rate(self) -> float:
+        """Pushes a second once the ramp is over; what may be saved up counts into the limit."""
+        count, seconds = self.limit
+        return max(count - self._most, 0.5) / seconds
+
+    def wait(self) -> float:
+        """Seconds until a push may go; 0.0 where one may go now."""
+        now = self.seconds()
+        earned = self._earned(now) - self._earned(self._last)
+        self._last = now
+        self._credit = min(self._most, self._credit + earned)
+        return 0.0 if self._credit >= 1.0 else self._until_next(now)
+
+    def spend(self) -> None:
+        """A push goes."""
+        self._credit -= 1.0
+
+    def _earned(self, now: float) -> float:
+        """Pushes earned since the beginning: the ramp's triangle, then an even flow."""
+        age = now - self._began
+        ramped = min(age, RAMP)
+        return self._rate * (ramped * ramped / (2 * RAMP) + age - ramped)
+
+    def _until_next(self, now: float) -> float:
+        """Seconds until a whole push is earned."""
+        age = now - self._began
+        goal = (self._earned(now) + 1.0 - self._credit) / self._rate
+        if goal <= RAMP / 2:
+            return float((2 * RAMP * goal) ** 0.5 - age)
+        return goal + RAMP / 2 - age

@@ -1,0 +1,339 @@
+"""The fast client: libcurl, HTTP/2 where offered, else HTTP/1.1 kept alive; proxies."""
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pycurl  # type: ignore[import-untyped]
+from twisted.internet.defer import Deferred, fail, succeed
+
+from node2dm_tw.http.curl_transfer import Target, Transfer, header_lines
+from node2dm_tw.http.interface import (
+    MAX_RESPONSE,
+    CertificateRefused,
+    Headers,
+    NoAnswer,
+    NotSent,
+    RequestFailed,
+    Response,
+)
+from node2dm_tw.http.limits import CONNECT_TIMEOUT, IDLE_TIMEOUT
+from node2dm_tw.http.multi import Multi
+from node2dm_tw.http.tls import pin_of, platform_authorities, read_authorities
+
+_TOO_LARGE = 100
+"""CURLE_TOO_LARGE, which pycurl does not name: a header line above 100 KiB."""
+
+_KEPT_TARGETS = 64
+_MOST_KEYS = 4
+_REFUSALS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_INVALIDCERTSTATUS}
+_WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
+
+
+class CurlClient:
+    """Moves requests by libcurl; see `node2dm_tw.http.interface.HTTPClient`.
+
+    When a reused connection closes before any byte of the answer, libcurl sends the request once
+    more by itself; `reconnects` counts that.
+
+    Args:
+        reactor: reads sockets and provides time.
+        timeout: seconds for connection, request and answer together.
+        connections: how many idle connections are kept.
+        ca_file: a PEM bundle of the roots to trust; None means the platform's.
+        proxy: URL of the proxy for every request; None means none, whatever the environment says.
+
+    Attributes:
+        reconnects: requests that libcurl sent a second time by itself.
+
+    Raises:
+        OSError, ValueError: `ca_file` is missing, unreadable, empty or damaged, or there is none
+            and the platform has no bundle.
+    """
+
+    name = "curl"
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        timeout: float,
+        connections: int,
+        ca_file: Path | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        self.handshakes = 0
+        self.reconnects = 0
+        self._timeout = timeout
+        self._seconds = reactor.seconds
+        self._closed = False
+        self._options = _options(timeout, ca_file, proxy)
+        self._targets: dict[str, Target] = {}
+        self._headers: Headers = ()
+        self._header_lines = header_lines(())
+        self._free: list[Transfer] = []
+        self._transfers: dict[object, Transfer] = {}
+        self._multi = Multi(reactor, connections, self._finished)
+
+    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
+        if self._closed:
+            return fail(NotSent("the client is closed"))
+        transfer = self._free.pop() if self._free else self._make_transfer()
+        try:
+            target = self._targets.get(url) or self._make_target(url)
+            if transfer.target is not target or transfer.version != target.version:
+                transfer.aim(target, self._timeout)
+            if transfer.headers is not headers:
+                self._set_headers(transfer, headers)
+            transfer.setopt(pycurl.POSTFIELDS, body)
+        except _WRONG_ARGUMENTS as error:
+            self._discard(transfer)
+            return fail(NotSent(f"the request cannot be built: {type(error).__name__}"))
+        transfer.body = body
+        result = transfer.result = Deferred(transfer.cancel)
+        if target.known:
+            self._multi.add(transfer.curl)
+        else:
+            self._scout(transfer, target)
+        return result
+
+    def close(self) -> Deferred[None]:
+        if not self._closed:
+            self._closed = True
+            for transfer in list(self._transfers.values()):
+                if transfer.result is not None:
+                    self._break_off(transfer, "the client was closed")
+            self._multi.close()
+            for transfer in self._free:
+                self._discard(transfer)
+            self._free.clear()
+        return succeed(None)
+
+    def _make_transfer(self) -> Transfer:
+        transfer = Transfer(self._cancel)
+        self._transfers[transfer.curl] = transfer
+        for option, value in self._options:
+            transfer.setopt(option, value)
+        return transfer
+
+    def _discard(self, transfer: Transfer) -> None:
+        del self._transfers[transfer.curl]
+        transfer.curl.close()
+
+    def _make_target(self, url: str) -> Target:
+        if len(self._targets) >= _KEPT_TARGETS:
+            self._targets.clear()
+        target = self._targets[url] = Target(url)
+        return target
+
+    def _set_headers(self, transfer: Transfer, headers: Headers) -> None:
+        """Set the header lines, made once for a tuple however many handles want it."""
+        if self._headers is not headers:
+            self._header_lines = header_lines(headers)
+            self._headers = headers
+        transfer.set_headers(headers, self._header_lines)
+
+    # The first request to a target, and keys not seen before
+
+    def _scout(self, transfer: Transfer, target: Target) -> None:
+        """Send the first request ahead; those after it wait, with their time running."""
+        transfer.deadline = self._seconds() + self._timeout
+        transfer.tries += 1
+        if target.scout is None:
+            target.scout = transfer
+            self._multi.add(transfer.curl)
+        else:
+            target.waiting.append(transfer)
+
+    def _end_scouting(self, target: Target, error: RequestFailed | None) -> None:
+        """Let those who wait go; without a key, let them fail as the scout did, or go on."""
+        target.scout = None
+        target.known = bool(target.keys)
+        waiting, target.waiting = target.waiting, deque()
+        for transfer in waiting:
+            if transfer.result is None:  # Cancelled by one that ended before it.
+                self._release(transfer)
+            elif target.known:
+                self._try_again(transfer, target)
+            elif error is not None:
+                self._settle(transfer, type(error)(str(error), timed_out=error.timed_out))
+            elif target.scout is None:
+                target.scout = transfer
+                self._try_again(transfer, target)
+            else:
+                target.waiting.append(transfer)
+
+    def _meet(self, transfer: Transfer, target: Target) -> None:
+        """Look at the certificate of a server with an unknown key; go on if it is good."""
+        transfer.tries += 1
+        if transfer.tries > _MOST_KEYS:
+            text = "the server shows another key at every connection"
+            self._conclude(transfer, target, NotSent(text))
+            return
+        chain = transfer.curl.getinfo_raw(pycurl.INFO_CERTINFO)
+        try:
+            pin = pin_of(dict(chain[0])[b"Cert"] if chain else b"")
+        except CertificateRefused as refusal:
+            self._conclude(transfer, target, _refusal(transfer, str(refusal)))
+            return
+        if transfer.getinfo(pycurl.REQUEST_SIZE):
+            self.reconnects += 1  # It was out once already, on a connection that then closed.
+        target.learn(pin)
+        if transfer.deadline is None:
+            spent: float = transfer.getinfo(pycurl.TOTAL_TIME)
+            transfer.deadline = self._seconds() + self._timeout - spent
+        self._try_again(transfer, target)
+
+    def _try_again(self, transfer: Transfer, target: Target) -> None:
+        assert transfer.deadline is not None
+        left = transfer.deadline - self._seconds()
+        if left <= 0:
+            self._conclude(transfer, target, NotSent("no time was left", timed_out=True))
+            return
+        transfer.aim(target, left)
+        transfer.lines.clear()
+        self._multi.add(transfer.curl)
+
+    # Outcomes
+
+    def _finished(self, curl: object, code: int, text: str) -> None:
+        transfer = self._transfers[curl]
+        target = transfer.target
+        assert target is not None
+        if transfer.getinfo(pycurl.NUM_CONNECTS):
+            self._count(transfer, target)
+        self.reconnects += transfer.was_repeated()
+        if transfer.result is None:  # Cancelled after it was done.
+            if target.scout is transfer:
+                self._end_scouting(target, None)
+            self._release(transfer)
+            return
+        if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
+            self._meet(transfer, target)
+        elif code or target.scout is transfer or not transfer.has_head():
+            self._conclude(transfer, target, _outcome(transfer, code, text))
+        else:
+            self._settle(transfer, transfer.answer())
+
+    def _conclude(
+        self, transfer: Transfer, target: Target, outcome: Response | RequestFailed
+    ) -> None:
+        if target.scout is transfer:
+            self._end_scouting(target, outcome if isinstance(outcome, RequestFailed) else None)
+        if transfer.result is None:  # Cancelled by one that waited for it.
+            self._release(transfer)
+        else:
+            self._settle(transfer, outcome)
+
+    def _count(self, transfer: Transfer, target: Target) -> None:
+        """Count a connection that was opened, if the request got to use it."""
+        if transfer.getinfo(pycurl.REQUEST_SIZE):
+            self.handshakes += transfer.getinfo(pycurl.NUM_CONNECTS)
+            version = transfer.getinfo(pycurl.INFO_HTTP_VERSION)
+            if version:
+                target.found_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)
+
+    def _settle(self, transfer: Transfer, outcome: Response | RequestFailed) -> None:
+        result = transfer.result
+        self._release(transfer)
+        assert result is not None
+        if isinstance(outcome, Response):
+            result.callback(outcome)
+        else:
+            result.errback(outcome)
+
+    def _release(self, transfer: Transfer) -> None:
+        """Make the handle free for the next request."""
+        transfer.clear()
+        if self._closed:
+            self._discard(transfer)
+        else:
+            self._free.append(transfer)
+
+    def _cancel(self, transfer: Transfer) -> None:
+        self._break_off(transfer, "cancelled")
+
+    def _break_off(self, transfer: Transfer, text: str) -> None:
+        """End a request from our side; its handle is free unless libcurl's report is on its way."""
+        target, result = transfer.target, transfer.result
+        assert target is not None
+        assert result is not None
+        outcome = _failure(transfer, text, lost=False)
+        if self._multi.remove(transfer.curl) or _removed(target.waiting, transfer):
+            if target.scout is transfer:
+                self._end_scouting(target, None)
+            self._settle(transfer, outcome)
+        else:
+            transfer.result = None
+            result.errback(outcome)
+
+
+def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tuple[int, Any]]:
+    """What is the same for every request of a client."""
+    if ca_file is not None:
+        read_authorities(ca_file)
+    options = [
+        (pycurl.POST, 1),
+        (pycurl.NOSIGNAL, 1),
+        (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
+        (pycurl.CONNECTTIMEOUT_MS, int(min(timeout, CONNECT_TIMEOUT) * 1000)),
+        (pycurl.MAXAGE_CONN, IDLE_TIMEOUT),
+        (pycurl.SSL_VERIFYPEER, 1),
+        (pycurl.SSL_VERIFYHOST, 2),
+        (pycurl.CAINFO, str(ca_file or platform_authorities())),
+        (pycurl.OPT_CERTINFO, 1),
+        # With a session to offer, libcurl would not say what certificate it was shown.
+        (pycurl.SSL_SESSIONID_CACHE, 0),
+        # Set even when empty: otherwise libcurl would look into the environment.
+        (pycurl.PROXY, proxy or ""),
+        (pycurl.NOPROXY, ""),
+    ]
+    if proxy and proxy.startswith("https:"):
+        options.append((pycurl.PROXY_CAINFO, str(platform_authorities())))
+    return options
+
+
+def _outcome(transfer: Transfer, code: int, text: str) -> Response | RequestFailed:
+    """What libcurl's error means for the one who sent the request."""
+    if code == 0:
+        return (
+            transfer.answer()
+            if transfer.has_head()
+            else _failure(transfer, "no whole header", lost=True)
+        )
+    if code == pycurl.E_WRITE_ERROR and transfer.size > MAX_RESPONSE:
+        return transfer.answer(cut=True)
+    long_head = code == _TOO_LARGE or sum(map(len, transfer.lines)) > MAX_RESPONSE
+    if long_head and transfer.lines:
+        return transfer.answer(cut=True)
+    if code in _REFUSALS:
+        return _refusal(transfer, text)
+    timed_out = code == pycurl.E_OPERATION_TIMEDOUT
+    text = text or f"libcurl's error {code}"
+    return _failure(transfer, text, timed_out=timed_out, lost=not timed_out)
+
+
+def _refusal(transfer: Transfer, text: str) -> RequestFailed:
+    """Nothing went to this server; but it may have gone to the one before, on its connection."""
+    if transfer.getinfo(pycurl.REQUEST_SIZE):
+        return NoAnswer(text)
+    return CertificateRefused(text)
+
+
+def _failure(
+    transfer: Transfer, text: str, *, lost: bool, timed_out: bool = False
+) -> RequestFailed:
+    """Tell whether a byte of the request went out, and if its connection was `lost`, an old one."""
+    if not transfer.getinfo(pycurl.REQUEST_SIZE):
+        return NotSent(text, timed_out=timed_out)
+    old = not transfer.getinfo(pycurl.NUM_CONNECTS)
+    return NoAnswer(text, timed_out=timed_out, reused=lost and old and not transfer.lines)
+
+
+def _removed(waiting: deque[Transfer], transfer: Transfer) -> bool:
+    try:
+        waiting.remove(transfer)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,190 @@
+"""libcurl's easy handles as the client keeps them, and what it knows of each URL."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pycurl  # type: ignore[import-untyped]
+from twisted.internet.defer import Deferred
+
+from node2dm_tw.http.head import Fields
+from node2dm_tw.http.interface import MAX_RESPONSE, Headers, Response
+
+_KEPT_PINS = 16
+_MATCHES_NOTHING = "sha256//" + "A" * 43 + "="
+_BLANK = (b"\r\n", b"\n")
+_UNASKED = (b"Accept", b"Content-Type", b"Expect", b"User-Agent")
+
+
+def header_lines(headers: Headers) -> list[bytes]:
+    """Write headers as libcurl wants them; what it would add by itself is switched off.
+
+    Raises:
+        ValueError: there is a line end within a name or value.
+    """
+    given = {name.lower() for name, _ in headers}
+    lines = [name + (b": " + value if value else b";") for name, value in headers]
+    if any(end in line for line in lines for end in (b"\r", b"\n", b"\0")):
+        raise ValueError("a header holds a line end")
+    return lines + [name + b":" for name in _UNASKED if name.lower() not in given]
+
+
+class Target:
+    """What is known of one URL.
+
+    libcurl takes the common name of a certificate that has no subjectAltName. So the keys of
+    the servers are pinned: a connection whose key is unknown fails before anything is sent, its
+    certificate is looked at, and only then is the key one that requests may go to.
+
+    Attributes:
+        pins: libcurl's option, or None where there is no TLS.
+        keys: the pins of the keys met so far.
+        known: whether requests may go out: one has come to an end there, or there is no TLS.
+        pipewait: whether requests wait for a connection in the making, to share it.
+        version: changes with any of the options.
+        scout: the request that is ahead to learn the first key, and whether HTTP/2 is offered.
+        waiting: requests that came meanwhile.
+    """
+
+    __slots__ = ("keys", "known", "pins", "pipewait", "scout", "url", "version", "waiting")
+
+    def __init__(self, url: str) -> None:
+        secure = urlsplit(url).scheme == "https"
+        self.url = url
+        self.pins = _MATCHES_NOTHING if secure else None
+        self.known = not secure
+        self.pipewait = False
+        self.version = 0
+        self.scout: Transfer | None = None
+        self.waiting: deque[Transfer] = deque()
+        self.keys: deque[str] = deque(maxlen=_KEPT_PINS)
+
+    def learn(self, pin: str) -> None:
+        """Let requests go to a server with this key."""
+        if pin not in self.keys:
+            self.keys.append(pin)
+            self.pins = ";".join(self.keys)
+            self.version += 1
+
+    def found_shared(self, shared: bool) -> None:
+        """Note whether a new connection can be shared: where not, nobody need wait for it."""
+        if shared != self.pipewait:
+            self.pipewait = shared
+            self.version += 1
+
+
+class Transfer:
+    """An easy handle, used again and again, with its buffers and what was last set on it.
+
+    Attributes:
+        curl: the handle. Looking up an attribute of it costs as much as sending, so its methods
+            are kept as `setopt` and `getinfo`.
+        cancel: breaks the request off; the canceller of `result`.
+        result: the Deferred of the request under way.
+        target: where it goes; `version` is the target's when its options were set.
+        headers: the tuple whose lines were set.
+        deadline: the moment of the reactor's clock when a request that is tried again must end.
+        tries: how often it met an unknown key.
+        body: what it sends.
+        head_size: bytes of the request's header, estimated.
+    """
+
+    __slots__ = (
+        "body",
+        "cancel",
+        "chunks",
+        "curl",
+        "deadline",
+        "getinfo",
+        "head_size",
+        "headers",
+        "lines",
+        "result",
+        "setopt",
+        "size",
+        "target",
+        "tries",
+        "version",
+    )
+
+    def __init__(self, cancel: Callable[["Transfer"], None]) -> None:
+        self.cancel: Callable[[object], None] = lambda _: cancel(self)
+        self.curl: Any = pycurl.Curl()
+        self.setopt: Callable[[int, object], None] = self.curl.setopt
+        self.getinfo: Callable[[int], Any] = self.curl.getinfo
+        self.chunks: list[bytes] = []
+        self.lines: list[bytes] = []
+        self.body = b""
+        self.head_size = self.size = self.tries = self.version = 0
+        self.result: Deferred[Response] | None = None
+        self.target: Target | None = None
+        self.headers: Headers | None = None
+        self.deadline: float | None = None
+        self.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        self.setopt(pycurl.WRITEFUNCTION, self._write_body)
+
+    def aim(self, target: Target, timeout: float) -> None:
+        """Set what depends on the target, and on the seconds that are left."""
+        self.setopt(pycurl.URL, target.url)
+        self.setopt(pycurl.PIPEWAIT, int(target.pipewait))
+        self.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout * 1000)))
+        if target.pins is not None:
+            self.setopt(pycurl.PINNEDPUBLICKEY, target.pins)
+        self.target = target
+        self.version = target.version
+
+    def clear(self) -> None:
+        """Drop what belongs to one request."""
+        self.chunks.clear()
+        self.lines.clear()
+        self.size = 0
+        self.result = None
+        if self.tries:
+            self.tries = 0
+            self.deadline = None
+            self.version = -1
+
+    def has_head(self) -> bool:
+        """Tell whether the header came to its end; libcurl takes one cut short for whole."""
+        lines = self.lines
+        if lines and lines[-1] == b"\r\n":
+            return True
+        for line in reversed(lines):
+            if line in _BLANK or line.startswith(b"HTTP/"):
+                return line in _BLANK
+        return False
+
+    def answer(self, *, cut: bool = False) -> Response:
+        """The answer; libcurl may have ended it, `cut`, for its length."""
+        head = b"".join(self.lines)
+        chunks = self.chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if cut or len(head) > MAX_RESPONSE:
+            cut = True
+            head = head[: head.rfind(b"\n", 0, MAX_RESPONSE) + 1]
+            body = body[:MAX_RESPONSE]
+        return Response(self.getinfo(pycurl.RESPONSE_CODE), Fields(head), body, cut)
+
+    def _write_body(self, data: bytes) -> int | None:
+        """Keep a part of the body; 0 refuses what is beyond the bound."""
+        self.chunks.append(data)
+        self.size += len(data)
+        return 0 if self.size > MAX_RESPONSE else None
+
+    def was_repeated(self) -> bool:
+        """Tell whether libcurl sent the request twice, as it does when a reused connection closes.
+
+        The bytes it counts are those of both times; the estimate of one time leaves out no more
+        than the few that HTTP itself adds.
+        """
+        sent: int = self.getinfo(pycurl.REQUEST_SIZE)
+        return sent > 1.5 * (self.head_size + len(self.body))
+
+    def set_headers(self, headers: Headers, lines: list[bytes]) -> None:
+        """Send `headers`, given as `lines` too, from now on; the target is set before."""
+        assert self.target is not None
+        self.setopt(pycurl.HTTPHEADER, lines)
+        self.headers = headers
+        fields = sum(len(name) + len(value) for name, value in headers)
+        self.head_size = 40 + len(self.target.url) + fields

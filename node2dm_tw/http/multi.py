@@ -1,0 +1,249 @@
+"""libcurl's multi interface, driven by the reactor: sockets, one timer, and what has finished."""
+
+import select
+from collections.abc import Callable
+from typing import Any
+
+import pycurl  # type: ignore[import-untyped]
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from node2dm_tw.http.limits import IDLE_TIMEOUT
+
+log = Logger()
+
+_EVENTS = 64
+_MASKS = {
+    pycurl.POLL_NONE: 0,
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
+_ACTIONS = tuple(
+    (pycurl.CSELECT_IN if events & (select.EPOLLIN | select.EPOLLHUP) else 0)
+    | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0)
+    | (pycurl.CSELECT_ERR if events & select.EPOLLERR else 0)
+    for events in range(32)
+)
+"""libcurl's CSELECT flags for each combination of epoll's events."""
+
+
+@implementer(IReadDescriptor)
+class Multi:
+    """Runs easy handles.
+
+    libcurl's sockets live in an epoll of their own, which the reactor sees as one reader: that
+    is cheaper than a reader for each. Nothing is reported while `add` runs.
+
+    Args:
+        reactor: provides time, and reads the epoll.
+        connections: how many connections are kept when idle.
+        finished: called as finished(handle, code, text) with each handle that is done, out of the
+            multi already; code is libcurl's CURLcode, 0 for success.
+    """
+
+    def __init__(
+        self, reactor: Any, connections: int, finished: Callable[[Any, int, str], None]
+    ) -> None:
+        self._reactor = reactor
+        self._connections = connections
+        self._finished = finished
+        self._seconds: Callable[[], float] = reactor.seconds
+        self._running = 0
+        self._reaping = False
+        self._closed = False
+        self._due = False
+        self._deadline: float | None = None
+        self._timer: IDelayedCall | None = None
+        self._soon: IDelayedCall | None = None
+        self._retirement: IDelayedCall | None = None
+        self._last_use = 0.0
+        self._wanted: dict[int, int] = {}
+        self._epoll = select.epoll()
+        self._renew()
+        reactor.addReader(self)
+
+    def _renew(self) -> None:
+        """Make the multi handle; its methods are kept, for looking one up is expensive."""
+        self._multi: Any = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self._connections)
+        self._add_handle = self._multi.add_handle
+        self._remove_handle = self._multi.remove_handle
+        self._info_read = self._multi.info_read
+        self._socket_action = self._multi.socket_action
+
+    def add(self, handle: Any) -> None:
+        """Start a transfer.
+
+        Raises:
+            pycurl.error: the handle cannot be added.
+        """
+        self._add_handle(handle)
+        self._running += 1
+        if self._retirement is None:
+            self._retirement = self._reactor.callLater(IDLE_TIMEOUT, self._retire)
+        if not self._reaping:
+            self._act()
+
+    def remove(self, handle: Any) -> bool:
+        """Break a transfer off: its connection closes, or its HTTP/2 stream is reset.
+
+        Returns:
+            Whether it was under way; False for one that is done, reported or not.
+        """
+        if handle not in self._multi:
+            return False
+        self._remove_handle(handle)
+        self._running -= 1
+        return True
+
+    def close(self) -> None:
+        """Close every connection; all handles must have been removed."""
+        self._closed = True
+        self._reactor.removeReader(self)
+        for call in (self._timer, self._soon, self._retirement):
+            if call is not None and call.active():
+                call.cancel()
+        self._close_connections()
+        self._epoll.close()
+
+    # The reactor's side: IReadDescriptor
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        return "curl"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing to do: the epoll is ours, and goes in `close`."""
+
+    def doRead(self) -> None:
+        wanted = self._wanted
+        for descriptor, events in self._epoll.poll(0, _EVENTS):
+            if descriptor in wanted:
+                self._socket_action(descriptor, _ACTIONS[events & 31])
+            else:
+                # An idle connection: the other side closed it. libcurl sees it before reuse.
+                self._forget(descriptor)
+        self._reap()
+
+    def _reap(self) -> None:
+        """Report what has finished, then start at once what was added meanwhile."""
+        self._last_use = self._seconds()
+        self._reaping = True
+        try:
+            self._report()
+        finally:
+            self._reaping = False
+        if self._due and not self._closed:
+            self._act()
+
+    def _report(self) -> None:
+        queued = 1
+        while queued and not self._closed:
+            queued, done, failed = self._info_read()
+            self._running -= len(done) + len(failed)
+            remove = self._remove_handle
+            for handle in done:
+                remove(handle)
+            for handle, _, _ in failed:
+                remove(handle)
+            for handle in done:
+                self._tell(handle, 0, "")
+            for handle, code, text in failed:
+                self._tell(handle, code, text)
+
+    def _tell(self, handle: object, code: int, text: str) -> None:
+        """Report one; a fault must not cost the others their report, nor us our reader."""
+        try:
+            self._finished(handle, code, text)
+        except Exception:  # noqa: BLE001
+            log.failure("while reporting a finished request")
+
+    def _act(self) -> None:
+        """Let libcurl do what its timer asked for."""
+        self._due = False
+        _, running = self._socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        if (self._due or running < self._running) and self._soon is None:
+            self._soon = self._reactor.callLater(0, self._act_again)
+
+    def _act_again(self) -> None:
+        self._soon = None
+        if self._due:
+            self._act()
+        self._reap()
+
+    # libcurl's side: callbacks, in which nothing may be reported
+
+    def _watch(self, what: int, descriptor: int, multi: object, data: object) -> None:
+        """Watch a socket, or leave it.
+
+        A connection that becomes idle stays in the epoll, for the next request will want it
+        there; one that was still connecting is about to be closed, and its number to be reused.
+        """
+        if what == pycurl.POLL_REMOVE:
+            if self._wanted.pop(descriptor, 0) & select.EPOLLOUT:
+                self._forget(descriptor)
+            return
+        mask = _MASKS[what]
+        if self._wanted.get(descriptor) == mask:
+            return
+        self._wanted[descriptor] = mask
+        try:
+            self._epoll.modify(descriptor, mask)
+        except FileNotFoundError:
+            self._epoll.register(descriptor, mask)
+
+    def _forget(self, descriptor: int) -> None:
+        try:
+            self._epoll.unregister(descriptor)
+        except OSError:
+            return  # Closed already, and so no longer in the epoll.
+
+    def _set_timer(self, milliseconds: int) -> None:
+        """Note when libcurl wants to act; one delayed call is moved only to an earlier moment."""
+        if milliseconds == 0:
+            self._due = True
+            return
+        if milliseconds < 0:
+            self._deadline = None
+            return
+        delay = milliseconds / 1000
+        self._deadline = self._seconds() + delay
+        if self._timer is None:
+            self._timer = self._reactor.callLater(delay, self._expired)
+        elif self._timer.getTime() > self._deadline:
+            self._timer.reset(delay)
+
+    def _expired(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        left = self._deadline - self._seconds()
+        if left > 0:
+            self._timer = self._reactor.callLater(left, self._expired)
+            return
+        self._deadline = None
+        self._act()
+        self._reap()
+
+    # Idle connections
+
+    def _retire(self) -> None:
+        """Close idle connections: libcurl looks at their age only when it needs one."""
+        self._retirement = None
+        left = IDLE_TIMEOUT if self._running else self._last_use + IDLE_TIMEOUT - self._seconds()
+        if left > 0:
+            self._retirement = self._reactor.callLater(left, self._retire)
+            return
+        self._close_connections()
+        self._renew()
+
+    def _close_connections(self) -> None:
+        self._multi.close()
+        self._wanted.clear()

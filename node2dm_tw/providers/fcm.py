@@ -1,0 +1,173 @@
+"""FCM HTTP v1, Firebase Cloud Messaging: what messages:send can carry, and its requests."""
+
+import functools
+import json
+import math
+import re
+from json.encoder import encode_basestring as quote
+from typing import Any, ClassVar
+from urllib.parse import quote as quote_path
+
+import attrs
+
+from node2dm_tw.providers import fcm_answers
+from node2dm_tw.providers.interface import Answer, Credential, Headers, Request, Verdict
+from node2dm_tw.push import TARGETS, InvalidPush, Push, check_utf8, split_at_colons
+
+MOST_BYTES = 4096
+"""Keys and values of the data of one message."""
+
+MOST_BYTES_TOPIC = 2048
+"""The same, of a message to a topic or a condition."""
+
+MOST_TOPICS = 5
+"""In one condition."""
+
+_RESERVED = re.compile(r"from|message_type|(?:google|gcm).*", re.DOTALL)
+_TOPIC = r"[a-zA-Z0-9_.~%-]{1,900}"
+_CONDITION = re.compile(rf"(?:\s*(?:'{_TOPIC}'\s+in\s+topics\b|&&|\|\||[!()]))+\s*")
+_NOTIFICATION = frozenset(("title", "body", "image"))
+
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def send_url(project: str, url: str = "https://fcm.googleapis.com") -> str:
+    """Name the address of messages:send.
+
+    Args:
+        url: of the service; or the whole address, which is taken as it is.
+    """
+    if url.endswith("/messages:send"):
+        return url
+    return f"{url.rstrip('/')}/v1/projects/{quote_path(project, safe=':')}/messages:send"
+
+
+@functools.lru_cache(maxsize=256)
+def _headers(header: bytes) -> Headers:
+    return (
+        (b"Authorization", header),
+        (b"Content-Type", b"application/json; charset=UTF-8"),
+    )
+
+
+@attrs.frozen
+class FCM:
+    """The service as its documentation describes it, for pushes to `url`: see `send_url`."""
+
+    url: str
+    first_delay: ClassVar[float] = 20.0  # its half: "wait at least 10 s before retrying"
+
+    def split(self, line: bytes, received: float) -> Push:
+        """Find the payload at the first ``:{``, since tokens hold a colon themselves."""
+        key_end = line.find(b":{")
+        if key_end < 0:
+            if line.count(b":") > 2:
+                raise InvalidPush("ambiguous")
+            return split_at_colons(line, received)
+        device_end = line.rfind(b":", 0, key_end)
+        if device_end < 0:
+            raise InvalidPush("colons")
+        if device_end == 0:
+            raise InvalidPush("token")
+        check_utf8(line)
+        return Push(line, device_end, key_end, received)
+
+    def validate(self, push: Push) -> None:
+        most = MOST_BYTES
+        if push.is_json:
+            most = _check(push.fields)
+        elif len("data") + len(push.payload) > most:
+            raise InvalidPush("too_large", "data")
+        if len(push.collapse_key) > most:
+            raise InvalidPush("too_large", "collapse_key")
+
+    def ttl(self, push: Push) -> float | None:
+        return push.fields.get("ttl")
+
+    def request(self, push: Push, credential: Credential, now: float) -> Request:
+        if push.is_json:
+            body = _dumps({"message": _message(push, now)})
+        else:
+            key = push.collapse_key.decode()
+            android = f',"android":{{"collapse_key":{quote(key)}}}' if key else ""
+            body = (
+                f'{{"message":{{"token":{quote(push.device.decode())},'
+                f'"data":{{"data":{quote(push.payload.decode())}}}{android}}}}}'
+            )
+        return Request(self.url, _headers(credential.header), body.encode())
+
+    def judge(self, answer: Answer, now: float) -> Verdict:
+        return fcm_answers.judge(answer, now)
+
+    def replacement(self, answer: Answer) -> str | None:
+        return None
+
+
+def _message(push: Push, now: float) -> dict[str, Any]:
+    """Say in FCM's words what a push in the JSON form says in ours."""
+    fields = push.fields
+    message: dict[str, Any] = {name: fields[name] for name in TARGETS if name in fields}
+    android: dict[str, str] = {}
+    if key := push.collapse_key:
+        android["collapse_key"] = key.decode()
+    if "ttl" in fields:
+        android["ttl"] = f"{_left(fields['ttl'], push.received, now)}s"
+    if "priority" in fields:
+        android["priority"] = fields["priority"].upper()
+    if "data" in fields:
+        data = fields["data"]
+        message["data"] = {"data": data} if isinstance(data, str) else data
+    if "notification" in fields:
+        message["notification"] = fields["notification"]
+    if android:
+        message["android"] = android
+    return message
+
+
+def _left(ttl: int, received: float, now: float) -> int:
+    """Whole seconds, rounded up: 0 would say "now or never"."""
+    return max(0, math.ceil(ttl - max(0.0, now - received)))
+
+
+def _check(fields: dict[str, Any]) -> int:
+    """Check what the JSON form allows and FCM does not.
+
+    Returns:
+        how many bytes its data may have.
+
+    Raises:
+        InvalidPush: with the first fault.
+    """
+    if "delay_while_idle" in fields:
+        raise InvalidPush("unsupported", "delay_while_idle")
+    most = _check_target(fields)
+    data = fields.get("data", "")
+    texts = {"data": data} if isinstance(data, str) else data
+    for key in texts:
+        if _RESERVED.fullmatch(key):
+            raise InvalidPush("reserved", f"data.{key[:100]}")
+    _check_size(texts, most, "data")
+    notification = fields.get("notification", {})
+    for key, value in notification.items():
+        if key not in _NOTIFICATION or not isinstance(value, str):
+            raise InvalidPush("field", f"notification.{key[:100]}")
+    _check_size(notification, most, "notification")
+    return most
+
+
+def _check_target(fields: dict[str, Any]) -> int:
+    if "topic" in fields:
+        if not re.fullmatch(_TOPIC, fields["topic"]):
+            raise InvalidPush("field", "topic")
+        return MOST_BYTES_TOPIC
+    if "condition" in fields:
+        text = fields["condition"]
+        if not _CONDITION.fullmatch(text) or text.count("'") > 2 * MOST_TOPICS:
+            raise InvalidPush("field", "condition")
+        return MOST_BYTES_TOPIC
+    return MOST_BYTES
+
+
+def _check_size(texts: dict[str, str], most: int, field: str) -> None:
+    if sum(len(key.encode()) + len(text.encode()) for key, text in texts.items()) > most:
+        raise InvalidPush("too_large", field)

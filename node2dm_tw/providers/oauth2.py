@@ -1,0 +1,288 @@
+"""OAuth 2.0 for service accounts, the sign-in of FCM: a signed assertion for an access token."""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlencode
+
+import attrs
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from twisted.internet.defer import Deferred, fail
+
+from node2dm_tw.backoff import http_date, retry_after
+from node2dm_tw.providers.bodies import read_object
+from node2dm_tw.providers.interface import (
+    Answer,
+    Credential,
+    Headers,
+    Post,
+    SignInFailed,
+    SignInRefused,
+)
+
+SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+ASSERTION_LIFE = 3_600
+"""Seconds; the longest there is."""
+
+USUAL_LIFE = 3_600.0
+"""Seconds of a token's life where the answer names none that can be read."""
+
+SHORTEST_LIFE = 60.0
+"""Seconds; no token is renewed more often, however short a life is named."""
+
+SHORTEST_LIFE_REPEATED = 600.0
+"""
+Seconds, where the token of before was handed out again: the server keeps it until it ends, so
+asking again before brings nothing. A 401 brings the next one.
+"""
+
+LONGEST_LIFE = 86_400.0
+
+WRONG_CLOCK = 60.0
+"""Seconds by which a clock may be off without being worth a word."""
+
+NEEDS_EXTRA = "the extra fcm: pip install 'node2dm_tw[fcm]'"
+
+_FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
+_TOKEN = re.compile(r"[!-~]{1,16384}")
+"""What can stand in a header."""
+
+_LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{40,}")
+_NOT_OURS = frozenset(("temporarily_unavailable", "server_error", "internal_failure"))
+"""Errors that say nothing about the account: tried again for ever, never counted."""
+
+
+@attrs.frozen
+class Key:
+    """A service account and its private key, as a key file holds them.
+
+    Args:
+        private_key: PEM.
+        private_key_id: may be empty.
+        project: the account's own project; may be empty.
+    """
+
+    client_email: str
+    private_key: str = attrs.field(repr=False)
+    private_key_id: str
+    token_uri: str
+    project: str
+
+
+def read_key_file(path: Path) -> Key:
+    """Read a service account's key file, as Google's console gives it out.
+
+    Raises:
+        ValueError: says what is wanted, and what is wrong with the file.
+    """
+    try:
+        _signer()
+        return _read_key(path.read_bytes())
+    except OSError as error:
+        fault = error.strerror
+    except _KeyFault as error:
+        fault = str(error)
+    raise ValueError(f"a service account's key file ({path}: {fault})")
+
+
+class _KeyFault(Exception):
+    """What is wrong with a key file."""
+
+
+def _read_key(file: bytes) -> Key:
+    try:
+        content = json.loads(file)
+    except (ValueError, RecursionError):
+        raise _KeyFault("it is not JSON") from None
+    if not isinstance(content, dict):
+        raise _KeyFault("its JSON is no object")
+    if content.get("type") != "service_account":
+        kind = _one_line(content.get("type"), 60) or "nothing"
+        raise _KeyFault(f"its type is {kind}, not service_account")
+    key = Key(
+        client_email=_field(content, "client_email"),
+        private_key=_field(content, "private_key"),
+        private_key_id=_field(content, "private_key_id", ""),
+        token_uri=_field(content, "token_uri", "https://oauth2.googleapis.com/token"),
+        project=_field(content, "project_id", ""),
+    )
+    if not re.fullmatch(r"https?://[!-~]+", key.token_uri):
+        raise _KeyFault("its token_uri does not begin with https://")
+    _private_key(key.private_key)
+    return key
+
+
+def _field(content: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = content.get(name, default)
+    if not isinstance(value, str) or (default is None and not value):
+        raise _KeyFault(f"it has no {name}")
+    return value
+
+
+def _signer() -> ModuleType:
+    try:
+        import jwt
+    except ImportError:
+        raise ValueError(NEEDS_EXTRA) from None
+    return jwt
+
+
+@functools.lru_cache(maxsize=64)
+def _private_key(pem: str) -> RSAPrivateKey:
+    """Make of PEM what signs; say what is wrong with it, never what is in it.
+
+    Kept, because OpenSSL takes 40 ms to check it.
+    """
+    try:
+        key = load_pem_private_key(pem.encode("utf-8", "replace"), None)
+    except TypeError:
+        raise _KeyFault("its private_key is locked with a password") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise _KeyFault("its private_key is no private key in PEM") from None
+    if not isinstance(key, RSAPrivateKey):
+        raise _KeyFault("its private_key is no RSA key")
+    return key
+
+
+def sign(key: Key, now: float) -> str:
+    """Make an assertion: "this is the account, and it wants to send".
+
+    Args:
+        now: seconds since the epoch.
+
+    Raises:
+        ValueError: the extra is missing.
+    """
+    claims = {
+        "iss": key.client_email,
+        "scope": SCOPE,
+        "aud": key.token_uri,
+        "iat": int(now),
+        "exp": int(now) + ASSERTION_LIFE,
+    }
+    headers = {"kid": key.private_key_id} if key.private_key_id else None
+    assertion: str = _signer().encode(claims, _private_key(key.private_key), "RS256", headers)
+    return assertion
+
+
+@attrs.define(eq=False)
+class ServiceAccount:
+    """Signs in with a service account's key. No token outlives the process: a new one is cheap.
+
+    Args:
+        post: sends the request.
+        wall: seconds since the epoch.
+    """
+
+    post: Post = attrs.field(repr=False)
+    wall: Callable[[], float]
+    key: Key
+    _generation: int = attrs.field(default=0, init=False)
+    _last_token: str = attrs.field(default="", init=False, repr=False)
+
+    def use(self, key: Key) -> bool:
+        """Sign in with this key from now on; return whether it is another one."""
+        is_other = key != self.key
+        self.key = key
+        return is_other
+
+    def stored(self) -> Credential | None:
+        return None
+
+    def fetch(self) -> Deferred[Credential]:
+        try:
+            assertion = sign(self.key, self.wall())
+        except ValueError as error:
+            return fail(SignInRefused(f"wanted: {error}", final=True))
+        form = urlencode({"grant_type": GRANT_TYPE, "assertion": assertion}).encode()
+        return self.post(self.key.token_uri, _FORM, form).addCallback(self._signed_in)
+
+    def replace(self, token: str) -> Credential:
+        raise SignInFailed("a token, which FCM's answers never do")
+
+    def forget(self) -> None:
+        """Nothing of it is kept."""
+
+    def _signed_in(self, answer: Answer) -> Credential:
+        now = self.wall()
+        token, life = read_answer(answer, now)
+        shortest = SHORTEST_LIFE_REPEATED if token == self._last_token else SHORTEST_LIFE
+        self._last_token = token
+        self._generation += 1
+        header = b"Bearer " + token.encode("ascii")
+        return Credential(header, self._generation, now, now + max(life, shortest))
+
+
+def read_answer(answer: Answer, now: float) -> tuple[str, float]:
+    """Find the token in an answer of the token endpoint.
+
+    Args:
+        now: seconds since the epoch.
+
+    Returns:
+        the token, and seconds of its life.
+
+    Raises:
+        SignInRefused: the answer names an error of the account, its key, or our clock.
+        SignInFailed: anything else that is no token.
+    """
+    content = read_object(answer.body)
+    if answer.status == 200:
+        token, kind = content.get("access_token"), content.get("token_type", "Bearer")
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise SignInFailed("an answer without a token")
+        if not isinstance(kind, str) or kind.lower() != "bearer":
+            raise SignInFailed("a token of another type than Bearer")
+        return token, _seconds(content.get("expires_in"))
+    code, description = _error(content)
+    if not code or code in _NOT_OURS or answer.status >= 500 or answer.status in (408, 429):
+        after = retry_after(answer.header(b"retry-after"), now)
+        raise SignInFailed(f"status {answer.status} {code}".rstrip(), after)
+    reason = f"{code}: {description}" if description else code
+    if code == "invalid_grant":
+        reason += _clock(http_date(answer.header(b"date")), now)
+    raise SignInRefused(reason)
+
+
+def _clock(theirs: float | None, now: float) -> str:
+    """Say whether it is our clock that makes an assertion worthless: it is dated by it."""
+    if theirs is None:
+        return ""
+    off = round(now - theirs)
+    if abs(off) < WRONG_CLOCK:
+        return "; the clock of this machine is right"
+    side = "ahead of" if off > 0 else "behind"
+    return f"; the clock of this machine is {abs(off)} seconds {side} the server's: set it"
+
+
+def _error(content: dict[str, Any]) -> tuple[str, str]:
+    """Read OAuth's two fields, or those of Google's other services."""
+    code: Any = content.get("error")
+    description = content.get("error_description")
+    if isinstance(code, dict):
+        code, description = code.get("status"), code.get("message")
+    return _one_line(code, 60), _one_line(description)
+
+
+def _one_line(value: object, most: int = 200) -> str:
+    """What a log may show of a text that another side wrote."""
+    if not isinstance(value, str):
+        return ""
+    return re.sub(r"[^!-~]+", " ", _LOOKS_SECRET.sub("...", value))[:most].strip()
+
+
+def _seconds(value: object) -> float:
+    """Read `expires_in`, a number or the text of one."""
+    try:
+        life = float(value) if isinstance(value, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        return USUAL_LIFE
+    return min(life, LONGEST_LIFE) if life > 0 and math.isfinite(life) else USUAL_LIFE

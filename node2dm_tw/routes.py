@@ -1,0 +1,228 @@
+"""Puts a route together, from its section of the configuration to its lane."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+
+from node2dm_tw.config import Settings
+from node2dm_tw.delivery.alarm import BadDeviceAlarm
+from node2dm_tw.delivery.gate import Gate, Limits
+from node2dm_tw.delivery.lane import Lane, Locked
+from node2dm_tw.delivery.quota import QuotaLock
+from node2dm_tw.delivery.rates import DeviceRates, Pace
+from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.shared import BlockedDevices
+from node2dm_tw.delivery.signin import SignIn
+from node2dm_tw.delivery.waiting import WaitingRoom
+from node2dm_tw.delivery.window import Window
+from node2dm_tw.feedback import HOLD
+from node2dm_tw.http.interface import HTTPClient
+from node2dm_tw.intake.lines import Route
+from node2dm_tw.providers.c2dm import C2DM
+from node2dm_tw.providers.clientlogin import ClientLogin
+from node2dm_tw.providers.fcm import FCM, send_url
+from node2dm_tw.providers.interface import Credentials, Post, Provider
+from node2dm_tw.providers.oauth2 import ServiceAccount, read_key_file
+from node2dm_tw.push import Push
+from node2dm_tw.queues.memory import MemoryQueue
+from node2dm_tw.queues.spool import Spool
+from node2dm_tw.sections import C2DMRoute, FCMRoute, Gateway
+from node2dm_tw.stats import Stats
+
+FCM_DEVICE_BLOCK = 60.0
+"""Seconds for which a device over FCM's quota is left alone where the answer names none."""
+
+
+class MakeClient(Protocol):
+    """Makes an HTTP client that the gateway closes at its stop."""
+
+    def __call__(
+        self, timeout: float, connections: int, ca_file: Path | None, *, curl: bool
+    ) -> HTTPClient:
+        """Raises `StartFailed`."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class Surroundings:
+    """What every route shares.
+
+    Args:
+        settings: the whole configuration.
+        reactor: provides time, monotonic.
+        wall: seconds since the epoch.
+        random: numbers in [0, 1).
+        stats: counts.
+        make_client: see `MakeClient`.
+        on_bad_device: told of the route, the push and the reason.
+        on_locked: told which route sends nothing more, by its lock, and why.
+    """
+
+    settings: Settings
+    reactor: Any
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    stats: Stats
+    make_client: MakeClient
+    on_bad_device: Callable[[str, Push, str], None]
+    on_locked: Callable[[QuotaLock, Locked], None]
+
+
+@attrs.frozen(eq=False)
+class Way:
+    """All that belongs to one route.
+
+    Args:
+        names: under which lines may ask for it.
+        renew: takes over changed credentials.
+    """
+
+    names: tuple[str, ...]
+    route: Route
+    queue: MemoryQueue
+    lane: Lane
+    quota_lock: QuotaLock
+    renew: Callable[[Any], bool]
+
+    def start(self) -> None:
+        """Take up what was left, and send, unless the route is over its quota."""
+        self.queue.start()
+        if self.quota_lock.is_set:
+            self.lane.session.lock("QuotaExceeded")
+        else:
+            self.lane.start()
+
+    @property
+    def report_delay(self) -> float:
+        """Seconds a report of a bad device waits, so that the alarm can still hold it."""
+        alarm = self.lane.alarm
+        return HOLD if alarm is not None and alarm.percent else 0.0
+
+    def holds(self, reason: str) -> bool:
+        """Whether a report of a bad device must go on waiting."""
+        alarm, has_delivered = self.lane.alarm, self.lane.stats.messages_sent > 0
+        return alarm is not None and alarm.holds(reason, has_delivered=has_delivered)
+
+    def apply(self, gateway: Gateway, settings: C2DMRoute | FCMRoute) -> None:
+        """Take over the options that change while running."""
+        self.queue.max_queued = gateway.max_queued
+        gate = self.lane.gate
+        gate.waiting.capacity = _sleepers(gateway)
+        gate.limits = _limits(gateway, settings)
+        gate.rates.change(settings.device_rate or (), settings.device_burst)
+        self.lane.window.limit(settings.max_in_flight)
+        if isinstance(settings, FCMRoute) and self.lane.alarm is not None:
+            self.lane.alarm.percent = settings.bad_device_alarm
+        if self.renew(settings):
+            self.lane.session.signin.renew()
+
+
+def quota_lock(settings: Settings, route: str) -> QuotaLock:
+    """Name the file that locks `route`."""
+    name = "quota.lock" if len(settings.routes) == 1 else f"quota.lock.{route}"
+    return QuotaLock(settings.gateway.state_dir / name, route)
+
+
+def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
+    """Put together all that one route needs; nothing is started."""
+    gateway, reactor, name = around.settings.gateway, around.reactor, section.name
+    wall, random = around.wall, around.random
+    stats = around.stats.route(name)
+    client = partial(around.make_client, section.timeout, ca_file=section.ca_file)
+    http = client(section.max_in_flight, curl=gateway.uses_curl)
+    post = client(1, curl=gateway.proxy is not None).post
+    provider, credentials, renew = (
+        _fcm(section, post, wall)
+        if isinstance(section, FCMRoute)
+        else _c2dm(section, post, wall, gateway.state_dir)
+    )
+    spool = Spool(gateway.state_dir / f"{name}.spool")
+    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor)
+    signin = SignIn(name, credentials, reactor, wall, random)
+    lock = quota_lock(around.settings, name)
+    lane = Lane(
+        route=name,
+        queue=queue,
+        provider=provider,
+        http=http,
+        session=Session(name, signin, reactor, random),
+        window=Window(section.max_in_flight),
+        gate=Gate(
+            provider,
+            queue,
+            WaitingRoom(reactor, _sleepers(gateway)),
+            BlockedDevices(reactor),
+            DeviceRates(section.device_rate or (), section.device_burst, reactor.seconds),
+            _limits(gateway, section),
+            stats,
+        ),
+        stats=stats,
+        clock=reactor,
+        wall=wall,
+        random=random,
+        pace=_pace(section, reactor),
+        alarm=BadDeviceAlarm(section.bad_device_alarm) if isinstance(section, FCMRoute) else None,
+        on_bad_device=partial(around.on_bad_device, name),
+        on_locked=partial(around.on_locked, lock),
+    )
+    stats.gauges["max_queued"] = lambda: queue.max_queued
+    if section.kind == "c2dm":
+        stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
+    if lane.alarm is not None:
+        stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
+    stats.gauges["http_client"] = lambda: http.name
+    stats.gauges["handshakes"] = lambda: http.handshakes
+    stats.gauges["reconnects"] = lambda: http.reconnects
+    names = (name,) if section.prefix is None else (name, section.prefix)
+    return Way(names, Route(name, provider, queue, stats), queue, lane, lock, renew)
+
+
+Service = tuple[Provider, Credentials, Callable[[Any], bool]]
+"""A push service: what it speaks, how one signs in, and how changed credentials are taken over."""
+
+
+def _c2dm(section: C2DMRoute, post: Post, wall: Callable[[], float], state_dir: Path) -> Service:
+    credentials = ClientLogin(
+        post,
+        wall,
+        state_dir / f"{section.name}.token",
+        section.login_url,
+        section.username,
+        section.password,
+        section.source,
+        section.token_max_age,
+    )
+
+    def renew(changed: C2DMRoute) -> bool:
+        return credentials.use(changed.username, changed.password, changed.source)
+
+    return C2DM(section.send_url), credentials, renew
+
+
+def _fcm(section: FCMRoute, post: Post, wall: Callable[[], float]) -> Service:
+    key = read_key_file(section.service_account)
+    credentials = ServiceAccount(post, wall, key)
+
+    def renew(changed: FCMRoute) -> bool:
+        return credentials.use(read_key_file(changed.service_account))
+
+    return FCM(send_url(section.project or key.project, section.url)), credentials, renew
+
+
+def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> Pace | None:
+    if isinstance(section, FCMRoute) and section.project_rate is not None:
+        return Pace(section.project_rate, reactor.seconds)
+    return None
+
+
+def _limits(gateway: Gateway, section: C2DMRoute | FCMRoute) -> Limits:
+    if isinstance(section, FCMRoute):
+        return Limits(min(gateway.max_age, section.max_age), FCM_DEVICE_BLOCK)
+    return Limits(gateway.max_age, section.device_block)
+
+
+def _sleepers(gateway: Gateway) -> int:
+    return max(1, gateway.max_queued // 10)

@@ -1,0 +1,278 @@
+"""The sections of the gateway's configuration file and their options."""
+
+import base64
+import importlib.util
+import re
+from pathlib import Path
+
+import attrs
+from twisted.internet.endpoints import serverFromString
+
+from node2dm_tw.ini import (
+    IPNetwork,
+    addresses,
+    choice,
+    existing_file,
+    networks,
+    number,
+    option,
+    path,
+    rate,
+    rates,
+    seconds,
+    text,
+    url,
+    yes_or_no,
+)
+from node2dm_tw.logs import FORMATS, LEVELS, parse_levels
+
+DAY = 86_400
+
+HAS_CURL = importlib.util.find_spec("pycurl") is not None
+"""Whether the extra `curl` is installed."""
+
+
+def _endpoint(value: str, folder: Path) -> str:
+    try:
+        serverFromString(object(), value)
+    except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
+        ) from error
+    return value
+
+
+def _log_levels(value: str, folder: Path) -> str:
+    """Check a level, and those of the parts that differ."""
+    parse_levels(value)
+    return value
+
+
+def _word(value: str, folder: Path) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        raise ValueError("letters, digits, _ - and dots")
+    return value
+
+
+def _host(value: str, folder: Path) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", value):
+        raise ValueError("a host name or an IP address")
+    return value
+
+
+def _url_path(value: str, folder: Path) -> str:
+    if not re.fullmatch(r"/[!-~]*", value):
+        raise ValueError("a path that begins with /")
+    return value
+
+
+def _prefix(value: str, folder: Path) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", value):
+        raise ValueError("letters, digits, _ . and -")
+    return value
+
+
+def _project(value: str, folder: Path) -> str:
+    if not re.fullmatch(r"[a-z0-9.:-]{1,100}", value):
+        raise ValueError("a project ID")
+    return value
+
+
+def _http_client(value: str, folder: Path) -> str:
+    if choice("auto", "treq", "curl")(value, folder) == "curl" and not HAS_CURL:
+        raise ValueError("the extra curl: pip install node2dm_tw[curl]")
+    return value
+
+
+def _signing_secret(value: str, folder: Path) -> bytes:
+    try:
+        key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not value.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError("whsec_ and 24 to 64 bytes in base64")
+    return key
+
+
+@attrs.frozen
+class Gateway:
+    """The section [node2dm]: what holds for the whole process."""
+
+    udp: tuple[tuple[str, int], ...] = option(
+        addresses, "127.0.0.1:8120", "where pushes come in: one or more addresses, between commas"
+    )
+    stats: str = option(
+        _endpoint, "tcp:8121:interface=127.0.0.1", "where telnet is answered: a Twisted endpoint"
+    )
+    web: str | None = option(
+        _endpoint,
+        "",
+        "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
+        " tcp:8122:interface=127.0.0.1; empty: off",
+    )
+    allow: tuple[IPNetwork, ...] = option(
+        networks,
+        "127.0.0.0/8, ::1/128",
+        "sources that may push; a filter, not authentication",
+        reloads=True,
+    )
+    state_dir: Path = option(path, None, "the folder for what must outlive the process")
+    max_queued: int = option(
+        number(10, 100_000_000), "1000000", "pushes kept for each route", reloads=True
+    )
+    max_age: float = option(
+        seconds(1, 28 * DAY), "86400", "seconds after which a push is dropped", reloads=True
+    )
+    drain: float = option(
+        seconds(0, 3600), "10", "seconds to go on sending after SIGTERM", reloads=True
+    )
+    rcvbuf: int = option(number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer")
+    reuse_port: bool = option(
+        yes_or_no, "no", "share the UDP port with other processes that do, each with its state_dir"
+    )
+    http_client: str = option(
+        _http_client, "auto", "what sends: curl, treq, or auto: curl where the extra is installed"
+    )
+    proxy: str | None = option(url, "", "an HTTP proxy for all but callbacks; wants curl")
+    queue: str = option(choice("memory"), "memory", "where pushes wait: memory")
+    log_level: str = option(
+        _log_levels,
+        "info",
+        "the least that is logged: "
+        + ", ".join(LEVELS)
+        + "; a part may differ: info, delivery=debug, http=error",
+        reloads=True,
+    )
+    log_format: str = option(choice(*FORMATS), "text", "how a line is logged: text or json")
+
+    @property
+    def uses_curl(self) -> bool:
+        """Whether pushes are sent by libcurl, else by treq."""
+        return self.http_client == "curl" or (self.http_client == "auto" and HAS_CURL)
+
+
+Rates = tuple[tuple[int, float], ...]
+"""Limits, all of which hold: so many in any so many seconds."""
+
+
+@attrs.frozen(kw_only=True)
+class RouteSection:
+    """What every route has.
+
+    Args:
+        title: of the section.
+    """
+
+    title: str
+    prefix: str | None = option(_prefix, "", "another name for the route before the | of a line")
+    ca_file: Path | None = option(
+        existing_file, "", "certificates to trust in place of the platform's"
+    )
+    max_in_flight: int = option(
+        number(1, 4096), "64", "requests in flight at the most", reloads=True
+    )
+    timeout: float = option(seconds(1, 600), "30", "seconds for one request")
+    device_rate: Rates | None = option(
+        rates, "", "pushes to one device, one or more rates such as 240/m", reloads=True
+    )
+    device_burst: int = option(
+        number(1, 1_000_000), "60", "pushes to one device that may go at once", reloads=True
+    )
+
+    @property
+    def kind(self) -> str:
+        """``c2dm`` or ``fcm``."""
+        return self.title.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The name of the route: NAME of [c2dm:NAME], or c2dm."""
+        return self.title.rpartition(":")[2]
+
+
+@attrs.frozen(kw_only=True)
+class C2DMRoute(RouteSection):
+    """A section [c2dm]: one sender account."""
+
+    username: str = option(text, None, "the sender's account, an e-mail address", reloads=True)
+    password: str = option(text, None, "its password", secret=True, reloads=True)
+    source: str = option(
+        text, "node2dm_tw", "what the sign-in says of us: company-app-version", reloads=True
+    )
+    login_url: str = option(
+        url, "https://www.google.com/accounts/ClientLogin", "where ClientLogin is answered"
+    )
+    send_url: str = option(
+        url, "https://android.apis.google.com/c2dm/send", "where pushes are sent to"
+    )
+    token_max_age: float = option(
+        seconds(2, 365 * DAY), "1209600", "seconds after which the auth token is renewed"
+    )
+    device_block: float = option(
+        seconds(1, 28 * DAY),
+        "3600",
+        "seconds for which a device over its quota is left alone",
+        reloads=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class FCMRoute(RouteSection):
+    """A section [fcm]: one Firebase project."""
+
+    service_account: Path = option(
+        existing_file, None, "the key file of a service account", reloads=True
+    )
+    project: str | None = option(_project, "", "the project that sends; empty: the key's own")
+    prefix: str | None = option(_prefix, "g", "another name for the route before the | of a line")
+    url: str = option(url, "https://fcm.googleapis.com", "the service, or messages:send itself")
+    max_in_flight: int = option(
+        number(1, 4096), "512", "requests in flight at the most", reloads=True
+    )
+    max_age: float = option(
+        seconds(1, 28 * DAY), "3600", "seconds after which a push is dropped", reloads=True
+    )
+    device_rate: Rates | None = option(
+        rates, "240/m, 5000/h", "pushes to one device, one or more rates", reloads=True
+    )
+    project_rate: tuple[int, float] | None = option(
+        rate, "600000/m", "pushes of the whole project, spread evenly"
+    )
+    bad_device_alarm: int = option(
+        number(0, 100),
+        "50",
+        "percent of answers blaming devices above which callbacks wait; 0: never",
+        reloads=True,
+    )
+
+
+@attrs.frozen
+class Callback:
+    """The section [callback]: where bad registration IDs are reported to."""
+
+    protocol: str = option(choice("https", "http"), "https", "https or http")
+    host: str = option(_host, None, "the host of the application")
+    port: int | None = option(number(1, 65_535), "", "its port; empty: that of the protocol")
+    path: str = option(_url_path, "/", "the path of the webhook")
+    shared_secret: str | None = option(text, "", "sent along as shared_secret", secret=True)
+    signing_secret: bytes | None = option(
+        _signing_secret, "", "signs as Standard Webhooks says: whsec_ and base64", secret=True
+    )
+    timeout: float = option(seconds(1, 600), "10", "seconds for one request")
+    retries: int = option(number(0, 100), "5", "how often a report is sent again")
+
+    @property
+    def url(self) -> str:
+        """The address of the webhook."""
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.protocol}://{self.host}{port}{self.path}"
+
+
+@attrs.frozen
+class Statsd:
+    """The section [statsd]: where the stats are sent to."""
+
+    host: str = option(_host, None, "the host of the statsd")
+    port: int = option(number(1, 65_535), "8125", "its UDP port")
+    prefix: str = option(_word, "node2dm", "what every name begins with")
+    interval: float = option(seconds(1, 3600), "10", "seconds between two reports")

@@ -1,0 +1,107 @@
+"""The libcurl client over HTTP/2, against a server scripted frame by frame."""
+
+from http_contract import HEADERS, ClientFixtures
+from http_servers import DATA, END_HEADERS, STATUS_200
+from http_servers import HEADERS as HEADERS_FRAME
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.trial.unittest import TestCase
+
+from node2dm_tw.http.curl_client import CurlClient
+from node2dm_tw.http.interface import MAX_RESPONSE, NoAnswer
+
+
+class HTTP2Tests(ClientFixtures, TestCase):
+    """HTTP/2, frame by frame."""
+
+    def make_client(self, ca_file, reactor=reactor, **settings):
+        return CurlClient(reactor, ca_file=ca_file, **settings)
+
+    def server(self, script):
+        return super().server(script, http2=True)
+
+    async def test_streams_share_a_connection(self):
+        """Requests at the same time share one connection, the first ones too."""
+        server = self.server(lambda connection, stream: connection.answer(stream))
+        client = self.client()
+        requests = [client.post(server.url(), HEADERS, b"x" * 500) for _ in range(50)]
+        for answer in await gatherResults(requests):
+            assert (answer.status, answer.body) == (200, b"ok")
+        assert client.handshakes == len(server.used) == 1
+
+    async def test_going_away(self):
+        """What a server that goes away has not processed is sent to it again, at once."""
+        served = []
+
+        def script(connection, stream):
+            if connection is server.used[0] and stream >= 5:
+                if stream == 5:
+                    connection.go_away(3)
+            else:
+                served.append(stream)
+                connection.answer(stream)
+
+        server = self.server(script)
+        client = self.client()
+        await client.post(server.url(), HEADERS, b"x")
+        requests = [client.post(server.url(), HEADERS, b"x") for _ in range(5)]
+        for answer in await gatherResults(requests):
+            assert answer.status == 200
+        assert len(served) == 6
+        assert client.handshakes == 2
+
+    async def test_refused_stream(self):
+        """A refused stream is safe to send again: libcurl does, or it is NotSent."""
+        refused = []
+
+        def script(connection, stream):
+            if stream > 1 and len(refused) < 1:
+                refused.append(stream)
+                connection.refuse(stream)
+            else:
+                connection.answer(stream)
+
+        server = self.server(script)
+        client = self.client()
+        await client.post(server.url(), HEADERS, b"x")
+        assert (await client.post(server.url(), HEADERS, b"x")).status == 200
+        assert refused
+
+    async def test_always_refused(self):
+        """Where every stream is refused, libcurl gives up, and does not say why: NoAnswer."""
+        server = self.server(lambda connection, stream: connection.refuse(stream))
+        await self.failure(self.client(timeout=2.0).post(server.url(), HEADERS, b"x"), NoAnswer)
+
+    async def test_connection_lost(self):
+        """Streams of a connection that is lost without a word are NoAnswer."""
+        server = self.server(lambda connection, stream: connection.reset())
+        await self.failure(self.client().post(server.url(), HEADERS, b"x"), NoAnswer)
+
+    async def test_body_is_cut(self):
+        """A long body is cut, and the other streams of the connection live on."""
+
+        def script(connection, stream):
+            connection.frame(HEADERS_FRAME, END_HEADERS, stream, STATUS_200)
+            for _ in range(4):
+                connection.frame(DATA, 0, stream, b"b" * 16384)
+            connection.frame(DATA, 0, stream, b"b")
+
+        server = self.server(script)
+        response = await self.client().post(server.url(), HEADERS, b"x")
+        assert (response.status, response.truncated) == (200, True)
+        assert response.body == b"b" * MAX_RESPONSE
+
+    async def test_time_out_of_one_stream(self):
+        """A stream without an answer ends in time; the connection is used on."""
+
+        def script(connection, stream):
+            if stream == 1 or stream > 3:
+                connection.answer(stream)
+
+        server = self.server(script)
+        client = self.client(timeout=0.3)
+        await client.post(server.url(), HEADERS, b"x")
+        error = await self.failure(client.post(server.url(), HEADERS, b"x"), NoAnswer)
+        assert error.timed_out
+        assert (await client.post(server.url(), HEADERS, b"x")).status == 200
+        assert client.handshakes == 1
