@@ -89,6 +89,7 @@ class StatsdSender(DatagramProtocol):
     resolve: Resolve
     clock: IReactorTime
     _throttle: Throttle = attrs.field(init=False)
+    _address: str = attrs.field(default="", init=False)
     noisy = False
 
     def __attrs_post_init__(self) -> None:
@@ -98,7 +99,13 @@ class StatsdSender(DatagramProtocol):
         """Send a report; to a host that is not found, the next one tells more."""
         self.resolve(self.host).addCallback(self._send, snapshot).addErrback(self._failed)
 
+    def send_last(self, snapshot: dict[str, Any]) -> None:
+        """Send a report to where the one before went: a stop does not wait for a lookup."""
+        if self._address:
+            self._send(self._address, snapshot)
+
     def _send(self, address: str, snapshot: dict[str, Any]) -> None:
+        self._address = address
         transport: Any = self.transport
         if transport is not None:
             for datagram in batches(self.report.lines(snapshot)):

@@ -96,7 +96,7 @@ class Admin:
         for loop in self._loops:
             loop.stop()
         if self._statsd is not None:
-            self._tell_statsd()
+            self._statsd.send_last(self.stats.snapshot())
         self.pages.close()
         closed = [port.stopListening() or succeed(None) for port in self._ports]
         return gatherResults(closed)
