@@ -91,7 +91,7 @@ export class Plot {
   choose(index) { this.chosen = index; this.draw(); }
 
   // now: what is true at this moment, which the newest point may not know yet.
-  show(points, now) { Object.assign(this, { points, now }); this.draw(); }
+  show(points, now) { Object.assign(this, { points: points.length ? points : [now], now }); this.draw(); }
 
   draw() {
     const { width, height } = this.place.getBoundingClientRect(), last = this.points.length - 1;
