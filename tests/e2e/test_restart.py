@@ -53,6 +53,7 @@ def test_drain_sends_what_it_can(make_gateway):
     """With time to drain, a stop sends what is queued and leaves no spool file."""
     with upstream(lambda sent: Answer(delay=0.05)) as google:
         gateway = make_gateway(google.section()).start()
+        wait_until(lambda: gateway.stats()["signed_in"] == "true", "it has signed in")
         push_many(gateway, range(500))
         gateway.stop()
         assert len(google.delivered()) == 500

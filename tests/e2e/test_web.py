@@ -359,7 +359,8 @@ def test_without_the_extra_the_rest_goes_on(make_gateway, tmp_path):
         web, gateway = with_web(make_gateway, google)
         gateway.environment = {**os.environ, "PYTHONPATH": path}
         gateway.start()
-        assert "/metrics is off: it wants the extra `metrics`" in gateway.log
+        said = "/metrics is off: it wants the extra `metrics`"
+        wait_until(lambda: said in gateway.log, "the start says it")
         status, body = get(web, "/metrics")
         assert status == 501
         assert b"node2dm_tw[metrics]" in body
