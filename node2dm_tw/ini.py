@@ -125,6 +125,18 @@ def choice(*values: str) -> Converter:
     return convert
 
 
+def matching(pattern: str, wanted: str) -> Converter:
+    """Make a converter to a text that a regular expression matches as a whole."""
+    whole = re.compile(pattern, re.ASCII)
+
+    def convert(value: str, folder: Path) -> str:
+        if not whole.fullmatch(value):
+            raise ValueError(wanted)
+        return value
+
+    return convert
+
+
 def yes_or_no(value: str, folder: Path) -> bool:
     """Yes or no."""
     if value not in ("yes", "no"):

@@ -2,7 +2,6 @@
 
 import base64
 import importlib.util
-import re
 from pathlib import Path
 
 import attrs
@@ -13,6 +12,7 @@ from node2dm_tw.ini import (
     addresses,
     choice,
     existing_file,
+    matching,
     networks,
     number,
     option,
@@ -48,34 +48,10 @@ def _log_levels(value: str, folder: Path) -> str:
     return value
 
 
-def _word(value: str, folder: Path) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
-        raise ValueError("letters, digits, _ - and dots")
-    return value
-
-
-def _host(value: str, folder: Path) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", value):
-        raise ValueError("a host name or an IP address")
-    return value
-
-
-def _url_path(value: str, folder: Path) -> str:
-    if not re.fullmatch(r"/[!-~]*", value):
-        raise ValueError("a path that begins with /")
-    return value
-
-
-def _prefix(value: str, folder: Path) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", value):
-        raise ValueError("letters, digits, _ . and -")
-    return value
-
-
-def _project(value: str, folder: Path) -> str:
-    if not re.fullmatch(r"[a-z0-9.:-]{1,100}", value):
-        raise ValueError("a project ID")
-    return value
+_word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
+_host = matching(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", "a host name or an IP address")
+_url_path = matching(r"/[!-~]*", "a path that begins with /")
+_project = matching(r"[a-z0-9.:-]{1,100}", "a project ID")
 
 
 def _http_client(value: str, folder: Path) -> str:
@@ -164,7 +140,7 @@ class RouteSection:
     """
 
     title: str
-    prefix: str | None = option(_prefix, "", "another name for the route before the | of a line")
+    prefix: str | None = option(_word, "", "another name for the route before the | of a line")
     ca_file: Path | None = option(
         existing_file, "", "certificates to trust in place of the platform's"
     )
@@ -224,7 +200,7 @@ class FCMRoute(RouteSection):
         existing_file, None, "the key file of a service account", reloads=True
     )
     project: str | None = option(_project, "", "the project that sends; empty: the key's own")
-    prefix: str | None = option(_prefix, "g", "another name for the route before the | of a line")
+    prefix: str | None = option(_word, "g", "another name for the route before the | of a line")
     url: str = option(url, "https://fcm.googleapis.com", "the service, or messages:send itself")
     max_in_flight: int = option(
         number(1, 4096), "512", "requests in flight at the most", reloads=True

@@ -104,7 +104,7 @@ def test_the_daemon_starts_and_stops_as_shown(make_gateway):
 
 def test_the_configuration_shown_is_valid(tmp_path):
     """It loads as it stands, but for the password's file."""
-    (text,) = blocks("ini")
+    text, fcm = blocks("ini")
     (tmp_path / "password").write_text("x\n", encoding="utf-8")
     (tmp_path / "password").chmod(0o600)
     file = tmp_path / "config.ini"
@@ -112,6 +112,14 @@ def test_the_configuration_shown_is_valid(tmp_path):
     settings = config.load(file, tmp_path, lambda *_: {}, lambda _: None)
     assert settings.routes[0].password == "x"
     assert settings.warnings == ()
+    for key in ("key.json", "shop.json"):
+        (tmp_path / key).touch(0o600)
+    file.write_text(fcm.replace("/etc/node2dm/", ""), encoding="utf-8")
+    settings = config.load(file, tmp_path, lambda *_: {}, lambda _: None)
+    assert [(route.name, route.prefix) for route in settings.routes] == [
+        ("fcm", "g"),
+        ("shop", "s"),
+    ]
 
 
 def test_nothing_on_the_page_is_left_untried():
