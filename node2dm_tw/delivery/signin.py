@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from node2dm_tw.backoff import exponential
@@ -57,7 +58,7 @@ class SignIn:
     _short_lives: int = attrs.field(default=0, init=False)
     _replacement: str = attrs.field(default="", init=False, repr=False)
     _fetching: Deferred[None] | None = attrs.field(default=None, init=False)
-    _next: IDelayedCall | None = attrs.field(default=None, init=False)
+    _next: Deferred[None] | None = attrs.field(default=None, init=False)
 
     def start(self) -> None:
         """Use the credential of an earlier process, or sign in."""
@@ -144,12 +145,12 @@ class SignIn:
 
     def _fetch_in(self, delay: float) -> None:
         self._cancel_next()
-        self._next = self.clock.callLater(delay, self._fetch)
+        self._next = deferLater(self.clock, delay, self._fetch).addErrback(_unless_cancelled)
 
     def _cancel_next(self) -> None:
-        if self._next is not None and self._next.active():
+        if self._next is not None:
             self._next.cancel()
-        self._next = None
+            self._next = None
 
     def _fetch(self) -> None:
         self._cancel_next()
@@ -199,3 +200,7 @@ class SignIn:
             delay=delay,
         )
         self._fetch_in(delay)
+
+
+def _unless_cancelled(failure: Failure) -> None:
+    failure.trap(CancelledError)
