@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from twisted.internet.task import Clock
 
 from node2dm_tw.admin.history import POINTS
@@ -60,6 +61,7 @@ class Bench:
         return time.process_time() - begin
 
 
+@pytest.mark.long
 def test_twenty_routes_and_ten_thousand_errors_a_second():
     """The page takes less than a hundredth of a core, and no token is whole in it."""
     bench = Bench()
