@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from node2dm_tw.emulator import testing
-from tests.e2e.gateway import Gateway, wait_until
+from tests.e2e.gateway import Gateway
 from tests.e2e.nginx import Front, in_front_of
 
 CLIENTS = {"treq": "treq", "curl": "curl", "curl-http2": "curl"}
@@ -144,7 +144,7 @@ class Bench:
         )
         options = f"http_client = {CLIENTS[client]}"
         made = self.gateways[client] = Gateway(folder, "\n".join(sections), options)
-        return made.start(wait=False)
+        return made.start()
 
     def push(self, client: str) -> None:
         """Arm each row's fault, and push for each."""
@@ -180,8 +180,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         for client in CLIENTS:
             (folder / client).mkdir()
             stack.callback(made.add(client, folder / client).stop)
-        for client, gateway in made.gateways.items():
-            wait_until(lambda gateway=gateway: gateway._answers(), f"{client} answers")
+        for client in CLIENTS:
             made.push(client)
         yield made
 
