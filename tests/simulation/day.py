@@ -134,10 +134,10 @@ class Day:
         unnamed = {**over, "probability": 0.5, "seed": 2}
         faults = self.google.faults
         for moment, happens in (
-            (OUTAGE, partial(self._refuse, True)),
-            (OUTAGE + 800, partial(self._refuse, False)),
-            (OUTAGE + 800, partial(faults, {**down, "headers": {"Retry-After": "45"}})),
-            (OUTAGE + 1_000, partial(faults, down)),
+            (OUTAGE, partial(faults, {**down, "headers": {"Retry-After": "45"}})),
+            (OUTAGE + 100, partial(faults, down)),
+            (OUTAGE + 200, partial(self._refuse, True)),
+            (OUTAGE + 900, partial(self._refuse, False)),
             (OUTAGE + 1_200, faults),
             (STORM, partial(faults, named, unnamed)),
             (STORM + 600, faults),

@@ -48,6 +48,10 @@ class Manners:
         elif self.probe == "due":
             self.probe = "out"
 
+    def failed(self) -> None:
+        """A request without an answer tells nothing: the next one is a probe as well."""
+        self.probe = self.probe and "due"
+
     def answered(self, now: float, answer: Answer) -> None:
         if answer.status in (429, 503):
             named = dict(answer.headers).get(b"Retry-After")
@@ -156,6 +160,7 @@ class SimulatedGoogle:
 
     def _refuse(self, answer: Deferred[Response]) -> None:
         if not answer.called:
+            self.manners.failed()
             answer.errback(NotSent("connection refused"))
 
     def _call(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:

@@ -21,7 +21,7 @@ class Load:
     """A day's pushes.
 
     Args:
-        pushes: about so many in all.
+        pushes: at least so many in all.
         devices: so many, numbered from 0.
         campaigns: moments at which every device is sent to.
         saturated: a device that is sent to as fast as its limits allow, for 70 minutes.
@@ -71,9 +71,9 @@ class Load:
                 yield moment, self._other(random), random.choice((b"", b"", b"badge", b"inbox"))
 
     def _chats(self, count: int) -> Iterator[Wanted]:
-        """Bursts to one device: 75 at once, of a key each or all of the same, and a few later."""
+        """Bursts to one device: 75 at once, under no key, or all under the same."""
         random = self._random("chats")
-        for begin in sorted(random.uniform(0, DAY - 60) for _ in range(count // 80)):
+        for begin in sorted(random.uniform(0, DAY - 60) for _ in range(count // 75)):
             device, same = self._other(random), random.random() < 0.5
             for _ in range(75):
                 yield begin, device, b"chat" if same else b""

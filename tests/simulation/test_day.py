@@ -34,6 +34,7 @@ def check_endings(day: Day) -> None:
     """Each push ended once; each that was sent was shown once; what was not had a reason."""
     stats, google = day.stats, day.google
     assert day.way.queue.depth == 0
+    assert len(day.device_of) >= day.load.pushes
     assert stats.messages_received == len(day.device_of) == sum(day.endings().values())
     assert stats.messages_sent == len(google.deliveries) == google.deliveries.total()
     assert stats.messages_bad_device == google.answers[404, "UNREGISTERED"]
@@ -51,7 +52,7 @@ def check_manners(day: Day) -> None:
     google = day.google
     assert google.manners.breaches == []
     assert google.refused < 100
-    assert google.answers[503, ""] < 30
+    assert 0 < google.answers[503, ""] < 100
     assert google.answers[429, "QUOTA_EXCEEDED"] > 0
     gaps = [b - a for a, b in zip(google.granted, google.granted[1:], strict=False)]
     assert min(gaps) >= BETWEEN_SIGN_INS
