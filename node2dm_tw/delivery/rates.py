@@ -10,8 +10,21 @@ CAPACITY = 1_000_000
 CROWDED = 60.0
 """Seconds such a push waits."""
 
+SHORTEST_WAIT = 0.001
+"""Seconds; less may be lost in the rounding of a moment, so that a push would come again at once,
+and for ever where the clock stands still. It goes instead: `stretched` leaves room for it."""
+
 Limit = tuple[int, float]
 """So many pushes in any so many seconds."""
+
+
+def stretched(seconds: float) -> float:
+    """Give the window for which a limit of `seconds` is kept here, to hold where it is counted.
+
+    Requests do not travel equally long, so what left within a window and a little more may arrive
+    within a window: a second more, of a short window less.
+    """
+    return seconds + min(1.0, seconds / 60)
 
 
 @attrs.define(eq=False)
@@ -58,11 +71,11 @@ class DeviceRates:
             if not self._has_room(now):
                 return CROWDED
             full_at = (now,) * len(self.limits)
-        gaps = [seconds / (count - self.burst) for count, seconds in self.limits]
+        gaps = [stretched(seconds) / (count - self.burst) for count, seconds in self.limits]
         wait = max(
             full - now - (self.burst - 1) * gap for full, gap in zip(full_at, gaps, strict=True)
         )
-        if wait > 0:
+        if wait > SHORTEST_WAIT:
             return wait
         self._full_at[device] = tuple(
             max(full, now) + gap for full, gap in zip(full_at, gaps, strict=True)
@@ -118,7 +131,7 @@ class Pace:
     def _rate(self) -> float:
         """Pushes a second once the ramp is over; what may be saved up counts into the limit."""
         count, seconds = self.limit
-        return max(count - self._most, 0.5) / seconds
+        return max(count - self._most, 0.5) / stretched(seconds)
 
     def wait(self) -> float:
         """Seconds until a push may go; 0.0 where one may go now."""

@@ -49,7 +49,7 @@ def test_a_burst_goes_at_once_and_then_an_even_flow():
     rates = DeviceRates(FCM, 60, now)
     assert [rates.take(b"phone") for _ in range(60)] == [0.0] * 60
     wait = rates.take(b"phone")
-    assert wait == pytest.approx(3_600 / (5_000 - 60))
+    assert wait == pytest.approx(3_601 / (5_000 - 60))
     now.seconds += wait
     assert rates.take(b"phone") == 0.0
     assert rates.take(b"other") == 0.0
@@ -64,6 +64,32 @@ def test_waiting_as_long_as_told_is_enough():
         if wait:
             now.seconds += wait + 1e-9
             assert rates.take(b"phone") == 0.0
+
+
+@given(st.lists(st.floats(0.0, 0.9), min_size=1))
+def test_requests_may_travel_a_second_longer_than_others(delays):
+    """What left at different times and arrives together is within the limits all the same."""
+    now = Now()
+    rates = DeviceRates(FCM, 60, now)
+    arrived = []
+    for number in range(600):
+        now.seconds += rates.take(b"phone")
+        if rates.take(b"phone") == 0.0:
+            arrived.append(now.seconds + delays[number % len(delays)])
+    arrived.sort()
+    for count, window in FCM:
+        assert most_in_any(arrived, window) <= count
+
+
+@given(st.floats(0.0, 1e9))
+def test_a_wait_always_leads_to_a_later_moment(begun):
+    """However late it is by the clock, the wait is not lost in the rounding of the sum."""
+    now = Now(begun)
+    rates = DeviceRates(FCM, 60, now)
+    for _ in range(200):
+        wait = rates.take(b"phone")
+        assert wait == 0.0 or now.seconds + wait > now.seconds
+        now.seconds += wait
 
 
 def test_without_a_limit_nothing_waits():
