@@ -54,10 +54,7 @@ class Node2DM(Server):
 
 
 def measure(bench: Bench, checkout: Path) -> Cost:
-    """Push evenly, once it has signed in: what comes before that it mostly loses.
-
-    Its intake cannot be told from its sending.
-    """
+    """Push evenly, once it has signed in: what comes before that it mostly loses."""
     count = bench.scaled(40_000, 8_000)
     upstream = bench.upstream
     base = upstream.requests()
@@ -75,8 +72,7 @@ def measure(bench: Bench, checkout: Path) -> Cost:
         wait_for_count(lambda: upstream.requests() - base, count, stall=3)
         arrived = upstream.requests() - base
         return Cost(
-            intake=0,
-            send=meter.lap() / arrived,
+            used=meter.lap() / arrived,
             rate=arrived / (time.monotonic() - begun),
             lost=count - arrived,
             peak_memory=server.peak_memory(),

@@ -6,7 +6,7 @@ from benchmarks import load
 from benchmarks.bench import Bench, Check, Outcome
 from benchmarks.gateway import Gateway, Setup
 from benchmarks.pushes import SIZE
-from benchmarks.pushing import FILL_RATE
+from benchmarks.pushing import FAST
 from benchmarks.waiting import wait_for_count, wait_until
 
 MOST_A_PUSH = 400
@@ -24,12 +24,12 @@ def outage(bench: Bench) -> Outcome:
     with bench.gateway(Setup(http2=True, answers="outage")) as gateway:
         bench.progress.step(f"an outage: a backlog of {little:,}")
         fresh = gateway.memory()
-        load.fill(gateway, little, FILL_RATE)
+        load.fill(gateway, little, FAST)
         reference = _drain(bench, gateway, little, 0)
         before = gateway.memory()
         bench.upstream.begin_outage()
         bench.progress.step(f"an outage: {count:,} pushes wait")
-        load.fill(gateway, count, FILL_RATE, little)
+        load.fill(gateway, count, FAST, little)
         wait_until(lambda: int(gateway.stats()["messages_in_queue"]) == count, "all wait", 30)
         resident = gateway.memory()
         bench.progress.step("an outage: the backlog drains, with intake open")
@@ -81,6 +81,6 @@ def _drain(bench: Bench, gateway: Gateway, count: int, meanwhile: int) -> float:
     wait_for_count(sent, count, every=0.05)
     rate = (sent() - before) / (time.monotonic() - begun)
     if meanwhile:
-        load.finish(gateway, sender)
+        load.finish(sender)
         wait_for_count(sent, count + meanwhile, every=0.05)
     return rate
