@@ -57,7 +57,7 @@ build/bench/installed: setup.py pyproject.toml
 	touch $@
 
 .PHONY: docs
-docs: .venv/installed ## write docs/configuration.md again, from the code
+docs: .venv/installed ## write the references again, from the code
 	@.venv/bin/python docs/generate.py
 
 .PHONY: clean

@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 FEATURES: dict[str, list[str]] = {
     "curl": ["pycurl>=7.45"],
     "fcm": ["PyJWT[crypto]>=2.9"],
+    "metrics": ["prometheus-client>=0.21"],
 }
 ALL = sorted({requirement for needs in FEATURES.values() for requirement in needs})
 DEV = [
@@ -17,8 +18,10 @@ DEV = [
     "mypy-zope",
     "pytest>=9",
     "pytest-cov",
+    "PyYAML",
     "ruff",
     "types-psutil",
+    "types-PyYAML",
     "types-pyOpenSSL",
     "types-setuptools",
 ]
@@ -44,7 +47,7 @@ setup(
     # "twisted.plugins" must be named: an editable install lists the plugin only then.
     packages=[*find_packages(include=["node2dm_tw", "node2dm_tw.*"]), "twisted.plugins"],
     package_dir={"": "."},
-    package_data={"node2dm_tw": ["py.typed"]},
+    package_data={"node2dm_tw": ["py.typed", "admin/page/*"]},
     zip_safe=False,
     install_requires=[
         "Twisted>=26.4",

@@ -1,11 +1,13 @@
-"""Writes etc/config.ini and docs/configuration.md from the options in the code: `make docs`."""
+"""Writes etc/config.ini, docs/configuration.md and docs/metrics.md from the code: `make docs`."""
 
 from pathlib import Path
 
 import attrs
 
+from node2dm_tw.admin import metric_names as names
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
-from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway
+from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
+from node2dm_tw.stats import never_falls
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,8 +52,9 @@ SHOWN = {
     ("c2dm", "password"): "change-me",
     ("fcm", "service_account"): "key.json",
     ("callback", "host"): "www.example.com",
+    ("statsd", "host"): "127.0.0.1",
 }
-OPTIONAL = ("fcm", "callback", "emulator")
+OPTIONAL = ("fcm", "callback", "statsd", "emulator")
 MUST_BE_SET = [("c2dm", "username"), ("c2dm", "password")]
 
 NOTES = {
@@ -62,6 +65,7 @@ NOTES = {
     "More applications are sections [c2dm:NAME] and [fcm:NAME], each a route named NAME.\n"
     "With [emulator] present, service_account, url and ca_file default to the emulator's.",
     "callback": "Where registration IDs that are gone are reported to; none are without it.",
+    "statsd": "Where the stats are sent to; nowhere without it.",
     "emulator": "Google's side and phones in this process; leave it out for a real one.",
 }
 
@@ -82,6 +86,7 @@ def sections() -> dict[str, list[Row]]:
         "c2dm": rows(C2DMRoute),
         "fcm": rows(FCMRoute),
         "callback": rows(Callback),
+        "statsd": rows(Statsd),
         "emulator": EMULATOR,
     }
 
@@ -142,8 +147,43 @@ def _default(title: str, name: str, default: str | None) -> str:
     return f"`{default}`" if default else "empty"
 
 
+def metrics_md() -> str:
+    """The reference of /metrics, a row for each metric."""
+    lines = [
+        "# Metrics",
+        "",
+        "This page is written by `make docs`, from the code.",
+        "",
+        "`/metrics` renders them where `web` is set and the extra `metrics` is installed. Most",
+        "are a line of the [stats](stats.md) in Prometheus' words; counters begin at 0 when the",
+        "process starts. `process_cpu_seconds_total` and the like are there too.",
+        "",
+        "| metric | type | labels | meaning | line of the stats |",
+        "|---|---|---|---|---|",
+    ]
+    for name, (labels, text) in names.OTHERS.items():
+        lines += [_metric_row(name, "gauge", labels, text, "")]
+    for line, (labels, text) in names.REASONS.items():
+        lines += [_metric_row(f"{line}_total", "counter", labels, text, f"{line}.REASON")]
+    for name, (label, text, of) in names.LABELLED.items():
+        lines_of = ", ".join(f"{label}={value}: {line}" for value, line in of.items())
+        lines += [_metric_row(f"{name}_total", "counter", ("route", label), text, lines_of)]
+    for table, labels in ((names.ROUTE, ("route",)), (names.PROCESS, ())):
+        for line, (name, text) in table.items():
+            kind, end = ("counter", "_total") if never_falls(line) else ("gauge", "")
+            lines += [_metric_row(name + end, kind, labels, text, line)]
+    for name, text in names.HISTOGRAMS.values():
+        lines += [_metric_row(name, "histogram", ("route",), text, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _metric_row(name: str, kind: str, labels: tuple[str, ...], text: str, line: str) -> str:
+    return f"| `node2dm_{name}` | {kind} | {', '.join(labels)} | {text} | {line} |"
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
+    (ROOT / "docs/metrics.md").write_text(metrics_md(), encoding="utf-8")
     (ROOT / "etc/config.ini").write_text(config_ini(), encoding="utf-8")
     (ROOT / "docs/configuration.md").write_text(configuration_md(), encoding="utf-8")
 

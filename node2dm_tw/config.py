@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from node2dm_tw.ini import NOT_BUILT_YET, Faults, path, read, section
-from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway
+from node2dm_tw.ini import Faults, path, read, section
+from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
 
 Reloaded = TypeVar("Reloaded", bound=attrs.AttrsInstance)
 
@@ -23,18 +23,17 @@ class Settings:
     gateway: Gateway
     routes: tuple[C2DMRoute | FCMRoute, ...]
     callback: Callback | None
+    statsd: Statsd | None
     warnings: tuple[str, ...]
 
 
 NOT_BUILT = {
     "node2dm": (
-        "web", "push_token", "push_token_file", "datagram_key", "datagram_key_file",
-        "claim_after", "log_format",
+        "push_token", "push_token_file", "datagram_key", "datagram_key_file", "claim_after",
     ),
 }  # fmt: skip
 ROUTE = re.compile(r"(c2dm|fcm)(:[A-Za-z0-9_.-]+)?")
 KINDS: dict[str, type[C2DMRoute | FCMRoute]] = {"c2dm": C2DMRoute, "fcm": FCMRoute}
-SECTIONS_NOT_BUILT = ("statsd",)
 
 Embed = Callable[[Mapping[str, str], Path, Path], Mapping[str, str]]
 """
@@ -84,22 +83,21 @@ def load(file: Path, working_directory: Path, embed: Embed, check_key: CheckKey)
         for title in titles
     ]
     callback = take(Callback, "callback") if parser.has_section("callback") else None
+    statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
         faults.append("[node2dm] proxy: wanted: the extra curl, and http_client = auto or curl")
     faults += _unknown_sections(parser, titles)
     faults += _route_faults([route for route in routes if route is not None], check_key)
     if faults:
         raise Faults(faults)
-    return Settings(file, gateway, tuple(routes), callback, tuple(_warnings(file, parser)))
+    return Settings(file, gateway, tuple(routes), callback, statsd, tuple(_warnings(file, parser)))
 
 
 def _unknown_sections(parser: RawConfigParser, routes: list[str]) -> list[str]:
     faults = [
-        f"[{title}]: {NOT_BUILT_YET}"
-        if title.partition(":")[0] in SECTIONS_NOT_BUILT
-        else f"[{title}]: there is no such section"
+        f"[{title}]: there is no such section"
         for title in parser.sections()
-        if title not in ("node2dm", "emulator", "callback", *routes)
+        if title not in ("node2dm", "emulator", "callback", "statsd", *routes)
     ]
     if not routes:
         faults.append("[c2dm] or [fcm]: wanted: a section for the account that sends")
@@ -173,6 +171,8 @@ def reload(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]
     waiting += [f"[{title}]" for title in coming.keys() - {route.title for route in old.routes}]
     if old.callback != new.callback:
         waiting.append("[callback]")
+    if old.statsd != new.statsd:
+        waiting.append("[statsd]")
     return attrs.evolve(old, gateway=gateway, routes=tuple(routes)), reloaded, waiting
 
 

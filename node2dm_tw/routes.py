@@ -168,6 +168,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         on_bad_device=partial(around.on_bad_device, name),
         on_locked=partial(around.on_locked, lock),
     )
+    stats.gauges["max_queued"] = lambda: queue.max_queued
     if section.kind == "c2dm":
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
     if lane.alarm is not None:

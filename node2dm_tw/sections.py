@@ -24,7 +24,7 @@ from node2dm_tw.ini import (
     url,
     yes_or_no,
 )
-from node2dm_tw.logs import LEVELS
+from node2dm_tw.logs import FORMATS, LEVELS, parse_levels
 
 DAY = 86_400
 
@@ -39,6 +39,18 @@ def _endpoint(value: str, folder: Path) -> str:
         raise ValueError(
             f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
         ) from error
+    return value
+
+
+def _log_levels(value: str, folder: Path) -> str:
+    """Check a level, and those of the parts that differ."""
+    parse_levels(value)
+    return value
+
+
+def _word(value: str, folder: Path) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        raise ValueError("letters, digits, _ - and dots")
     return value
 
 
@@ -92,6 +104,12 @@ class Gateway:
     stats: str = option(
         _endpoint, "tcp:8121:interface=127.0.0.1", "where telnet is answered: a Twisted endpoint"
     )
+    web: str | None = option(
+        _endpoint,
+        "",
+        "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
+        " tcp:8122:interface=127.0.0.1; empty: off",
+    )
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
@@ -118,8 +136,14 @@ class Gateway:
     proxy: str | None = option(url, "", "an HTTP proxy for all but callbacks; wants curl")
     queue: str = option(choice("memory"), "memory", "where pushes wait: memory")
     log_level: str = option(
-        choice(*LEVELS), "info", "the least that is logged: " + ", ".join(LEVELS), reloads=True
+        _log_levels,
+        "info",
+        "the least that is logged: "
+        + ", ".join(LEVELS)
+        + "; a part may differ: info, delivery=debug, http=error",
+        reloads=True,
     )
+    log_format: str = option(choice(*FORMATS), "text", "how a line is logged: text or json")
 
     @property
     def uses_curl(self) -> bool:
@@ -242,3 +266,13 @@ class Callback:
         """The address of the webhook."""
         port = "" if self.port is None else f":{self.port}"
         return f"{self.protocol}://{self.host}{port}{self.path}"
+
+
+@attrs.frozen
+class Statsd:
+    """The section [statsd]: where the stats are sent to."""
+
+    host: str = option(_host, None, "the host of the statsd")
+    port: int = option(number(1, 65_535), "8125", "its UDP port")
+    prefix: str = option(_word, "node2dm", "what every name begins with")
+    interval: float = option(seconds(1, 3600), "10", "seconds between two reports")

@@ -13,11 +13,13 @@ from twisted.application.service import IService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.endpoints import serverFromString
+from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from node2dm_tw import __version__, config, feedback
-from node2dm_tw.admin.telnet import StatsFactory
+from node2dm_tw.admin.views import Admin, statsd_sender
 from node2dm_tw.config import Settings
+from node2dm_tw.config_text import shown
 from node2dm_tw.delivery.lane import Locked
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.emulator.certificates import prepare
@@ -29,7 +31,7 @@ from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import Faults
 from node2dm_tw.intake.lines import Lines
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
-from node2dm_tw.logs import logger, set_level
+from node2dm_tw.logs import json_observer, logger, set_level
 from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
 from node2dm_tw.providers.oauth2 import read_key_file
 from node2dm_tw.push import Push
@@ -130,8 +132,16 @@ class Gateway(Service):
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
-        self._telnet: Any = None
+        self._admin = Admin(self._stats, reactor, time.time, lambda: shown(self._settings))
         self._is_ending = False
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join the application; twistd, which begins to log next, asks it how."""
+        twistd: Mapping[str, Any] = self._options.parent or {}
+        if self._settings.gateway.log_format == "json" and not twistd.get("syslog"):
+            observer = json_observer(twistd, reactor.callFromThread)
+            parent.setComponent(ILogObserver, observer)
+        Service.setServiceParent(self, parent)
 
     def startService(self) -> None:
         """Open everything, or say in one line why that cannot be and end with status 1."""
@@ -169,19 +179,18 @@ class Gateway(Service):
         ways = list(self._ways.values())
         named = {name.encode(): way.route for way in ways for name in way.names}
         self._open_udp(Lines(named, ways[0].route, self._stats, reactor, time.time))
-        endpoint = serverFromString(reactor, gateway.stats)
-        factory = StatsFactory(reactor, self._stats.snapshot)
-        self._telnet = opened("stats", lambda: endpoint.listen(factory))
+        self._open_views()
         for way in ways:
             way.start()
         if self._feedback is not None:
             self._feedback.start()
+        self._admin.start()
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._reload))
         log.info(
             "node2dm_tw {version} takes pushes at UDP {udp} and tells its state at {stats}",
             version=__version__,
             udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
-            stats=gateway.stats,
+            stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
 
     def _open_udp(self, lines: Lines) -> None:
@@ -193,6 +202,19 @@ class Gateway(Service):
         gauges = self._stats.gauges
         gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
         gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
+
+    def _open_views(self) -> None:
+        gateway, statsd = self._settings.gateway, self._settings.statsd
+        telnet = serverFromString(reactor, gateway.stats)
+        opened("stats", lambda: self._admin.open_telnet(telnet))
+        if gateway.web is not None:
+            web = serverFromString(reactor, gateway.web)
+            opened("web", lambda: self._admin.open_web(web))
+        if statsd is not None:
+            sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
+            interface = "::" if ":" in statsd.host else ""
+            port = opened("statsd", lambda: reactor.listenUDP(0, sender, interface))
+            self._admin.open_statsd(sender, port, statsd.interval)
 
     def _make_feedback(self, callback: Callback) -> Feedback:
         hook = Hook(
@@ -275,6 +297,7 @@ class Gateway(Service):
     def stopService(self) -> Any:
         """Take nothing more in, send what can be sent in time, keep the rest, close everything."""
         Service.stopService(self)
+        self._admin.drain()
         for intake, port in self._udp:
             intake.read_dry()
             yield port.stopListening()
@@ -285,8 +308,7 @@ class Gateway(Service):
         if self._feedback is not None:
             self._feedback.stop()
         yield gatherResults([client.close() for client in self._clients])
-        if self._telnet is not None:
-            yield self._telnet.stopListening()
+        yield self._admin.stop()
         if self._emulator is not None:
             yield self._emulator.stopService()
         self._state_dir.unlock()

@@ -1,5 +1,7 @@
 """The one set of counters, and the snapshot that every view renders."""
 
+import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +56,52 @@ ORDER = (
 )
 """The totals' first lines: node2dm's own in its order and spelling, then ours."""
 
+LATENCY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+AGE_BOUNDS = (
+    0.01,
+    0.05,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    60.0,
+    300.0,
+    1_800.0,
+    3_600.0,
+    21_600.0,
+    86_400.0,
+)
+
+HEAP_LOOK = 10.0
+"""Seconds for which the heap's figures hold: to find them takes long where it is fragmented."""
+
+
+@attrs.define(eq=False)
+class Histogram:
+    """How often a value was up to each of the bounds, and the last time beyond all of them.
+
+    Args:
+        bounds: seconds, ascending.
+    """
+
+    bounds: tuple[float, ...]
+    counts: list[int] = attrs.field(init=False)
+    total: float = attrs.field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        """Count a value; one below 0 counts as 0."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        if value > 0.0:
+            self.total += value
+
+    def snapshot(self) -> dict[str, Any]:
+        """``bounds``, ``counts`` (not cumulative, one more than bounds) and ``total``."""
+        return {"bounds": self.bounds, "counts": tuple(self.counts), "total": self.total}
+
 
 @attrs.define(eq=False)
 class RouteStats:
@@ -62,6 +110,9 @@ class RouteStats:
     Args:
         gauges: what is asked at each snapshot, by name.
         refused_reasons: `messages_refused`, by reason; bounded, as upstreams choose the words.
+        upstream_latency: seconds from a request to its answer.
+        queue_age: seconds from a push's receipt to a request that carries it.
+        details: lists for people, by name, of values that JSON can carry; nothing secret.
     """
 
     messages_received: int = 0
@@ -83,6 +134,9 @@ class RouteStats:
     callbacks_dropped: int = 0
     gauges: dict[str, Gauge] = attrs.field(factory=dict)
     refused_reasons: Counter[str] = attrs.field(factory=Counter)
+    upstream_latency: Histogram = attrs.field(factory=lambda: Histogram(LATENCY_BOUNDS))
+    queue_age: Histogram = attrs.field(factory=lambda: Histogram(AGE_BOUNDS))
+    details: dict[str, Callable[[], list[dict[str, Any]]]] = attrs.field(factory=dict)
 
     def refuse(self, reason: str) -> None:
         """Count a refused push under its reason, the hundredth and later reasons as `other`."""
@@ -103,8 +157,29 @@ class RouteStats:
         values |= {name: gauge() for name, gauge in self.gauges.items()}
         return {name: value for name, value in values.items() if value is not None}
 
+    def histograms(self) -> dict[str, Any]:
+        """Every histogram of this route, by name."""
+        return {
+            "upstream_latency": self.upstream_latency.snapshot(),
+            "queue_age": self.queue_age.snapshot(),
+        }
+
 
 COUNTERS = tuple(field.name for field in attrs.fields(RouteStats) if field.default == 0)
+
+_NEVER_FALL = {
+    *COUNTERS,
+    "total_errors",
+    "messages_invalid",
+    "handshakes",
+    "reconnects",
+    "udp_dropped",
+}
+
+
+def never_falls(name: str) -> bool:
+    """Whether the line of this name counts events since the start; else it is the state now."""
+    return name.partition(".")[0] in _NEVER_FALL
 
 
 @attrs.define(eq=False)
@@ -124,6 +199,8 @@ class Stats:
     invalid: Counter[str] = attrs.field(factory=Counter)
     gauges: dict[str, Gauge] = attrs.field(factory=dict)
     _started: float = attrs.field(init=False)
+    _heap: dict[str, int] = attrs.field(factory=dict, init=False)
+    _heap_seen: float = attrs.field(default=float("-inf"), init=False)
 
     def __attrs_post_init__(self) -> None:
         self._started = self.seconds()
@@ -138,19 +215,42 @@ class Stats:
 
         Returns:
             ``{"totals": {name: value}, "routes": {route: {name: value}}}``; values are numbers,
-            booleans or texts. The totals begin with node2dm's lines in node2dm's order.
+            booleans or texts. The totals begin with node2dm's lines in node2dm's order. Beside
+            them, for those views that can show them, ``histograms`` and ``details`` of each route.
         """
         routes = {name: stats.snapshot() for name, stats in self.routes.items()}
         values = _merge(list(routes.values()))
         values["uptime"] = int(self.seconds() - self._started)
         values["version"] = self.version
         values["messages_invalid"] = self.invalid.total()
-        values |= _memory()
+        values |= self._memory()
         values |= {name: gauge() for name, gauge in self.gauges.items()}
         values |= {f"messages_invalid.{reason}": n for reason, n in self.invalid.items()}
         totals = {name: values.pop(name) for name in ORDER if name in values} | values
-        return {"totals": totals, "routes": routes}
+        return {
+            "totals": totals,
+            "routes": routes,
+            "histograms": {name: stats.histograms() for name, stats in self.routes.items()},
+            "details": {
+                name: {what: tell() for what, tell in stats.details.items()}
+                for name, stats in self.routes.items()
+            },
+        }
 
+    def _memory(self) -> dict[str, int]:
+        """Bytes: resident, and of the C heap what is held and what is in use."""
+        if self.seconds() >= self._heap_seen + HEAP_LOOK:
+            self._heap_seen = self.seconds()
+            heap = psutil.heap_info()
+            self._heap = {
+                "memory_heapTotal": heap.heap_used + heap.mmap_used,
+                "memory_heapUsed": heap.heap_used,
+            }
+        # Asked for anew each time: twistd forks after this was made.
+        return {"memory_rss": psutil.Process().memory_info().rss, **self._heap}
+
+
+_ROUTES_ONLY = {"state", "state_reason"}
 
 _MERGED: dict[str, Callable[[list[Any]], Any]] = {
     "backing_off": any,
@@ -158,27 +258,25 @@ _MERGED: dict[str, Callable[[list[Any]], Any]] = {
     "logged_in_to_c2dm": all,
     "signed_in": all,
     "token_age": max,
+    "oldest_age": max,
+    "pause_left": max,
     "http_client": lambda names: ", ".join(sorted(set(names))),
 }
 """How the values of several routes make one, where a sum would not do."""
 
 
 def _merge(routes: list[dict[str, Any]]) -> dict[str, Any]:
-    names = dict.fromkeys(name for route in routes for name in route)
+    names = dict.fromkeys(name for route in routes for name in route if name not in _ROUTES_ONLY)
     return {
         name: _MERGED.get(name, sum)([route[name] for route in routes if name in route])
         for name in names
     }
 
 
-def _memory() -> dict[str, int]:
-    """Bytes: resident, and of the C heap what is held and what is in use."""
-    heap = psutil.heap_info()
-    return {
-        "memory_rss": psutil.Process().memory_info().rss,
-        "memory_heapTotal": heap.heap_used + heap.mmap_used,
-        "memory_heapUsed": heap.heap_used,
-    }
+def as_json(snapshot: dict[str, Any]) -> bytes:
+    """Render a snapshot's totals and routes as JSON on one line."""
+    values = {"totals": snapshot["totals"], "routes": snapshot["routes"]}
+    return json.dumps(values, separators=(",", ":")).encode()
 
 
 def as_text(snapshot: dict[str, Any]) -> list[str]:

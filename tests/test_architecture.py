@@ -24,6 +24,7 @@ ALLOWED = {
     "statedir": set(),
     "sections": {"ini", "logs"},
     "config": {"ini", "sections"},
+    "config_text": {"config"},
     "http": {"http"} | TOOLS,
     "providers": {"providers", "push"} | TOOLS,
     "queues": {"queues", "push", "stats"} | TOOLS,

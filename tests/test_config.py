@@ -2,12 +2,22 @@
 
 from ipaddress import ip_network
 
+import attrs
 import pytest
 
 from node2dm_tw import config
+from node2dm_tw.config_text import SHOWN, shown
 from node2dm_tw.ini import Faults
+from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
 
 MINIMAL = "[c2dm]\nusername = sender@example.com\npassword = hush-hush\n"
+SECTIONS = {
+    "node2dm": Gateway,
+    "c2dm": C2DMRoute,
+    "fcm": FCMRoute,
+    "callback": Callback,
+    "statsd": Statsd,
+}
 SIGNING_SECRET = "whsec_" + "QUFB" * 10
 
 
@@ -47,13 +57,13 @@ def test_paths_are_relative_to_the_file(tmp_path):
 def test_every_fault_of_the_file_at_once(tmp_path):
     """Sections, options and values, those that are not built yet among them."""
     text = (
-        "[node2dm]\nudp = nowhere\nstats = nonsense:1\ncolour = red\nweb = tcp:1\n"
+        "[node2dm]\nudp = nowhere\nstats = nonsense:1\ncolour = red\nweb = tcp\n"
         "[c2dm]\nusername = a\ntimeout = 0\nprefix = g\n"
         "[callback]\npath = x\nsigning_secret = hush-hush\n"
         "[fcm]\nproject_rate = 1\n[fcm:two]\ndevice_rate = fast\n[statsd]\n[nonsense]\n"
     )
     found = faults(tmp_path, text)
-    assert {line.partition(": ")[0] for line in found[:-2]} == {
+    assert {line.partition(": ")[0] for line in found[:-1]} == {
         "[node2dm] udp",
         "[node2dm] stats",
         "[node2dm] colour",
@@ -67,11 +77,9 @@ def test_every_fault_of_the_file_at_once(tmp_path):
         "[callback] host",
         "[callback] path",
         "[callback] signing_secret",
+        "[statsd] host",
     }
-    assert found[-2:] == [
-        "[statsd]: is not built yet; take it out",
-        "[nonsense]: there is no such section",
-    ]
+    assert found[-1] == "[nonsense]: there is no such section"
     assert "hush" not in "".join(found)
 
 
@@ -217,3 +225,63 @@ def test_reload_of_the_same_changes_nothing(tmp_path):
     """Two readings of a file are equal."""
     old = load(tmp_path, MINIMAL)
     assert config.reload(old, load(tmp_path, MINIMAL)) == (old, [], [])
+
+
+def everything(tmp_path):
+    """A file with a word in every option that may hold one."""
+    text = (
+        "[node2dm]\nweb = tcp:8122\nlog_level = info, http=debug\nudp = 127.0.0.1:1, [::1]:2\n"
+        f"{MINIMAL}send_url = https://host/x?key=hush-hush\n"
+        "[callback]\nhost = x\npath = /hush-hush\nshared_secret = hush-hush\n"
+        f"signing_secret = {SIGNING_SECRET}\n[statsd]\nhost = s\n"
+    )
+    return load(tmp_path, text)
+
+
+def test_what_telnet_shows_of_the_configuration(tmp_path):
+    """As a file would have it; an option that no list allows is hidden, logins in addresses too."""
+    lines = shown(everything(tmp_path))
+    assert "hush" not in "".join(lines)
+    assert "QUFB" not in "".join(lines)
+    assert [line for line in lines if line.startswith("[")] == [
+        "[node2dm]", "[c2dm]", "[callback]", "[statsd]",
+    ]  # fmt: skip
+    for line in (
+        "udp = 127.0.0.1:1, [::1]:2",
+        "web = tcp:8122",
+        "allow = 127.0.0.0/8, ::1/128",
+        "max_age = 86400",
+        "log_level = info, http=debug",
+        "username = sender@example.com",
+        "password = ***",
+        "ca_file =",
+        "send_url = https://host/x",
+        "path = ***",
+        "shared_secret = ***",
+        "interval = 10",
+    ):
+        assert line in lines
+
+
+def test_no_secret_is_on_the_list_of_what_is_shown():
+    """And every other option is, or it is known why not."""
+    hidden = set()
+    for title, kind in SECTIONS.items():
+        options = {f.name: f.metadata["secret"] for f in attrs.fields(kind) if f.metadata}
+        assert not {name for name in SHOWN[title] if options.get(name)}
+        hidden |= {name for name, secret in options.items() if not secret} - {*SHOWN[title]}
+    assert hidden == {"path", "proxy"}, "these often hold a secret"
+
+
+def test_statsd(tmp_path):
+    """A host is enough."""
+    statsd = load(tmp_path, MINIMAL + "[statsd]\nhost = s.example\n").statsd
+    assert (statsd.port, statsd.prefix, statsd.interval) == (8125, "node2dm", 10.0)
+    (fault,) = faults(tmp_path, MINIMAL + "[statsd]\nhost = s\nprefix = a:b\n")
+    assert fault.startswith("[statsd] prefix: wanted: ")
+
+
+def test_a_level_for_a_part(tmp_path):
+    """One that is unknown is a fault of the option."""
+    (fault,) = faults(tmp_path, "[node2dm]\nlog_level = info, engine=debug\n" + MINIMAL)
+    assert fault.startswith("[node2dm] log_level: wanted: one of debug, info")

@@ -11,11 +11,17 @@ import pytest
 
 from node2dm_tw import config
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
-from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway
+from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / "etc/config.ini").read_text(encoding="utf-8")
-SECTIONS = {"node2dm": Gateway, "c2dm": C2DMRoute, "fcm": FCMRoute, "callback": Callback}
+SECTIONS = {
+    "node2dm": Gateway,
+    "c2dm": C2DMRoute,
+    "fcm": FCMRoute,
+    "callback": Callback,
+    "statsd": Statsd,
+}
 EMULATOR_OPTIONS = {"listen", "phones", "accounts", "sender_quota", "device_quota"}
 
 
@@ -85,7 +91,11 @@ def test_the_example_has_one_line_on_each_option():
 
 @pytest.mark.parametrize(
     ("page", "written_by"),
-    [("etc/config.ini", "config_ini"), ("docs/configuration.md", "configuration_md")],
+    [
+        ("etc/config.ini", "config_ini"),
+        ("docs/configuration.md", "configuration_md"),
+        ("docs/metrics.md", "metrics_md"),
+    ],
 )
 def test_what_is_generated_is_up_to_date(page, written_by):
     """`make docs` would change nothing."""

@@ -9,7 +9,8 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 from zope.interface import implementer
 
-from node2dm_tw.stats import as_text
+from node2dm_tw.admin.health import Health
+from node2dm_tw.stats import as_json, as_text
 
 IDLE = 60.0
 """Seconds without a line after which a connection is closed."""
@@ -20,11 +21,29 @@ LINGER = 1.0
 Snapshot = Callable[[], dict[str, Any]]
 
 HELP = """\
-help     this list
-stats    counters and gauges, one a line
-version  the version of this program
-quit     close the connection\
+help        this list
+stats       counters and gauges, one a line
+stats json  the same as JSON on one line
+health      whether the gateway is ready, and the state of each route
+version     the version of this program
+config      the options in force; what may be secret is hidden
+quit        close the connection\
 """
+
+
+@attrs.frozen
+class Sources:
+    """What the answers are made of.
+
+    Args:
+        snapshot: see `node2dm_tw.stats.Stats.snapshot`.
+        health: judges it.
+        config: the lines of `config`.
+    """
+
+    snapshot: Snapshot
+    health: Health
+    config: Callable[[], list[str]]
 
 
 @implementer(IHalfCloseableProtocol)
@@ -35,10 +54,10 @@ class StatsProtocol(LineReceiver):
     delimiter = b"\n"
     MAX_LENGTH = 1024
 
-    def __init__(self, clock: IReactorTime, snapshot: Snapshot) -> None:
-        """Answer from `snapshot`; close by `clock`."""
+    def __init__(self, clock: IReactorTime, sources: Sources) -> None:
+        """Answer from `sources`; close by `clock`."""
         self._clock = clock
-        self._snapshot = snapshot
+        self._sources = sources
         self._timer: IDelayedCall | None = None
         self._is_closing = False
         self._line_end = "\n"
@@ -72,13 +91,20 @@ class StatsProtocol(LineReceiver):
         self._close()
 
     def _answer(self, line: bytes) -> None:
+        sources = self._sources
         match line:
             case b"help":
                 self._say(HELP.split("\n"))
             case b"stats":
-                self._say(as_text(self._snapshot()))
+                self._say(as_text(sources.snapshot()))
+            case b"stats json":
+                self._say([as_json(sources.snapshot()).decode()])
+            case b"health":
+                self._say(sources.health.report(sources.snapshot()).as_text())
             case b"version":
-                self._say([f"node2dm_tw {self._snapshot()['totals']['version']}"])
+                self._say([f"node2dm_tw {sources.snapshot()['totals']['version']}"])
+            case b"config":
+                self._say(sources.config())
             case b"quit":
                 self._close()
             case _:
@@ -113,8 +139,8 @@ class StatsFactory(Factory):
     """Makes a `StatsProtocol` for each connection."""
 
     clock: IReactorTime
-    snapshot: Snapshot
+    sources: Sources
     noisy = False
 
     def buildProtocol(self, addr: IAddress | None) -> StatsProtocol:
-        return StatsProtocol(self.clock, self.snapshot)
+        return StatsProtocol(self.clock, self.sources)

@@ -56,7 +56,9 @@ class Gate:
         push = lease.push
         if is_fresh and self.waiting and self._takes_a_place(lease):
             return False
-        if self._is_too_old(lease, now):
+        if now - push.received >= self.limits.max_age or (
+            push.is_json and self._is_over(lease, now)
+        ):
             self.stats.messages_expired += 1
         elif self.blocked and self.blocked.is_blocked(push.device):
             self.stats.messages_blocked += 1
@@ -83,13 +85,12 @@ class Gate:
         self.queue.settle(older)
         return True
 
-    def _is_too_old(self, lease: Lease, now: float) -> bool:
-        push, max_age = lease.push, self.limits.max_age
-        if push.is_json and (ttl := self.provider.ttl(push)) is not None:
-            if ttl == 0 and lease.generation > 0:  # "now or never", and it was sent once
-                return True
-            max_age = min(ttl or max_age, max_age)
-        return now - push.received >= max_age
+    def _is_over(self, lease: Lease, now: float) -> bool:
+        """Whether a push has outlived its own ttl; one of 0, "now or never", is tried once."""
+        ttl = self.provider.ttl(lease.push)
+        if ttl == 0:
+            return lease.generation > 0
+        return ttl is not None and now - lease.push.received >= ttl
 
     def _is_in_time(self, lease: Lease) -> bool:
         """Whether the rate of its device lets a push go; else it sleeps until it does."""

@@ -14,6 +14,7 @@ from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate
 from node2dm_tw.delivery.rates import Pace
 from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import HTTPClient, NotSent, RequestFailed, Response
 from node2dm_tw.logs import Throttle, logger, shorten
@@ -103,6 +104,7 @@ class Lane:
     _deadline: float = attrs.field(default=0.0, init=False)
     _halted: bool = attrs.field(default=False, init=False)
     _throttle: Throttle = attrs.field(init=False)
+    _troubles: Troubles = attrs.field(factory=Troubles, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
@@ -119,7 +121,12 @@ class Lane:
             "rate_limited_tokens": lambda: len(self.gate.blocked),
             "signed_in": lambda: self.session.signin.credential is not None,
             "token_age": self._token_age,
+            "state": lambda: self.session.state,
+            "state_reason": lambda: self.session.why,
+            "pause_left": lambda: round(self.session.pause_left, 1),
+            "oldest_age": self._oldest_age,
         }
+        self.stats.details |= {"errors": self._troubles.latest, "blocked": self.gate.blocked.latest}
 
     def start(self) -> None:
         """Sign in and send."""
@@ -144,6 +151,10 @@ class Lane:
     def _token_age(self) -> int | None:
         credential = self.session.signin.credential
         return None if credential is None else int(max(0.0, self.wall() - credential.obtained_at))
+
+    def _oldest_age(self) -> float:
+        received = self.queue.next_received
+        return 0.0 if received is None else round(max(0.0, self.wall() - received), 1)
 
     def _resume(self, after_pause: bool) -> None:
         if after_pause:
@@ -202,6 +213,8 @@ class Lane:
             self._fault(lease, Failure())
             return
         self._in_flight[lease] = None
+        self.stats.queue_age.observe(now - lease.push.received)
+        lease.sent = self.clock.seconds()
         if self.pace is not None:
             self.pace.spend()
         answer = self.http.post(request.url, request.headers, request.body)
@@ -213,6 +226,7 @@ class Lane:
 
     def _answered(self, response: Response, lease: Lease) -> None:
         del self._in_flight[lease]
+        self.stats.upstream_latency.observe(self.clock.seconds() - lease.sent)
         try:
             token = self.provider.replacement(response)
             if token is not None:
@@ -229,31 +243,39 @@ class Lane:
                 self.stats.messages_sent += 1
             case Retry(whole_lane=True):
                 self.stats.unavailable_answers += 1
+                self._note("paused", verdict.reason, lease)
                 self._pause(lease, verdict.after, verdict.reason)
                 self.queue.release(lease)
                 return
             case Retry():
                 self.stats.unavailable_answers += 1
+                self._note("retried", verdict.reason, lease)
                 self._try_later(lease, verdict.after, verdict.reason)
                 return
             case SignInAgain():
+                self._note("signed out", "401", lease)
                 self._sign_in_again(lease, verdict.once)
                 return
             case DeviceOverQuota():
                 self.stats.quota_answers += 1
                 self.stats.messages_blocked += 1
+                self._note("blocked", "the device is over its quota", lease)
                 self.gate.block(lease.push, verdict.after)
             case BadDevice():
                 self.on_bad_device(lease.push, verdict.reason)
                 self.stats.messages_bad_device += 1
+                self._note("bad device", verdict.reason, lease)
             case Refused():
+                self._note("refused", verdict.reason, lease)
                 self._refuse(lease.push, verdict.reason)
             case SenderOverQuota():
                 self.stats.quota_answers += 1
+                self._note("locked", "the sender is over its quota", lease)
                 self.queue.release(lease)
                 self._lock()
                 return
             case Misconfigured():
+                self._note("paused", verdict.reason, lease)
                 self._pause(lease, MISCONFIGURED_PAUSE, verdict.reason)
                 self.queue.release(lease)
                 return
@@ -282,6 +304,9 @@ class Lane:
         self._failures = 0
         lease.generation = 0  # a refused credential is no try of the push
         self.queue.release(lease)
+
+    def _note(self, kind: str, reason: str, lease: Lease) -> None:
+        self._troubles.note(kind, reason, lease.push.device, self.wall())
 
     def _refuse(self, push: Push, reason: str) -> None:
         self.stats.refuse(reason)
@@ -316,6 +341,7 @@ class Lane:
             self.queue.release(lease)
             return
         self.stats.network_failures += 1
+        self._note("no answer", str(error), lease)
         if error.timed_out:
             self.window.halve(len(self._in_flight))
         if getattr(error, "reused", False) and not lease.resent:

@@ -89,6 +89,13 @@ class Session:
         """Seconds before which nothing is sent for the upstream's sake."""
         return max(0.0, self.paused_until - self.clock.seconds())
 
+    @property
+    def why(self) -> str | None:
+        """Why nothing is sent, where a reason is known."""
+        if self.state in ("signing in", "signed out"):
+            return self.signin.trouble or None
+        return self.reason if self.state in ("paused", "locked") else None
+
     def answered(self, epoch: int, generation: int) -> None:
         """The upstream answered a request of this epoch and credential, and could work."""
         if self._pauses and epoch == self.epoch:

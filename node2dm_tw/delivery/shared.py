@@ -1,10 +1,19 @@
 """What the lanes of a fleet know together of devices; here, of one process, in memory."""
 
+import heapq
+from itertools import islice
+from typing import Any
+
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from node2dm_tw.logs import shorten
+
 CAPACITY = 100_000
 """Devices that may be blocked at once; beyond it the one blocked first goes free."""
+
+LISTED = 10
+"""Devices that a person is shown."""
 
 
 @attrs.define(eq=False)
@@ -19,13 +28,18 @@ class BlockedDevices:
     clock: IReactorTime
     capacity: int = CAPACITY
     _until: dict[bytes, float] = attrs.field(factory=dict, init=False)
+    _ends: list[tuple[float, bytes]] = attrs.field(factory=list, init=False)
 
     def block(self, device: bytes, seconds: float) -> None:
         """Block `device` from now on for `seconds`."""
         self._until.pop(device, None)
         if len(self._until) >= self.capacity:
             del self._until[next(iter(self._until))]
-        self._until[device] = self.clock.seconds() + seconds
+        until = self.clock.seconds() + seconds
+        self._until[device] = until
+        heapq.heappush(self._ends, (until, device))
+        if len(self._ends) > 2 * self.capacity:
+            self._ends = sorted((until, device) for device, until in self._until.items())
 
     def is_blocked(self, device: bytes) -> bool:
         """Whether pushes to `device` must be dropped now."""
@@ -37,6 +51,15 @@ class BlockedDevices:
         del self._until[device]
         return False
 
+    def latest(self) -> list[dict[str, Any]]:
+        """The devices blocked last, shortened, and the seconds that each has left."""
+        self._forget_past()
+        now = self.clock.seconds()
+        return [
+            {"device": shorten(device), "left": round(until - now)}
+            for device, until in islice(reversed(self._until.items()), LISTED)
+        ]
+
     def __bool__(self) -> bool:
         return bool(self._until)
 
@@ -45,5 +68,9 @@ class BlockedDevices:
         return len(self._until)
 
     def _forget_past(self) -> None:
+        """Forget whose time is over. The heap may name a device twice, or one that went free."""
         now = self.clock.seconds()
-        self._until = {device: until for device, until in self._until.items() if until > now}
+        while self._ends and self._ends[0][0] <= now:
+            until, device = heapq.heappop(self._ends)
+            if self._until.get(device) == until:
+                del self._until[device]

@@ -35,6 +35,9 @@ class SignIn:
         random: numbers in [0, 1), for the jitter.
         on_credential: there is a new credential.
         on_given_up: there will be none; told why.
+
+    Attributes:
+        trouble: why the last try failed; empty once one has not.
     """
 
     route: str
@@ -45,6 +48,7 @@ class SignIn:
     on_credential: Callable[[], None] = attrs.field(default=lambda: None)
     on_given_up: Callable[[str], None] = attrs.field(default=lambda reason: None)
     credential: Credential | None = attrs.field(default=None, init=False)
+    trouble: str = attrs.field(default="", init=False)
     _accepted: bool = attrs.field(default=False, init=False)
     _after_refusal: bool = attrs.field(default=False, init=False)
     _since: float = attrs.field(default=0.0, init=False)
@@ -157,6 +161,7 @@ class SignIn:
     def _fetched(self, credential: Credential) -> None:
         self._fetching = None
         self._failures = 0
+        self.trouble = ""
         log.info("{route}: signed in", route=self.route)
         self._adopt(credential, accepted=False)
 
@@ -186,6 +191,7 @@ class SignIn:
             self._retry(reason, exponential(self._refusals, self.random))
 
     def _retry(self, reason: str, delay: float) -> None:
+        self.trouble = reason
         log.warn(
             "{route}: sign-in failed: {reason}; next try in {delay:.1f} s",
             route=self.route,

@@ -1,9 +1,8 @@
 """The seam between pushes and the wire: one request out, one response back."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import attrs
 from twisted.internet.defer import Deferred
 
 MAX_RESPONSE = 64 * 1024
@@ -13,8 +12,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 """Request headers in order. Clients may key a cache by the identity of the tuple."""
 
 
-@attrs.frozen
-class Response:
+class Response(NamedTuple):
     """One answer.
 
     Args:

@@ -26,8 +26,7 @@ from node2dm_tw.push import InvalidPush, Push, split_at_colons
 
 UNAVAILABLE = frozenset((500, 502, 503, 504))
 _ERROR_WORD = re.compile(rb"[A-Za-z]{1,40}$")
-_SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~"
-_SAFE_OR_ESCAPE = _SAFE + b"%"
+_QUOTED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~%"
 _COMMON = tuple((b"%c" % byte, b"%%%02X" % byte) for byte in b'%": ,{}')
 _UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
 
@@ -65,11 +64,10 @@ class C2DM:
         if push.is_json:
             body = self._json_body(push)
         else:
-            body = b"registration_id=%b&collapse_key=%b&data.data=%b" % (
-                _quote(push.device),
-                _quote(push.collapse_key),
-                _quote(push.payload),
-            )
+            # Quoted as a whole: neither device nor collapse key holds a colon.
+            device, _, rest = _quote(push.line).partition(b"%3A")
+            key, _, payload = rest.partition(b"%3A")
+            body = b"registration_id=%b&collapse_key=%b&data.data=%b" % (device, key, payload)
         return Request(self.send_url, _headers(credential.header), body)
 
     def _json_body(self, push: Push) -> bytes:
@@ -97,13 +95,11 @@ class C2DM:
 
 
 def _quote(value: bytes) -> bytes:
-    """Quote for a form. What JSON is made of is replaced by kind of byte, not byte by byte."""
-    if not value.translate(None, _SAFE):
-        return value
+    """Quote for a form. What lines are made of is replaced by kind of byte, not byte by byte."""
     quoted = value
     for byte, escape in _COMMON:
         quoted = quoted.replace(byte, escape)
-    if not quoted.translate(None, _SAFE_OR_ESCAPE):
+    if not quoted.translate(None, _QUOTED):
         return quoted
     return quote_from_bytes(value, safe="").encode()
 

@@ -1,6 +1,6 @@
 """The seam to a push service: what one must know of it, and the verdicts on its answers."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -27,13 +27,15 @@ class Credential:
     expires_at: float
 
 
-@attrs.frozen
-class Request:
+class Request(NamedTuple):
     """One request, a POST. `headers` is the same object for as long as the credential is."""
 
     url: str
-    headers: Headers = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
+    headers: Headers
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Request(url={self.url!r})"  # the rest holds secrets and what is nobody's business
 
 
 class Answer(Protocol):

@@ -20,6 +20,7 @@ class Lease:
         refused: a credential that it was sent with was refused.
         generation: of the credential it was last sent with.
         epoch: the stretch between two pauses in which it was last sent.
+        sent: when it was last sent, in seconds of the monotonic clock.
     """
 
     push: Push
@@ -28,6 +29,7 @@ class Lease:
     refused: bool = False
     generation: int = 0
     epoch: int = 0
+    sent: float = 0.0
 
 
 class PushQueue(Protocol):
@@ -36,12 +38,17 @@ class PushQueue(Protocol):
     Attributes:
         on_ready: called when there is something to take after there was nothing.
         depth: pushes kept, those on lease included.
+        next_received: when the push was received that would be taken next, in seconds since the
+            epoch; None where there is none.
     """
 
     on_ready: Callable[[], None]
 
     @property
     def depth(self) -> int: ...
+
+    @property
+    def next_received(self) -> float | None: ...
 
     def start(self) -> None:
         """Open what is behind the queue, and take over what an earlier process left."""

@@ -47,6 +47,12 @@ class MemoryQueue:
     _damaged: int = attrs.field(default=0, init=False)
     _next_slice: IDelayedCall | None = attrs.field(default=None, init=False)
 
+    @property
+    def next_received(self) -> float | None:
+        if self._released:
+            return self._released[0].push.received
+        return self._fresh[0].received if self._fresh else None
+
     def start(self) -> None:
         self._spooled = self.spool.read()
         self._take_up()

@@ -1,5 +1,7 @@
 """The state of the gateway by telnet."""
 
+import json
+
 import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -7,13 +9,21 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from node2dm_tw.admin.telnet import HELP, IDLE, LINGER, StatsFactory
+from node2dm_tw.admin.health import Health, Phase
+from node2dm_tw.admin.telnet import HELP, IDLE, LINGER, Sources, StatsFactory
+from tests.admin.support import ROUTE
 
 SNAPSHOT = {
     "totals": {"uptime": 3, "backing_off": False, "version": "1.2"},
-    "routes": {"shop": {"messages_sent": 4}},
+    "routes": {"shop": ROUTE},
 }
-STATS = ["uptime: 3 seconds", "backing_off: false", "version: 1.2", "shop.messages_sent: 4"]
+STATS = [
+    "uptime: 3 seconds",
+    "backing_off: false",
+    "version: 1.2",
+    *(f"shop.{name}: {str(value).lower()}" for name, value in ROUTE.items()),
+]
+CONFIG = ["[node2dm]", "stats = tcp:1"]
 
 
 class Connection:
@@ -22,7 +32,9 @@ class Connection:
     def __init__(self):
         self.clock = Clock()
         self.transport = StringTransport()
-        self.protocol = StatsFactory(self.clock, lambda: SNAPSHOT).buildProtocol(None)
+        health = Health(self.clock.seconds, Phase.RUNNING)
+        sources = Sources(lambda: SNAPSHOT, health, lambda: CONFIG)
+        self.protocol = StatsFactory(self.clock, sources).buildProtocol(None)
         self.protocol.makeConnection(self.transport)
 
     def say(self, *pieces):
@@ -45,6 +57,9 @@ def lines(*texts, end="\n"):
     ("command", "answer"),
     [
         ("stats", STATS),
+        ("stats json", [json.dumps(SNAPSHOT, separators=(",", ":"))]),
+        ("health", ["ready", "shop: ready"]),
+        ("config", CONFIG),
         ("version", ["node2dm_tw 1.2"]),
         ("help", HELP.split("\n")),
         ("", ["Invalid command"]),
@@ -65,7 +80,7 @@ def test_answers_end_as_the_clients_lines_do(command, answer, end):
 def test_help_names_every_command_that_there_is():
     """Each of them is known."""
     for row in HELP.split("\n"):
-        assert b"Invalid" not in Connection().say(row.split()[0].encode() + b"\n")
+        assert b"Invalid" not in Connection().say(row.split("  ")[0].encode() + b"\n")
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

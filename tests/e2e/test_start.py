@@ -23,7 +23,7 @@ udp = nowhere
 stats = nonsense
 colour = red
 state_dir = state
-web = tcp:8080
+web = tcp
 [c2dm]
 username =
 password = {PASSWORD}
@@ -39,8 +39,8 @@ accounts = {PASSWORD}
 FAULTS = [
     "[node2dm] udp",
     "[node2dm] stats",
-    "[node2dm] colour",
     "[node2dm] web",
+    "[node2dm] colour",
     "[emulator] listen",
     "[emulator] accounts",
     "[c2dm] timeout",

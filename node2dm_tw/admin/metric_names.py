@@ -1,0 +1,98 @@
+"""How Prometheus calls each line of the stats, and one sentence on it; without the extra."""
+
+from node2dm_tw.stats import ENDINGS
+
+ROUTE = {
+    "messages_received": ("messages_received", "Pushes taken in."),
+    "messages_taken_over": ("messages_taken_over", "Pushes taken over from an earlier process."),
+    "messages_ambiguous": (
+        "requests_ambiguous",
+        "Requests without an answer that may have been processed.",
+    ),
+    "network_failures": ("requests_failed", "Requests without an answer."),
+    "unavailable_answers": ("answers_unavailable", "Answers of 500, 502, 503 or 504."),
+    "quota_answers": (
+        "answers_over_quota",
+        "Answers that the sender or a device is over its quota.",
+    ),
+    "total_errors": (
+        "errors",
+        "Refused pushes, bad devices, quota answers and requests without one.",
+    ),
+    "handshakes": ("tls_handshakes", "Connections made to the upstream."),
+    "reconnects": ("reconnects", "Requests repeated because a kept-alive connection had closed."),
+    "messages_in_queue": (
+        "queue_messages",
+        "Pushes not ended, those in flight and asleep included.",
+    ),
+    "max_queued": ("queue_limit_messages", "Pushes that the queue may hold."),
+    "oldest_age": ("queue_oldest_age_seconds", "Age of the push that is next to be sent."),
+    "messages_in_flight": ("messages_in_flight", "Pushes sent and not yet answered."),
+    "messages_waiting": ("messages_asleep", "Pushes that sleep until their next try."),
+    "window": ("window_requests", "Requests that may be in flight at once."),
+    "backing_off": ("paused", "1 while the route is paused for its upstream's sake."),
+    "pause_left": ("pause_left_seconds", "Seconds for which the route is still paused."),
+    "bad_device_alarm": ("bad_device_alarm", "1 while callbacks are held back."),
+    "signed_in": ("signed_in", "1 while the route has a credential."),
+    "token_age": ("credential_age_seconds", "Age of the credential; absent while signed out."),
+    "rate_limited_tokens": ("devices_blocked", "Devices left alone, being over their quota."),
+}
+"""For each line of a route: the name, without its prefix and `_total`, and a sentence."""
+
+PROCESS = {
+    "uptime": ("uptime_seconds", "Seconds since the process started."),
+    "udp_dropped": (
+        "udp_datagrams_dropped",
+        "Datagrams thrown away since the receive buffer was full.",
+    ),
+    "rcvbuf": ("udp_receive_buffer_bytes", "Receive buffer that the kernel granted."),
+    "memory_rss": ("memory_resident_bytes", "Resident memory."),
+    "memory_heapTotal": ("memory_heap_bytes", "The C heap, large blocks included."),
+    "memory_heapUsed": ("memory_heap_used_bytes", "The C heap's small blocks in use."),
+}
+"""The same for the lines that only the totals have."""
+
+LABELLED = {
+    "messages_ended": (
+        "outcome",
+        "Pushes that ended, by how.",
+        {name.removeprefix("messages_"): name for name in ENDINGS},
+    ),
+    "callbacks": (
+        "outcome",
+        "Reports of bad devices, by what became of them.",
+        {outcome: f"callbacks_{outcome}" for outcome in ("sent", "failed", "dropped")},
+    ),
+}
+"""Counters of a route that make one metric: its name, label, sentence, and label value to line."""
+
+HISTOGRAMS = {
+    "upstream_latency": ("upstream_latency_seconds", "Seconds from a request to its answer."),
+    "queue_age": ("queue_age_seconds", "Age of a push when a request for it is sent."),
+}
+
+STATES = ("signed out", "signing in", "ready", "paused", "locked")
+
+BY_OTHER_MEANS = {
+    *(line for _, _, lines in LABELLED.values() for line in lines.values()),
+    "messages_invalid",
+    "http_client",
+    "version",
+    "state",
+    "state_reason",
+    "logged_in_to_c2dm",
+}
+"""Lines shown with a label, as text, or by `signed_in`."""
+
+REASONS = {
+    "messages_invalid": (("reason",), "Lines that were no pushes."),
+    "messages_refused": (("route", "reason"), "Pushes the upstream will never take."),
+}
+"""Counters of the lines ``LINE.REASON``: their labels, and a sentence."""
+
+OTHERS = {
+    "build_info": (("version",), "This program."),
+    "ready": ((), "1 while /readyz answers 200."),
+    "route_state": (("route", "state"), "1 for the state that the route is in."),
+}
+"""Gauges that no line of the stats has in this form: their labels, and a sentence."""

@@ -1,0 +1,149 @@
+// The status page: what /events tells, put where it belongs. It reads, and commands nothing.
+import { Plot, POINTS, ceiling, duration, number, spark, timeCeiling } from "./plot.js";
+
+const $ = (id) => document.getElementById(id);
+const OUTCOMES = { sent: "sent", refused: "failed", bad_device: "failed", blocked: "failed", expired: "failed", overflowed: "failed", collapsed: "idle", handed_over: "idle" };
+const FAILED = Object.keys(OUTCOMES).filter((name) => OUTCOMES[name] === "failed");
+const KINDS = { ready: "good", paused: "wait", locked: "bad" };
+const COLUMNS = ["Sent /s", "Queue", "Next push", "In flight", "Sent", "Failed", "Blocked"];
+const seconds = (value) => value < 10 && !Number.isInteger(value) ? `${value.toFixed(1)} s` : duration(value);
+
+let series = {};
+const plots = [
+  new Plot($("rates"), $("rates-legend"), "Pushes a second", [
+    { label: "received", name: "received", index: 0, area: true },
+    { label: "sent", name: "sent", index: 1 },
+    { label: "failed", name: "failed", index: 2, sparse: true }], number, ceiling),
+  new Plot($("depth"), $("depth-legend"), "Pushes in the queue", [{ label: "in the queue", name: "queue", index: 3, area: true }], number, (most) => Math.max(10, ceiling(most))),
+  new Plot($("age"), $("age-legend"), "Age of the next push", [{ label: "it waits for", name: "age", index: 4, area: true }], seconds, timeCeiling),
+];
+
+function say(node, text) { if (node.textContent !== text) node.textContent = text; }
+
+function make(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) key in made ? made[key] = value : made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+function failed(values) { return FAILED.reduce((sum, name) => sum + values[`messages_${name}`], 0); }
+
+function showHead({ health, totals }) {
+  say($("ready"), health.ready ? "ready" : "not ready");
+  $("ready").className = `pill ${health.ready ? "good" : "bad"}`;
+  document.title = health.ready ? "node2dm" : "not ready · node2dm";
+  const reasons = $("reasons"), text = health.reasons.join("\n");
+  if (reasons.dataset.text !== text) {
+    reasons.dataset.text = text;
+    reasons.replaceChildren(...health.reasons.map((reason) => make("li", {}, reason)));
+    reasons.hidden = health.ready;
+  }
+  say($("version"), `version ${totals.version}`);
+  say($("uptime"), `up ${duration(totals.uptime)}`);
+}
+
+function showTiles({ totals, routes }) {
+  for (const node of document.querySelectorAll("[data-total]")) say(node, number(totals[node.dataset.total]));
+  const rates = (series[""] ?? []).at(-1) ?? [0, 0, 0];
+  ["received", "sent", "failed"].forEach((name, i) => say($(`rate-${name}`), number(rates[i])));
+  say($("oldest"), totals.messages_in_queue ? `next is ${seconds(totals.oldest_age)} old` : "nothing waits");
+  say($("window"), `of at most ${number(totals.window)}`);
+}
+
+function routeRow(name) {
+  const cells = COLUMNS.map((label) => make("td", { className: "number", role: "cell", "data-label": label }));
+  const row = make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader" }, name),
+    make("td", { role: "cell" }, make("span", { className: "pill" })), make("td", { className: "spark", role: "cell" }), ...cells);
+  row.dataset.route = name;
+  return row;
+}
+
+function showRoutes({ routes, health }) {
+  const body = document.querySelector(".routes tbody");
+  const rows = new Map([...body.children].map((row) => [row.dataset.route, row]));
+  for (const [name, values] of Object.entries(routes)) {
+    const row = rows.get(name) ?? body.appendChild(routeRow(name)), points = series[name] ?? [];
+    rows.delete(name);
+    const pill = row.children[1].firstChild;
+    say(pill, health.routes[name]);
+    pill.className = `pill ${KINDS[values.state] ?? ""}`;
+    spark(row.children[2], points);
+    const rate = (points.at(-1) ?? [0])[0];
+    [number(rate), number(values.messages_in_queue), values.messages_in_queue ? seconds(values.oldest_age) : "–",
+      `${values.messages_in_flight} of ${values.window}`, number(values.messages_sent), number(failed(values)), number(values.rate_limited_tokens),
+    ].forEach((text, i) => say(row.children[3 + i], text));
+  }
+  for (const row of rows.values()) row.remove();
+}
+
+function showOutcomes({ totals }) {
+  const list = $("outcomes"), all = Object.keys(OUTCOMES).reduce((sum, name) => sum + totals[`messages_${name}`], 0);
+  if (!list.children.length) for (const [name, kind] of Object.entries(OUTCOMES)) {
+    list.append(make("div", {}, make("dt", {}, name.replace("_", " ")), make("span", { className: `bar ${kind}`, ariaHidden: "true" }, make("i")), make("dd")));
+  }
+  Object.keys(OUTCOMES).forEach((name, i) => {
+    const [term, bar, value] = list.children[i].children, count = totals[`messages_${name}`];
+    say(value, number(count));
+    for (const node of [term, value]) node.classList.toggle("zero", !count);
+    bar.firstChild.style.setProperty("--share", `${all ? count / all * 100 : 0}%`);
+    bar.firstChild.style.setProperty("--least", count ? ".25rem" : "0");
+  });
+}
+
+function showErrors({ details, when }) {
+  const errors = Object.entries(details).flatMap(([route, { errors }]) => errors.map((error) => ({ route, ...error })));
+  // Those of the last minute first; within a minute by number, or rows would jump about.
+  const minutes = (error) => Math.floor((when - error.when) / 60);
+  errors.sort((a, b) => minutes(a) - minutes(b) || b.count - a.count);
+  $("no-errors").hidden = errors.length > 0;
+  $("errors").hidden = !errors.length;
+  document.querySelector("#errors tbody").replaceChildren(...errors.slice(0, 10).map((error) =>
+    make("tr", { role: "row" }, ...[`${duration(Math.max(0, when - error.when))} ago`, error.route, error.kind, error.reason, error.device, number(error.count)]
+      .map((text, i) => make("td", { role: "cell", className: i === 5 ? "number" : "" }, text)))));
+}
+
+function showBlocked({ details }) {
+  const blocked = Object.values(details).flatMap(({ blocked }) => blocked).sort((a, b) => b.left - a.left).slice(0, 12);
+  $("no-blocked").hidden = blocked.length > 0;
+  $("blocked").replaceChildren(...blocked.map(({ device, left }) => make("li", {}, `${device} · ${duration(left)} left`)));
+}
+
+function showNumbers({ totals, routes }) {
+  if (!$("all").open) return;
+  const columns = [["", totals], ...Object.entries(routes)];
+  const names = [...new Set(columns.flatMap(([, values]) => Object.keys(values)))];
+  const head = make("tr", {}, make("th", { scope: "col" }, "line"), ...columns.map(([name]) => make("th", { scope: "col", className: "number" }, name || "totals")));
+  $("numbers").replaceChildren(make("thead", {}, head), make("tbody", {}, ...names.map((name) =>
+    make("tr", {}, make("th", { scope: "row" }, name), ...columns.map(([route, values]) =>
+      make("td", { className: "number", "data-stat": name, "data-route": route }, name in values ? String(values[name]) : ""))))));
+}
+
+function take(point) {
+  for (const [name, values] of Object.entries(point)) {
+    const points = series[name] ??= [];
+    points.push(values);
+    if (points.length > POINTS) points.shift();
+  }
+}
+
+function show(now) {
+  if (now.point) take(now.point);
+  for (const part of [showHead, showTiles, showRoutes, showOutcomes, showErrors, showBlocked, showNumbers]) part(now);
+  const points = series[""] ?? [], [received, sent, failed] = points.at(-1) ?? [0, 0, 0];
+  for (const plot of plots) plot.show(points, [received, sent, failed, now.totals.messages_in_queue, now.totals.oldest_age]);
+  document.documentElement.dataset.when = now.when;
+}
+
+let latest = null;
+function setLive(live) {
+  document.body.classList.toggle("lost", !live);
+  say($("live"), live ? "live" : "connection lost, trying again");
+}
+
+const events = new EventSource("events");
+events.addEventListener("open", () => setLive(true));
+events.addEventListener("error", () => setLive(false));
+events.addEventListener("history", (event) => { series = JSON.parse(event.data); });
+events.addEventListener("now", (event) => { latest = JSON.parse(event.data); show(latest); });
+$("all").addEventListener("toggle", () => { if (latest) showNumbers(latest); });

@@ -1,0 +1,110 @@
+"""The snapshot to statsd: counters by what was added, gauges as they are, many to a datagram."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
+
+from node2dm_tw.logs import Throttle, logger
+from node2dm_tw.stats import never_falls
+
+log = logger()
+
+DATAGRAM = 1_432
+"""Bytes that pass an Ethernet, its IPv6 and UDP headers taken off, in one piece."""
+
+Resolve = Callable[[str], Deferred[str]]
+
+
+@attrs.define(eq=False)
+class Report:
+    """Makes the lines of one snapshot after another.
+
+    Args:
+        prefix: what every name begins with.
+    """
+
+    prefix: str
+    _told: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def lines(self, snapshot: dict[str, Any]) -> Iterator[bytes]:
+        """Yield a line for each number; a counter to which nothing was added has none."""
+        yield from self._lines(self.prefix, snapshot["totals"])
+        for route, values in snapshot["routes"].items():
+            yield from self._lines(f"{self.prefix}.{_clean(route)}", values)
+
+    def _lines(self, prefix: str, values: dict[str, Any]) -> Iterator[bytes]:
+        for name, value in values.items():
+            if isinstance(value, str):
+                continue
+            first, _, reason = name.partition(".")
+            full = f"{prefix}.{first}.{_clean(reason)}" if reason else f"{prefix}.{first}"
+            if not never_falls(name):
+                number = value if isinstance(value, float) else int(value)
+                yield f"{full}:{number}|g".encode()
+                continue
+            added = value - self._told.get(full, 0)
+            self._told[full] = value
+            if added:
+                yield f"{full}:{added}|c".encode()
+
+
+def _clean(name: str) -> str:
+    """Take out what has a meaning in statsd's or Graphite's names."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
+def batches(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Join lines to datagrams, each as long as may be."""
+    batch = b""
+    for line in lines:
+        if batch and len(batch) + 1 + len(line) > DATAGRAM:
+            yield batch
+            batch = b""
+        batch = batch + b"\n" + line if batch else line
+    if batch:
+        yield batch
+
+
+@attrs.define(eq=False)
+class StatsdSender(DatagramProtocol):
+    """Sends reports. What statsd does not get is lost, as always with UDP, and logged if we see it.
+
+    Args:
+        host: the host of the statsd; looked up for each report, since it may move.
+        port: its UDP port.
+        report: makes the lines.
+        resolve: gives the IP address of a host.
+        clock: to log failures once a second at the most.
+    """
+
+    host: str
+    port: int
+    report: Report
+    resolve: Resolve
+    clock: IReactorTime
+    _throttle: Throttle = attrs.field(init=False)
+    noisy = False
+
+    def __attrs_post_init__(self) -> None:
+        self._throttle = Throttle(log, self.clock)
+
+    def send(self, snapshot: dict[str, Any]) -> None:
+        """Send a report; to a host that is not found, the next one tells more."""
+        self.resolve(self.host).addCallback(self._send, snapshot).addErrback(self._failed)
+
+    def _send(self, address: str, snapshot: dict[str, Any]) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            for datagram in batches(self.report.lines(snapshot)):
+                transport.write(datagram, (address, self.port))
+
+    def _failed(self, failure: Failure) -> None:
+        self._throttle.warn(
+            "statsd at {host} was not told: {error}", host=self.host, error=str(failure.value)
+        )

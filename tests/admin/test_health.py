@@ -1,0 +1,176 @@
+"""Readiness, the watchdog, and the states in words."""
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+
+from node2dm_tw.admin.health import STALL, Health, Phase, duration, in_words
+from tests.admin.support import route, snapshot
+
+
+class Bench:
+    """A health with its clock."""
+
+    def __init__(self, phase=Phase.RUNNING):
+        self.clock = Clock()
+        self.health = Health(self.clock.seconds, phase)
+
+    def look(self, route_name=None, **routes):
+        return self.health.report(snapshot(**routes), route_name)
+
+    def watch(self, seconds, **routes):
+        for _ in range(seconds):
+            self.clock.advance(1)
+            self.health.watch(snapshot(**routes))
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.DRAINING])
+def test_a_process_that_starts_or_drains_is_not_ready(phase):
+    """And says which of the two."""
+    assert Bench(phase).look(shop=route()).reasons == (phase.value,)
+
+
+def test_no_route_ever_signed_in():
+    """One that did is enough, also when it is signed out later."""
+    bench = Bench()
+    out = route(signed_in=False, state="signing in")
+    assert bench.look(shop=out, news=out).reasons == ("no route has signed in yet",)
+    assert bench.look(shop=out, news=route()).is_ready
+    assert bench.look(shop=out, news=out).is_ready
+
+
+def test_a_sign_in_between_two_questions_is_remembered():
+    """The watchdog saw it."""
+    bench = Bench()
+    bench.watch(1, shop=route())
+    assert bench.look(shop=route(signed_in=False, state="signing in")).is_ready
+
+
+@pytest.mark.parametrize(("depth", "ready"), [(80, True), (81, False)])
+def test_a_queue_above_four_fifths(depth, ready):
+    """Says how full it is."""
+    report = Bench().look(shop=route(messages_in_queue=depth), news=route())
+    assert report.is_ready == ready
+    assert report.reasons == (() if ready else ("shop: the queue is 81% full",))
+
+
+def test_a_queue_that_cannot_be_written():
+    """Its engine says so, where it has one that can fail."""
+    assert Bench().look(shop=route(queue_writable=True)).is_ready
+    report = Bench().look(shop=route(queue_writable=False))
+    assert report.reasons == ("shop: the queue cannot be written",)
+
+
+def test_a_stall_is_reported_after_a_minute_and_logged_once():
+    """Pushes wait, nothing is in their way, and none ends."""
+    bench, stuck = Bench(), route(messages_in_queue=3)
+    with capturedLogs() as events:
+        bench.watch(1 + int(STALL) - 1, shop=stuck)
+        assert bench.look(shop=stuck).is_ready
+        bench.watch(100, shop=stuck)
+        assert bench.look(shop=stuck).reasons == (
+            "shop: 3 pushes wait and none has ended for 60 s",
+        )
+        bench.watch(2, shop=route(messages_in_queue=2, messages_sent=5))
+        assert bench.look(shop=stuck | {"messages_sent": 5}).is_ready
+    assert [formatEvent(event) for event in events] == [
+        "shop: 3 pushes wait and none has ended for 60 s",
+        "shop: gets on again",
+    ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"messages_in_queue": 0},
+        {"messages_in_queue": 3, "messages_waiting": 3},
+        {"messages_in_queue": 3, "state": "paused", "pause_left": 5.0},
+        {"messages_in_queue": 3, "state": "ready", "pause_left": 5.0},
+        {"messages_in_queue": 3, "state": "signing in"},
+        {"messages_in_queue": 3, "state": "locked"},
+    ],
+)
+def test_what_is_no_stall(values):
+    """Nothing waits, all sleep, or the upstream's outage holds them up: the gateway queues."""
+    bench = Bench()
+    bench.watch(300, shop=route(**values))
+    assert bench.look(shop=route(**values)).is_ready
+
+
+def test_tries_that_fail_are_no_stall():
+    """The lane does what it can."""
+    bench = Bench()
+    for failures in range(5):
+        bench.watch(50, shop=route(messages_in_queue=3, network_failures=failures))
+    assert bench.look(shop=route(messages_in_queue=3, network_failures=4)).is_ready
+
+
+def test_a_pause_whose_end_is_over_counts_for_the_watchdog():
+    """A timer that was lost is a stall too."""
+    bench = Bench()
+    values = route(messages_in_queue=3, state="paused", pause_left=0.0)
+    bench.watch(62, shop=values)
+    assert not bench.look(shop=values).is_ready
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"state": "ready"}, None),
+        ({"state": "paused", "pause_left": 42.0, "state_reason": "503"}, "paused 42 s more: 503"),
+        ({"state": "signing in", "signed_in": False}, "signing in"),
+        ({"state": "locked", "state_reason": "QuotaExceeded"}, "locked: QuotaExceeded"),
+    ],
+)
+def test_a_route_that_is_asked_for_counts_with_its_own_state(values, reason):
+    """The others, and an outage when nobody asks for the route, do not."""
+    bench = Bench()
+    bench.look(shop=route())
+    routes = {"shop": route(**values), "news": route(state="paused", pause_left=9.0)}
+    assert bench.look(**routes).is_ready
+    assert bench.look("shop", **routes).reasons == ((f"shop: {reason}",) if reason else ())
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "ready"),
+        ({"messages_in_queue": 1}, "sending"),
+        (
+            {"state": "paused", "pause_left": 42.4, "state_reason": "503, Retry-After"},
+            "paused 42 s more: 503, Retry-After",
+        ),
+        ({"state": "signed out"}, "signed out"),
+        ({"state": "signing in", "state_reason": "BadAuthentication"}, "signing in: BadAuthe"),
+    ],
+)
+def test_states_in_words(values, words):
+    """As the page, telnet and /readyz say them."""
+    assert in_words(route(**values)).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (3_600, "1 h"),
+        (7_380, "2 h 3 min"),
+    ],
+)
+def test_durations(seconds, text):
+    """In one unit or two."""
+    assert duration(seconds) == text
+
+
+def test_the_report_as_text_and_json():
+    """The same things said."""
+    report = Bench(Phase.DRAINING).look(shop=route())
+    assert report.as_text() == ["not ready: draining", "shop: ready"]
+    assert report.as_json() == {
+        "ready": False,
+        "reasons": ["draining"],
+        "routes": {"shop": "ready"},
+    }

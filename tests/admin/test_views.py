@@ -1,0 +1,217 @@
+"""All the views of a process: one second hand, one snapshot."""
+
+import json
+from itertools import pairwise
+
+from twisted.internet.defer import fail, succeed
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
+
+from node2dm_tw.admin.health import Phase
+from node2dm_tw.admin.statsd import Report, StatsdSender
+from node2dm_tw.admin.views import Admin
+from node2dm_tw.stats import COUNTERS, Stats, as_text, never_falls
+from tests.admin.http import Connection
+from tests.admin.support import fake_route
+
+
+class Port:
+    """A port that listens to nothing."""
+
+    closed = False
+
+    def stopListening(self):
+        self.closed = True
+
+
+class Endpoint:
+    """Remembers the factory; `listen` gives a port."""
+
+    def __init__(self):
+        self.port, self.factory = Port(), None
+
+    def listen(self, factory):
+        self.factory = factory
+        return succeed(self.port)
+
+
+class Transport:
+    """A UDP port that remembers."""
+
+    def __init__(self):
+        self.written = []
+
+    def write(self, datagram, address):
+        self.written += datagram.decode().split("\n")
+
+
+class Bench:
+    """The views over a route that does not move."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.stats = Stats(self.clock.seconds, "1.2")
+        self.route = fake_route(self.stats, "shop")
+        self.admin = Admin(self.stats, self.clock, lambda: 1_000.0, list)
+        self.web = Endpoint()
+        self.admin.open_web(self.web)
+
+    def open_page(self):
+        return Connection(self.web.factory).get("/events")
+
+    def ready(self):
+        return Connection(self.web.factory).get("/readyz").status
+
+
+def events(connection, name):
+    """The data of each event of this name that the page was told."""
+    text = b"".join(line for line in connection.body.split(b"\r\n") if not line.isalnum()).decode()
+    lines = text.split("\n")
+    return [
+        json.loads(data.removeprefix("data: "))
+        for kind, data in pairwise(lines)
+        if kind == f"event: {name}"
+    ]
+
+
+def test_a_page_is_told_everything_every_second():
+    """The past when it opens, then each second what is, and a point every other second."""
+    bench = Bench()
+    bench.admin.start()
+    bench.clock.pump([1] * 10)
+    page = bench.open_page()
+    bench.route.messages_received = bench.route.messages_sent = 8
+    bench.clock.pump([1] * 4)
+    (history,) = events(page, "history")
+    assert len(history[""]) == len(history["shop"]) == 5
+    told = events(page, "now")
+    assert len(told) == 5
+    assert [now["point"] is not None for now in told] == [False, False, True, False, True]
+    assert told[2]["point"][""][:3] == [4.0, 4.0, 0.0]
+    assert told[-1]["totals"]["messages_sent"] == 8
+    assert told[-1]["health"] == {"ready": True, "reasons": [], "routes": {"shop": "ready"}}
+
+
+def test_ready_from_the_start_to_the_drain():
+    """And only then."""
+    bench = Bench()
+    assert bench.ready() == 503
+    bench.admin.start()
+    assert bench.ready() == 200
+    bench.admin.drain()
+    assert bench.admin.health.phase is Phase.DRAINING
+    assert bench.ready() == 503
+
+
+def test_every_view_shows_the_same_at_the_same_moment():
+    """Telnet as text and JSON, /stats, the page's events, statsd: numbers that move too."""
+    bench = Bench()
+    route = bench.route
+    bench.stats.invalid["colons"] += 2
+    for number, name in enumerate(COUNTERS):
+        setattr(route, name, number)
+    route.refuse("MessageTooBig")
+    route.gauges |= {
+        "state": lambda: "paused",
+        "state_reason": lambda: "503, Retry-After",
+        "pause_left": lambda: round(100 - bench.clock.seconds(), 1),
+        "oldest_age": lambda: round(bench.clock.seconds(), 1),
+        "backing_off": lambda: True,
+    }
+    telnet = Endpoint()
+    bench.admin.open_telnet(telnet)
+    sender = StatsdSender("h", 1, Report("p"), lambda host: succeed("10.0.0.1"), bench.clock)
+    transport = sender.transport = Transport()
+    bench.admin.open_statsd(sender, Port(), 7.0)
+    bench.admin.start()
+    page = bench.open_page()
+    bench.clock.pump([1] * 7)
+
+    stats = json.loads(Connection(bench.web.factory).get("/stats").body)
+    told = events(page, "now")[-1]
+    protocol = telnet.factory.buildProtocol(None)
+    wire = StringTransport()
+    protocol.makeConnection(wire)
+    protocol.dataReceived(b"stats json\nstats\n")
+    first, *lines = wire.value().decode().splitlines()
+    by_telnet = json.loads(first)
+    for values in (stats, told, by_telnet):
+        values["totals"].pop("memory_rss")
+    assert by_telnet == stats == {key: told[key] for key in ("totals", "routes")}
+    assert stats["routes"]["shop"]["pause_left"] == 93.0
+    assert [line for line in lines if "memory_rss" not in line] == as_text(stats)
+    numbers = {
+        (f"p.{place}{name}", float(value))
+        for place, values in [("", stats["totals"]), ("shop.", stats["routes"]["shop"])]
+        for name, value in values.items()
+        if not isinstance(value, str) and not (never_falls(name) and not value)
+    }
+    heard = {
+        (name, float(rest.partition("|")[0]))
+        for name, _, rest in (line.partition(":") for line in transport.written)
+        if "memory_rss" not in name
+    }
+    assert heard == numbers
+    assert told["health"]["routes"]["shop"] == "paused 1 min 33 s more: 503, Retry-After"
+
+
+def test_a_fault_in_a_view_does_not_end_the_others():
+    """It is logged, and the next second is looked at again."""
+    bench = Bench()
+    bench.admin.start()
+    page = bench.open_page()
+    broken = [ZeroDivisionError("no")]
+
+    def gauge():
+        if broken:
+            raise broken.pop()
+        return 1
+
+    bench.stats.gauges["faulty"] = gauge
+    with capturedLogs() as logged:
+        bench.clock.pump([1] * 3)
+    assert [formatEvent(event) for event in logged] == ["a view could not be brought up to date"]
+    assert len(events(page, "now")) == 1 + 2
+
+
+def test_statsd_is_told_at_its_interval_and_at_the_stop():
+    """So that nothing that was counted is missing there."""
+    bench = Bench()
+    sender = StatsdSender("h", 1, Report("p"), lambda host: succeed("10.0.0.1"), bench.clock)
+    transport = sender.transport = Transport()
+    bench.admin.open_statsd(sender, Port(), 10.0)
+    bench.admin.start()
+    bench.clock.pump([1] * 9)
+    assert transport.written == []
+    bench.route.messages_sent = 3
+    bench.clock.advance(1)
+    assert "p.messages_sent:3|c" in transport.written
+    assert "p.shop.messages_sent:3|c" in transport.written
+    transport.written.clear()
+    bench.route.messages_sent = 5
+    bench.admin.stop()
+    assert "p.messages_sent:2|c" in transport.written
+
+
+def test_a_stop_leaves_nothing():
+    """No timer, no page, no port; also where it never began."""
+    bench = Bench()
+    bench.admin.start()
+    page = bench.open_page()
+    bench.admin.stop()
+    assert page.transport.disconnecting
+    assert bench.web.port.closed
+    assert bench.clock.getDelayedCalls() == []
+    Admin(bench.stats, bench.clock, lambda: 0.0, list).stop()
+
+
+def test_a_statsd_that_is_not_found_at_the_stop():
+    """Holds nothing up."""
+    bench = Bench()
+    sender = StatsdSender("h", 1, Report("p"), lambda host: fail(OSError("no")), bench.clock)
+    sender.transport = Transport()
+    bench.admin.open_statsd(sender, Port(), 10.0)
+    with capturedLogs() as logged:
+        bench.admin.stop()
+    assert "statsd at h was not told: no" in formatEvent(logged[0])
