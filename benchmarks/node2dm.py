@@ -60,6 +60,7 @@ def measure(bench: Bench, checkout: Path) -> Cost:
     base = upstream.requests()
     server = Node2DM(bench.new_folder(), upstream=upstream, checkout=checkout)
     with server:
+        load.send(server, 1, RATE)  # Some versions sign in when there is something to send.
         wait_until(lambda: upstream.requests() > base, "node2dm signs in", 30)
         time.sleep(1)
         base = upstream.requests()
