@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bench import Bench, Outcome
+from benchmarks.contenders import LIMITS, SETUPS
 from benchmarks.machine import description
 from benchmarks.needs import ECHO_MODULE, needs
-from benchmarks.parts import DEFAULT, PARTS, QUICK
+from benchmarks.parts import DEFAULT, PARTS, QUICK, steps_in
 from benchmarks.progress import Progress
 from benchmarks.report import as_json, as_markdown
 from benchmarks.upstream import Upstream
 
 MINUTES = 30
-_STEPS = 60
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{each.name} is missing: {each.remedy}", file=sys.stderr)  # noqa: T201
     if missing:
         return 2
-    for number in (signal.SIGTERM, signal.SIGALRM):
+    for number in _ENDS:
         signal.signal(number, _interrupted)
     signal.alarm(options.minutes * 60)
     try:
@@ -64,16 +65,20 @@ def _part(name: str) -> str:
 
 
 def _interrupted(number: int, _: object) -> None:
+    for each in _ENDS:
+        signal.signal(each, signal.SIG_IGN)  # Cleaning up is not to be interrupted.
     raise KeyboardInterrupt
 
 
 def _run(options: argparse.Namespace, parts: Sequence[str]) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
-    progress = Progress(_STEPS)
+    rounds = options.rounds or (2 if options.quick else 5)
+    limits = len(set(LIMITS.values()))
+    contenders = len(SETUPS) + limits + (options.node2dm is not None)
+    progress = Progress(steps_in(parts, rounds, contenders))
     with tempfile.TemporaryDirectory(prefix="node2dm-bench.") as name:
         folder = Path(name)
         with Upstream(folder, ECHO_MODULE if ECHO_MODULE.exists() else None) as upstream:
-            rounds = options.rounds or (2 if options.quick else 5)
             bench = Bench(folder, upstream, progress, options.quick, rounds, options.node2dm)
             try:
                 for part in PARTS:

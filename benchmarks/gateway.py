@@ -80,6 +80,10 @@ class Gateway(Server):
         except OSError:
             return False
 
+    def is_signed_in(self) -> bool:
+        """Tell whether it has a token."""
+        return bool(self.stats()["logged_in_to_c2dm"] == "true")
+
     def stats(self) -> dict[str, Any]:
         """Ask for the statistics."""
         with socket.create_connection(("127.0.0.1", self.stats_port), timeout=60) as connection:

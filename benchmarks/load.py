@@ -9,6 +9,7 @@ from benchmarks.server import Server
 from benchmarks.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[1]
+_MOST_SECONDS = 300.0
 
 
 def begin(server: Server, count: int, rate: float, first: int = 0) -> subprocess.Popen[bytes]:
@@ -18,22 +19,27 @@ def begin(server: Server, count: int, rate: float, first: int = 0) -> subprocess
     return spawn("load", command, cwd=CHECKOUT)
 
 
-def finish(server: Server, sender: subprocess.Popen[bytes], seconds: float = 300) -> None:
-    """Wait until all is sent and the server has read it.
+def finish(sender: subprocess.Popen[bytes]) -> None:
+    """Wait until all is sent.
 
     Raises:
         RuntimeError: the sender failed.
     """
     try:
-        status = sender.wait(seconds)
+        status = sender.wait(_MOST_SECONDS)
     finally:
         sender.kill()
         sender.wait()
     if status:
         raise RuntimeError("pushes could not be sent")
-    wait_until(server.has_read_all, "every datagram is read", seconds)
+
+
+def send(server: Server, count: int, rate: float, first: int = 0) -> None:
+    """Send `count` pushes."""
+    finish(begin(server, count, rate, first))
 
 
 def fill(server: Server, count: int, rate: float, first: int = 0) -> None:
     """Send `count` pushes and wait until the server has read them."""
-    finish(server, begin(server, count, rate, first))
+    send(server, count, rate, first)
+    wait_until(server.has_read_all, "every datagram is read", _MOST_SECONDS)

@@ -37,7 +37,7 @@ def spawn(
         environment: variables beside ours.
         options: of `subprocess.Popen`.
     """
-    placed = ("setpriv", "--pdeathsig=KILL", "taskset", "-c", str(_PLACES[place]), *command)
+    placed = ("setpriv", "--pdeathsig=TERM", "taskset", "-c", str(_PLACES[place]), *command)
     given = {**os.environ, **(environment or {})}
     return subprocess.Popen(placed, env=given, start_new_session=True, **options)  # noqa: S603
 

@@ -1,7 +1,8 @@
-"""What a push costs a gateway: its queue is filled first, and then emptied."""
+"""What a push costs a gateway, from datagram to settled."""
 
 import signal
 import time
+from collections.abc import Callable
 
 import attrs
 
@@ -9,34 +10,16 @@ from benchmarks import load
 from benchmarks.bench import Bench
 from benchmarks.gateway import Gateway, Setup
 from benchmarks.meters import Meter
-from benchmarks.waiting import wait_for_count
+from benchmarks.waiting import wait_for_count, wait_until
 
-FILL_RATE = 20_000.0
-"""Datagrams a second while the queue is filled."""
+FAST, GENTLE = 20_000.0, 2_000.0
+"""Datagrams a second; gently enough for a gateway under valgrind."""
 
+_CHARGED = 1_280
+"""Bytes that the kernel takes of the receive buffer for a datagram of ours."""
 
-@attrs.frozen
-class Cost:
-    """What one push took.
-
-    Args:
-        intake: until it was on the queue, in the meter's unit.
-        send: from there to its end.
-        rate: pushes a second sent.
-        lost: pushes that were sent to the gateway and did not arrive at the upstream.
-        peak_memory: bytes of the gateway.
-    """
-
-    intake: float
-    send: float
-    rate: float
-    lost: int
-    peak_memory: int
-
-    @property
-    def total(self) -> float:
-        """Intake and sending."""
-        return self.intake + self.send
+_SETTLING = 0.1
+"""Seconds after the last request in which its answer is settled."""
 
 
 @attrs.frozen
@@ -44,59 +27,79 @@ class Amount:
     """How many pushes.
 
     Args:
-        count: in all.
         warm: sent before measuring begins: the window has opened, connections stand.
-        before: queued before measuring begins at all.
+        measured: sent while measuring.
     """
 
-    count: int
     warm: int
-    before: int = 0
+    measured: int
+
+
+@attrs.frozen
+class Cost:
+    """What one push took.
+
+    Args:
+        used: in the meter's unit.
+        rate: pushes a second.
+        lost: pushes that did not arrive at the upstream.
+        peak_memory: bytes of the gateway.
+    """
+
+    used: float
+    rate: float
+    lost: int
+    peak_memory: int
 
 
 def measure(bench: Bench, setup: Setup, meter: Meter, amount: Amount) -> Cost:
-    """Fill the queue while the sign-in waits at the gate, then let all go out.
+    """Let the gateway work off datagrams that the kernel holds for it.
 
-    So the one that sends costs nothing while the sending is measured. Start-up, sign-in,
-    handshakes, and the first `warm` pushes are not in the costs.
+    They are sent while the gateway is stopped (SIGSTOP). So the one that sends costs nothing while
+    the gateway works, and start-up, sign-in and handshakes are not in the costs.
     """
-    bench.upstream.close_gate()
-    try:
-        with bench.gateway(attrs.evolve(setup, wrapper=meter.wrapper)) as gateway:
-            if amount.before:
-                # Slow enough for a gateway under valgrind.
-                load.fill(gateway, amount.before, FILL_RATE / 2)
-            meter.begin(gateway.process.pid)
-            cost = _measure(bench, gateway, meter, amount)
-            if amount.before:
-                gateway.stop(signal.SIGKILL)  # It would go on sending.
-            return cost
-    finally:
-        bench.upstream.open_gate()
+    with bench.gateway(attrs.evolve(setup, wrapper=meter.wrapper)) as gateway:
+        arrived = warm_up(bench, gateway, amount.warm)
+        most = int(gateway.stats()["rcvbuf"]) // _CHARGED
+        meter.begin(gateway.process.pid)
+        used = seconds = 0.0
+        sent = 0
+        while sent < amount.measured:
+            batch = min(most, amount.measured - sent)
+            sent += batch
+            used_now, seconds_now = _batch(gateway, meter, arrived, amount.warm + sent, batch)
+            used, seconds = used + used_now, seconds + seconds_now
+        lost = amount.warm + sent - arrived()
+        count = amount.measured - lost
+        return Cost(used / count, count / seconds, max(0, lost), gateway.peak_memory())
 
 
-def _measure(bench: Bench, gateway: Gateway, meter: Meter, amount: Amount) -> Cost:
-    load.fill(gateway, amount.count, FILL_RATE, first=amount.before)
-    intake = meter.lap()
-    base = bench.upstream.requests()  # The sign-in is among them by now.
+def warm_up(bench: Bench, gateway: Gateway, count: int) -> Callable[[], int]:
+    """Send `count` pushes and wait for them; give a function that counts those that arrived."""
+    wait_until(gateway.is_signed_in, "it signs in", 60)
+    base = bench.upstream.requests()
 
     def arrived() -> int:
         return bench.upstream.requests() - base
 
-    bench.upstream.open_gate()
-    wait_for_count(arrived, amount.warm, every=0.001)
+    load.fill(gateway, count, GENTLE)
+    wait_for_count(arrived, count)
+    return arrived
+
+
+def _batch(
+    gateway: Gateway, meter: Meter, arrived: Callable[[], int], wanted: int, count: int
+) -> tuple[float, float]:
+    """Let `count` pushes be worked off; give what was used, and seconds."""
+    time.sleep(_SETTLING)
     meter.lap()
-    begun, before = time.monotonic(), arrived()
-    wait_for_count(arrived, amount.count, every=0.005)
-    ended, after = time.monotonic(), arrived()
-    if not amount.before:
-        time.sleep(0.1)  # The last answers are still to be settled.
-    send = meter.lap()
-    measured = arrived() - before
-    return Cost(
-        intake=intake / amount.count,
-        send=send / measured,
-        rate=(after - before) / (ended - begun),
-        lost=max(0, amount.count - arrived()),
-        peak_memory=gateway.peak_memory(),
-    )
+    gateway.process.send_signal(signal.SIGSTOP)
+    try:
+        load.send(gateway, count, FAST, wanted - count)
+    finally:
+        begun = time.monotonic()
+        gateway.process.send_signal(signal.SIGCONT)
+    wait_for_count(arrived, wanted, every=0.005)
+    seconds = time.monotonic() - begun
+    time.sleep(_SETTLING)
+    return meter.lap(), seconds

@@ -1,6 +1,6 @@
 """The parts of the benchmark, by the names under which one chooses them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.bench import Bench, Outcome
 from benchmarks.parts.burst import burst
@@ -27,6 +27,23 @@ PARTS: Mapping[str, Part] = {
     "steps": steps,
 }
 """In the order in which they run."""
+
+_STEPS = {
+    "instructions": 5,
+    "latency": 3,
+    "burst": 2,
+    "outage": 3,
+    "start": 1,
+    "idle": 1,
+    "depth": 2,
+    "steps": 3,
+}
+
+
+def steps_in(parts: Sequence[str], rounds: int, contenders: int) -> int:
+    """Count the steps that the progress bar will be told of."""
+    return sum(rounds * contenders if part == "cpu" else _STEPS[part] for part in parts)
+
 
 DEFAULT = tuple(name for name in PARTS if name != "steps")
 QUICK = ("cpu", "instructions", "latency", "burst", "outage", "start", "idle")

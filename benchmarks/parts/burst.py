@@ -20,7 +20,7 @@ def _burst(bench: Bench, name: str) -> Check:
     count = bench.scaled(200_000, 50_000)
     bench.progress.step(f"{count:,} datagrams at {RATE:,.0f} a second, {name}")
     with bench.gateway(SETUPS[name]) as gateway:
-        wait_until(lambda: gateway.stats()["logged_in_to_c2dm"] == "true", "it signs in", 30)
+        wait_until(gateway.is_signed_in, "it signs in", 60)
         base = bench.upstream.requests()
         begun = time.monotonic()
         load.fill(gateway, count, RATE)

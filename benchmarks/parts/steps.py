@@ -11,7 +11,7 @@ from benchmarks.machine import spawn
 from benchmarks.meters import Callgrind
 from benchmarks.pushing import Amount, measure
 
-AMOUNT = Amount(4_000, 1_000)
+AMOUNT = Amount(2_000, 5_000)
 LEAST = 100
 """Instructions a push of the libraries that are named."""
 
@@ -27,14 +27,12 @@ def steps(bench: Bench) -> Outcome:
         bench.progress.step(f"the libraries of {name}")
         meter = Callgrind(bench.folder / f"libraries.{SETUPS[name].http2}")
         measure(bench, SETUPS[name], meter, AMOUNT)
-        # After the warm-up there is one lap: the sending.
         with meter.last.open(encoding="utf-8") as lines:
             libraries = by_library(self_costs(lines))
-        sent = AMOUNT.count - AMOUNT.warm
-        details[f"sending, {name}"] = {
-            library: count / sent
+        details[f"libraries, {name}"] = {
+            library: count / AMOUNT.measured
             for library, count in libraries.most_common()
-            if count / sent >= LEAST
+            if count / AMOUNT.measured >= LEAST
         }
     return Outcome(details=details)
 
