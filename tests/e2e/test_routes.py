@@ -4,6 +4,8 @@ import json
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.e2e.gateway import Gateway, wait_until
 from tests.upstream import Answer, Upstream, upstream
@@ -153,6 +155,32 @@ def test_one_route_never_slows_another(make_gateway):
             gateway.wait_for(messages_sent=1)
     finally:
         wrong.stop()
+
+
+def test_two_fcm_apps_and_one_of_c2dm_one_with_a_wrong_key(make_gateway, tmp_path):
+    """The wrong key's route says what is wrong and keeps its pushes; the others deliver all."""
+    gateway = make_gateway(FCM).start()
+    state = gateway.folder / "state" / "emulator"
+    key = json.loads((state / "service-account.json").read_text())
+    gateway.stop()
+    stranger = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+    key["private_key"] = stranger.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    ).decode()
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps(key))
+    wrong.chmod(0o600)
+    gateway.config = f"[fcm:wrong]\nprefix = w\nservice_account = {wrong}\n[c2dm]\n" + FCM.replace(
+        "[fcm]\n", "[fcm]\ndevice_rate = 100000/s\n"
+    )
+    gateway.start()
+    for number in range(200):
+        gateway.push(b'w|demo-phone:k:{"n":%d}' % number, b"c2dm|demo-phone:k:%d" % number)
+        gateway.push(b'fcm|demo-phone:k:{"n":%d}' % number)
+    stats = gateway.wait_for(messages_sent=400, messages_in_queue=200)
+    assert stats["wrong.messages_in_queue"] == 200
+    assert stats["fcm.messages_sent"] == stats["c2dm.messages_sent"] == 200
+    assert "wrong: sign-in failed: " in gateway.log
 
 
 KEYS = {

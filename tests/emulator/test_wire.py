@@ -80,6 +80,7 @@ FORMS = st.lists(
             b"grant_type=",
             b"assertion=",
             b"logintoken=",
+            b"logincaptcha=x",
             b"delay_while_idle",
         ]
     )
@@ -147,6 +148,18 @@ def test_any_path(path):
     wire = Wire(World())
     status, _, _ = _parts(wire.ask(request("GET", "/" + quote(path, safe="/?%&;"))))
     assert status in (200, 404, 405)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(codec="utf-8"), max_size=40))
+def test_the_event_stream_of_any_device(name):
+    """A device that is not registered has no stream; whatever its name, the answer is a 404."""
+    from urllib.parse import quote
+
+    wire = Wire(World())
+    device = quote(name, safe="") or "%20"
+    status, _, _ = _parts(wire.ask(request("GET", f"/device/{device}/messages")))
+    assert status == 404
 
 
 def test_keep_alive_and_pipelining():
