@@ -16,12 +16,14 @@ from twisted.internet.task import Clock
 
 from benchmarks.pushes import datagram
 from node2dm_tw import config
-from node2dm_tw.http.head import Fields
+from node2dm_tw.http.head import parse_block
 from node2dm_tw.http.interface import Response
 from node2dm_tw.intake.lines import Lines
 from node2dm_tw.providers.interface import Credential
 from node2dm_tw.routes import Surroundings, Way, make_way
 from node2dm_tw.stats import Stats
+
+Done = Callable[[Response, Any], None]
 
 NOW = 1_000_000.0
 CREDENTIAL = Credential(b"GoogleLogin auth=a-token", 1, NOW, 2 * NOW)
@@ -39,25 +41,27 @@ _HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 23 Nov 2026 03:00:00 GMT\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\n"
 )
-_SENT = Response(200, Fields(_HEAD), b"id=0:1234")
-_SIGNED_IN = Response(200, Fields(_HEAD), b"Auth=a-token\n")
+_SENT = Response(200, parse_block(_HEAD), b"id=0:1234")
+_SIGNED_IN = Response(200, parse_block(_HEAD), b"Auth=a-token\n")
 
 
 class _Answering:
-    """A client that answers when it is told to."""
+    """A client that answers when it is told to; as what is in flight, it cannot be cancelled."""
 
     name = "none"
     handshakes = reconnects = 0
 
     def __init__(self) -> None:
-        self.waiting: list[Deferred[Response]] = []
+        self.waiting: list[tuple[Done, object]] = []
+
+    def send(
+        self, url: str, headers: object, body: bytes, done: Done, context: object
+    ) -> "_Answering":
+        self.waiting.append((done, context))
+        return self
 
     def post(self, url: str, headers: object, body: bytes) -> Deferred[Response]:
-        if url == _LOGIN:
-            return succeed(_SIGNED_IN)
-        result: Deferred[Response] = Deferred()
-        self.waiting.append(result)
-        return result
+        return succeed(_SIGNED_IN)
 
 
 class _Nowhere:
@@ -133,23 +137,9 @@ def judge() -> Callable[[], object]:
     provider = _way(_Answering()).route.provider
 
     def once() -> None:
-        answer = Response(200, Fields(_HEAD), b"id=0:1234")
+        answer = Response(200, parse_block(_HEAD), b"id=0:1234")
         provider.replacement(answer)
         provider.judge(answer, NOW)
-
-    return once
-
-
-def deferred() -> Callable[[], object]:
-    """A Deferred, its callback, and its firing."""
-
-    def ignore(answer: Response, _: int) -> None:
-        return None
-
-    def once() -> None:
-        result: Deferred[Response] = Deferred(print)
-        result.addCallbacks(ignore, ignore, callbackArgs=(1,), errbackArgs=(1,))
-        result.callback(_SENT)
 
     return once
 
@@ -161,7 +151,7 @@ def lane() -> Callable[[], object]:
     for number in range(3 * TIMES):
         way.queue.put((way.route.provider.split(datagram(number), NOW),))
     way.start()
-    left: Iterator[Deferred[Response]] = iter(())
+    left: Iterator[tuple[Done, object]] = iter(())
 
     def once() -> None:
         nonlocal left
@@ -169,13 +159,14 @@ def lane() -> Callable[[], object]:
         if following is None:
             left, http.waiting = iter(http.waiting), []
             following = next(left)
-        following.callback(_SENT)
+        done, lease = following
+        done(_SENT, lease)
 
     return once
 
 
 TIMES = int(sys.argv[1]) if sys.argv[1:] else 1
-STEPS = (nothing, parse, queue, build, judge, deferred, lane)
+STEPS = (nothing, parse, queue, build, judge, lane)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,7 +18,8 @@ from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
-from node2dm_tw.http.interface import Headers, NoAnswer, Response
+from node2dm_tw.http.interface import Headers, NoAnswer, Outcome, RequestFailed, Response
+from node2dm_tw.http.posting import Posting
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.interface import Credential, SignInFailed
 from node2dm_tw.push import Push, split_at_colons
@@ -41,7 +43,9 @@ class Posted:
     url: str
     headers: Headers
     body: bytes
-    answer: Deferred[Response]
+    done: Callable[[Outcome, Any], None]
+    context: Any
+    answered: bool = False
 
     @property
     def auth(self) -> bytes:
@@ -50,14 +54,22 @@ class Posted:
     def say(self, status: int = 200, body: bytes = b"id=1", **headers: str) -> None:
         """Answer; `Retry_After="3"` makes a header."""
         named = {k.lower().replace("_", "-").encode(): v.encode() for k, v in headers.items()}
-        self.answer.callback(Response(status, named, body))
+        self.end(Response(status, named, body))
 
-    def fail(self, error: Exception) -> None:
-        self.answer.errback(error)
+    def fail(self, error: RequestFailed) -> None:
+        self.end(error)
+
+    def cancel(self) -> None:
+        self.end(NoAnswer("cancelled"))
+
+    def end(self, outcome: Outcome) -> None:
+        assert not self.answered
+        self.answered = True
+        self.done(outcome, self.context)
 
 
 @attrs.define(eq=False)
-class MemoryHTTP:
+class MemoryHTTP(Posting):
     """An `HTTPClient` whose upstream is the test."""
 
     name: str = "memory"
@@ -65,18 +77,22 @@ class MemoryHTTP:
     reconnects: int = 0
     posted: list[Posted] = attrs.field(factory=list)
 
-    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-        answer: Deferred[Response] = Deferred(
-            lambda cancelled: cancelled.errback(NoAnswer("cancelled"))
-        )
-        self.posted.append(Posted(url, headers, body, answer))
-        return answer
+    def send(
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        done: Callable[[Outcome, Any], None],
+        context: Any,
+    ) -> Posted:
+        self.posted.append(Posted(url, headers, body, done, context))
+        return self.posted[-1]
 
     def close(self) -> Deferred[None]:
         return succeed(None)
 
     def waiting(self) -> list[Posted]:
-        return [posted for posted in self.posted if not posted.answer.called]
+        return [posted for posted in self.posted if not posted.answered]
 
 
 @attrs.define(eq=False)

@@ -2,7 +2,6 @@
 
 import enum
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -16,7 +15,15 @@ from node2dm_tw.delivery.rates import Pace
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.delivery.window import Window
-from node2dm_tw.http.interface import HTTPClient, NotSent, RequestFailed, Response
+from node2dm_tw.http.interface import (
+    HTTPClient,
+    InFlight,
+    NoAnswer,
+    NotSent,
+    Outcome,
+    RequestFailed,
+    Response,
+)
 from node2dm_tw.logs import Throttle, logger, shorten
 from node2dm_tw.providers.interface import (
     BadDevice,
@@ -96,7 +103,7 @@ class Lane:
     alarm: BadDeviceAlarm | None
     on_bad_device: Callable[[Push, str], None]
     on_locked: Callable[[Locked], None]
-    _in_flight: dict[Lease, Deferred[None] | None] = attrs.field(factory=dict, init=False)
+    _in_flight: dict[Lease, InFlight] = attrs.field(factory=dict, init=False)
     _failures: int = attrs.field(default=0, init=False)
     _pumping: bool = attrs.field(default=False, init=False)
     _next_turn: IDelayedCall | None = attrs.field(default=None, init=False)
@@ -212,20 +219,24 @@ class Lane:
         except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
             self._fault(lease, Failure())
             return
-        self._in_flight[lease] = None
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
         if self.pace is not None:
             self.pace.spend()
-        answer = self.http.post(request.url, request.headers, request.body)
-        done = answer.addCallbacks(
-            self._answered, self._failed, callbackArgs=(lease,), errbackArgs=(lease,)
-        )
-        if lease in self._in_flight:
-            self._in_flight[lease] = done
+        in_flight = self.http.send(request.url, request.headers, request.body, self._ended, lease)
+        if in_flight is not None:
+            self._in_flight[lease] = in_flight
+
+    def _ended(self, outcome: Outcome, lease: Lease) -> None:
+        """Settle a push whose request has ended, and send others."""
+        self._in_flight.pop(lease, None)
+        if isinstance(outcome, Response):
+            self._answered(outcome, lease)
+        else:
+            self._failed(outcome, lease)
+        self._pump()
 
     def _answered(self, response: Response, lease: Lease) -> None:
-        del self._in_flight[lease]
         self.stats.upstream_latency.observe(self.clock.seconds() - lease.sent)
         try:
             token = self.provider.replacement(response)
@@ -234,7 +245,6 @@ class Lane:
             self._act(lease, self.provider.judge(response, self.wall()))
         except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
             self._fault(lease, Failure())
-        self._pump()
 
     def _act(self, lease: Lease, verdict: Verdict) -> None:  # noqa: C901 - a table, not a path
         """Do what a verdict asks for: the table of the design, row by row."""
@@ -327,14 +337,8 @@ class Lane:
         self.on_locked(Locked.SIGN_IN_GIVEN_UP)
         self._pump()
 
-    def _failed(self, failure: Failure, lease: Lease) -> None:
+    def _failed(self, error: RequestFailed, lease: Lease) -> None:
         """No answer came: try this push again after a while, and pause when none gets any."""
-        del self._in_flight[lease]
-        error: Any = failure.value
-        if not isinstance(error, RequestFailed):
-            self._fault(lease, failure)
-            self._pump()
-            return
         if not isinstance(error, NotSent):
             self.stats.messages_ambiguous += 1
         if self._halted:
@@ -344,13 +348,12 @@ class Lane:
         self._note("no answer", str(error), lease)
         if error.timed_out:
             self.window.halve(len(self._in_flight))
-        if getattr(error, "reused", False) and not lease.resent:
+        if isinstance(error, NoAnswer) and error.reused and not lease.resent:
             lease.resent = True
             self.queue.release(lease)
         else:
             self._throttle.warn("{route}: no answer: {reason}", route=self.route, reason=str(error))
             self._try_later(lease, None, str(error))
-        self._pump()
 
     def _pause(self, lease: Lease, after: float | None, reason: str) -> None:
         self.session.unavailable(lease.epoch, after, reason, self.provider.first_delay)
@@ -393,9 +396,8 @@ class Lane:
         self.session.stop()
         if self._next_turn is not None:
             self._next_turn.cancel()
-        for request in list(self._in_flight.values()):
-            if request is not None:
-                request.cancel()
+        for in_flight in list(self._in_flight.values()):
+            in_flight.cancel()
         for lease in self.gate.waiting.empty():
             self.queue.release(lease)
         drained.callback(None)

@@ -1,24 +1,27 @@
 """The fast client: libcurl, HTTP/2 where offered, else HTTP/1.1 kept alive; proxies."""
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pycurl  # type: ignore[import-untyped]
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 
 from node2dm_tw.http.curl_transfer import Target, Transfer, header_lines
 from node2dm_tw.http.interface import (
     MAX_RESPONSE,
     CertificateRefused,
     Headers,
+    InFlight,
     NoAnswer,
     NotSent,
+    Outcome,
     RequestFailed,
-    Response,
 )
 from node2dm_tw.http.limits import CONNECT_TIMEOUT, IDLE_TIMEOUT
 from node2dm_tw.http.multi import Multi
+from node2dm_tw.http.posting import Posting
 from node2dm_tw.http.tls import pin_of, platform_authorities, read_authorities
 
 _TOO_LARGE = 100
@@ -30,7 +33,7 @@ _REFUSALS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_INVALIDCERTSTATUS}
 _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
 
 
-class CurlClient:
+class CurlClient(Posting):
     """Moves requests by libcurl; see `node2dm_tw.http.interface.HTTPClient`.
 
     When a reused connection closes before any byte of the answer, libcurl sends the request once
@@ -67,41 +70,52 @@ class CurlClient:
         self._timeout = timeout
         self._seconds = reactor.seconds
         self._closed = False
-        self._options = _options(timeout, ca_file, proxy)
         self._targets: dict[str, Target] = {}
         self._headers: Headers = ()
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
         self._transfers: dict[object, Transfer] = {}
+        options = _options(timeout, ca_file, proxy)
         self._multi = Multi(reactor, connections, self._finished)
+        self._options = [*options, (pycurl.SOCKOPTFUNCTION, self._multi.opened)]
 
-    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
+    def send(
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        done: Callable[[Outcome, Any], None],
+        context: Any,
+    ) -> InFlight | None:
         if self._closed:
-            return fail(NotSent("the client is closed"))
+            done(NotSent("the client is closed"), context)
+            return None
         transfer = self._free.pop() if self._free else self._make_transfer()
         try:
             target = self._targets.get(url) or self._make_target(url)
-            if transfer.target is not target or transfer.version != target.version:
+            if transfer.options is not target.options:
                 transfer.aim(target, self._timeout)
             if transfer.headers is not headers:
                 self._set_headers(transfer, headers)
             transfer.setopt(pycurl.POSTFIELDS, body)
         except _WRONG_ARGUMENTS as error:
             self._discard(transfer)
-            return fail(NotSent(f"the request cannot be built: {type(error).__name__}"))
+            done(NotSent(f"the request cannot be built: {type(error).__name__}"), context)
+            return None
         transfer.body = body
-        result = transfer.result = Deferred(transfer.cancel)
+        transfer.done = done
+        transfer.context = context
         if target.known:
             self._multi.add(transfer.curl)
         else:
             self._scout(transfer, target)
-        return result
+        return transfer
 
     def close(self) -> Deferred[None]:
         if not self._closed:
             self._closed = True
             for transfer in list(self._transfers.values()):
-                if transfer.result is not None:
+                if transfer.done is not None:
                     self._break_off(transfer, "the client was closed")
             self._multi.close()
             for transfer in self._free:
@@ -151,7 +165,7 @@ class CurlClient:
         target.known = bool(target.keys)
         waiting, target.waiting = target.waiting, deque()
         for transfer in waiting:
-            if transfer.result is None:  # Cancelled by one that ended before it.
+            if transfer.done is None:  # Cancelled by one that ended before it.
                 self._release(transfer)
             elif target.known:
                 self._try_again(transfer, target)
@@ -202,25 +216,25 @@ class CurlClient:
         assert target is not None
         if transfer.getinfo(pycurl.NUM_CONNECTS):
             self._count(transfer, target)
-        self.reconnects += transfer.was_repeated()
-        if transfer.result is None:  # Cancelled after it was done.
+        if transfer.was_repeated():
+            self.reconnects += 1
+        lines = transfer.lines
+        is_plain = not code and lines and lines[-1] == b"\r\n" and target.scout is not transfer
+        if is_plain and transfer.done is not None:
+            self._settle(transfer, transfer.answer())
+        elif transfer.done is None:  # Cancelled after it was done.
             if target.scout is transfer:
                 self._end_scouting(target, None)
             self._release(transfer)
-            return
-        if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
+        elif code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
             self._meet(transfer, target)
-        elif code or target.scout is transfer or not transfer.has_head():
-            self._conclude(transfer, target, _outcome(transfer, code, text))
         else:
-            self._settle(transfer, transfer.answer())
+            self._conclude(transfer, target, _outcome(transfer, code, text))
 
-    def _conclude(
-        self, transfer: Transfer, target: Target, outcome: Response | RequestFailed
-    ) -> None:
+    def _conclude(self, transfer: Transfer, target: Target, outcome: Outcome) -> None:
         if target.scout is transfer:
             self._end_scouting(target, outcome if isinstance(outcome, RequestFailed) else None)
-        if transfer.result is None:  # Cancelled by one that waited for it.
+        if transfer.done is None:  # Cancelled by one that waited for it.
             self._release(transfer)
         else:
             self._settle(transfer, outcome)
@@ -233,14 +247,11 @@ class CurlClient:
             if version:
                 target.found_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)
 
-    def _settle(self, transfer: Transfer, outcome: Response | RequestFailed) -> None:
-        result = transfer.result
+    def _settle(self, transfer: Transfer, outcome: Outcome) -> None:
+        done, context = transfer.done, transfer.context
         self._release(transfer)
-        assert result is not None
-        if isinstance(outcome, Response):
-            result.callback(outcome)
-        else:
-            result.errback(outcome)
+        assert done is not None
+        done(outcome, context)
 
     def _release(self, transfer: Transfer) -> None:
         """Make the handle free for the next request."""
@@ -255,17 +266,17 @@ class CurlClient:
 
     def _break_off(self, transfer: Transfer, text: str) -> None:
         """End a request from our side; its handle is free unless libcurl's report is on its way."""
-        target, result = transfer.target, transfer.result
+        target, done, context = transfer.target, transfer.done, transfer.context
         assert target is not None
-        assert result is not None
+        assert done is not None
         outcome = _failure(transfer, text, lost=False)
         if self._multi.remove(transfer.curl) or _removed(target.waiting, transfer):
             if target.scout is transfer:
                 self._end_scouting(target, None)
             self._settle(transfer, outcome)
         else:
-            transfer.result = None
-            result.errback(outcome)
+            transfer.done = None
+            done(outcome, context)
 
 
 def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tuple[int, Any]]:
@@ -294,7 +305,7 @@ def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tu
     return options
 
 
-def _outcome(transfer: Transfer, code: int, text: str) -> Response | RequestFailed:
+def _outcome(transfer: Transfer, code: int, text: str) -> Outcome:
     """What libcurl's error means for the one who sent the request."""
     if code == 0:
         return (

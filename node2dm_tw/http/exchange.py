@@ -1,5 +1,6 @@
 """One request of the treq client, from the first byte out to the one outcome it comes to."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -19,6 +20,7 @@ from node2dm_tw.http.interface import (
     CertificateRefused,
     NoAnswer,
     NotSent,
+    Outcome,
     RequestFailed,
     Response,
 )
@@ -42,25 +44,28 @@ def describe(reason: Failure) -> str:
 
 @implementer(IBodyProducer)
 class Exchange(Protocol):
-    """Writes the request's body, reads the answer's, and fires `result` exactly once.
+    """Writes the request's body, reads the answer's, and tells its outcome exactly once.
 
     Args:
         clock: where the time-out is scheduled.
         timeout: seconds for the whole exchange.
         body: the body of the request.
+        done: told the outcome.
 
     Attributes:
         sent: the request's header was written; the upstream may act on it from here on.
         reused: it went out on a kept-alive connection.
         answered: a byte of the answer came in.
-        settled: `result` has fired.
+        settled: the outcome was told.
     """
 
-    def __init__(self, clock: IReactorTime, timeout: float, body: bytes) -> None:
-        self.result: Deferred[Response] = Deferred(self._cancelled)
+    def __init__(
+        self, clock: IReactorTime, timeout: float, body: bytes, done: Callable[[Outcome], None]
+    ) -> None:
         self.length = len(body)
         self.sent = self.reused = self.answered = self.settled = False
         self._request_body = body
+        self._done = done
         self._chunks: list[bytes] = []
         self._received = 0
         self._response: Any = None
@@ -149,10 +154,11 @@ class Exchange(Protocol):
         what = "answer" if self.sent else "connection"
         self.give_up(f"no {what} within {self._timeout:g} s", timed_out=True)
 
-    def _cancelled(self, _: Deferred[Response]) -> None:
-        self._settle(self._failure("cancelled", timed_out=False))
+    def cancel(self) -> None:
+        """End it from our side."""
+        self.give_up("cancelled")
 
-    def _settle(self, outcome: Response | RequestFailed) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         if self.settled:
             return
         self.settled = True
@@ -160,10 +166,7 @@ class Exchange(Protocol):
         if self._timer.active():
             self._timer.cancel()
         self._break_off()
-        if isinstance(outcome, Response):
-            self.result.callback(outcome)
-        else:
-            self.result.errback(outcome)
+        self._done(outcome)
 
     def _break_off(self) -> None:
         """Close the connection if anything is still to come on it."""

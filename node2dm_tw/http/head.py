@@ -1,8 +1,9 @@
 """The first part of an answer: status line and header fields, as plain values."""
 
+import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 _STATUS = re.compile(rb"HTTP/[0-9](?:\.[0-9])? ([0-9]{3})(?: |\r?\n?$)")
 
@@ -28,41 +29,17 @@ def parse_fields(lines: Iterable[bytes]) -> Mapping[bytes, bytes]:
     return join_fields((name, value.strip()) for name, colon, value in parts if colon)
 
 
-class Fields(Mapping[bytes, bytes]):
-    """Header fields in lower case out of the lines libcurl gave; parsed only if one is there.
+@functools.lru_cache(maxsize=16)
+def parse_block(block: bytes) -> Mapping[bytes, bytes]:
+    """Read header lines, their line ends included, into a mapping by lower-case names.
 
-    Args:
-        block: all header lines, their line ends included. Of several blocks (interim answers) the
-            last one counts.
+    Of several blocks (interim answers) the last one counts. Answers of one second differ in
+    little, so a block is mostly one that was read just now.
     """
-
-    __slots__ = ("_block", "_parsed")
-
-    def __init__(self, block: bytes) -> None:
-        self._block = block
-        self._parsed: Mapping[bytes, bytes] | None = None
-
-    def get(self, key: bytes, default: Any = None) -> Any:
-        if b"\n" + key + b":" in self._block.lower():
-            return self._fields().get(key, default)
-        return default
-
-    def _fields(self) -> Mapping[bytes, bytes]:
-        if self._parsed is None:
-            lines: list[bytes] = []
-            for line in self._block.split(b"\n"):
-                if line.startswith(b"HTTP/"):
-                    lines.clear()
-                else:
-                    lines.append(line)
-            self._parsed = parse_fields(lines)
-        return self._parsed
-
-    def __getitem__(self, key: bytes) -> bytes:
-        return self._fields()[key]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._fields())
-
-    def __len__(self) -> int:
-        return len(self._fields())
+    lines: list[bytes] = []
+    for line in block.split(b"\n"):
+        if line.startswith(b"HTTP/"):
+            lines.clear()
+        else:
+            lines.append(line)
+    return MappingProxyType(parse_fields(lines))

@@ -1,7 +1,7 @@
 """The seam between pushes and the wire: one request out, one response back."""
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -58,6 +58,17 @@ class CertificateRefused(NotSent):
     """The certificate of the upstream did not verify; nothing was sent to it."""
 
 
+Outcome = Response | RequestFailed
+
+
+class InFlight(Protocol):
+    """A request that has not ended."""
+
+    def cancel(self) -> None:
+        """Break it off: it ends with `NotSent` or `NoAnswer`. Not after it has ended."""
+        ...
+
+
 class HTTPClient(Protocol):
     """Moves requests. Redirects are not followed; nothing is decompressed or retried.
 
@@ -77,11 +88,28 @@ class HTTPClient(Protocol):
         """Requests that the client sent a second time by itself."""
         ...
 
-    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-        """POST `body`. The Deferred can be cancelled, and fails with `RequestFailed` alone.
+    def send(
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        done: Callable[[Outcome, Any], None],
+        context: Any,
+    ) -> InFlight | None:
+        """POST `body`, and call done(outcome, context) once, when the request has ended.
 
         The client adds Host and Content-Length. Connection, request and the reading of the body
         share one time-out, set when the client is made.
+
+        Returns:
+            What cancels the request; None where it has ended already.
+        """
+        ...
+
+    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
+        """Do as `send` does, but give a Deferred.
+
+        It can be cancelled, and fails with `RequestFailed` alone.
         """
         ...
 

@@ -61,6 +61,7 @@ class Multi:
         self._retirement: IDelayedCall | None = None
         self._last_use = 0.0
         self._wanted: dict[int, int] = {}
+        self._masks: dict[int, int] = {}
         self._epoll = select.epoll()
         self._renew()
         reactor.addReader(self)
@@ -147,23 +148,16 @@ class Multi:
         queued = 1
         while queued and not self._closed:
             queued, done, failed = self._info_read()
-            self._running -= len(done) + len(failed)
-            remove = self._remove_handle
-            for handle in done:
-                remove(handle)
-            for handle, _, _ in failed:
-                remove(handle)
-            for handle in done:
-                self._tell(handle, 0, "")
-            for handle, code, text in failed:
-                self._tell(handle, code, text)
-
-    def _tell(self, handle: object, code: int, text: str) -> None:
-        """Report one; a fault must not cost the others their report, nor us our reader."""
-        try:
-            self._finished(handle, code, text)
-        except Exception:  # noqa: BLE001
-            log.failure("while reporting a finished request")
+            outcomes = [(handle, 0, "") for handle in done] + failed
+            self._running -= len(outcomes)
+            for handle, _, _ in outcomes:
+                self._remove_handle(handle)
+            for handle, code, text in outcomes:
+                # A fault must not cost the others their report, nor us our reader.
+                try:
+                    self._finished(handle, code, text)
+                except Exception:  # noqa: BLE001
+                    log.failure("while reporting a finished request")
 
     def _act(self) -> None:
         """Let libcurl do what its timer asked for."""
@@ -180,6 +174,14 @@ class Multi:
 
     # libcurl's side: callbacks, in which nothing may be reported
 
+    def opened(self, descriptor: int, purpose: int) -> int:
+        """Note a new socket, before it is watched: its number may be that of one that closed.
+
+        This is libcurl's SOCKOPTFUNCTION, which every handle must be given.
+        """
+        self._masks[descriptor] = 0
+        return 0  # pycurl.SOCKOPT_OK
+
     def _watch(self, what: int, descriptor: int, multi: object, data: object) -> None:
         """Watch a socket, or leave it.
 
@@ -190,16 +192,21 @@ class Multi:
             if self._wanted.pop(descriptor, 0) & select.EPOLLOUT:
                 self._forget(descriptor)
             return
-        mask = _MASKS[what]
-        if self._wanted.get(descriptor) == mask:
-            return
-        self._wanted[descriptor] = mask
+        mask = self._wanted[descriptor] = _MASKS[what]
+        if self._masks.get(descriptor) != mask:
+            self._register(descriptor, mask)
+
+    def _register(self, descriptor: int, mask: int) -> None:
+        """Have the epoll watch a descriptor; what is not a connection's may close unnoticed."""
+        if descriptor in self._masks:
+            self._masks[descriptor] = mask
         try:
             self._epoll.modify(descriptor, mask)
         except FileNotFoundError:
             self._epoll.register(descriptor, mask)
 
     def _forget(self, descriptor: int) -> None:
+        self._masks.pop(descriptor, None)
         try:
             self._epoll.unregister(descriptor)
         except OSError:
@@ -247,3 +254,4 @@ class Multi:
     def _close_connections(self) -> None:
         self._multi.close()
         self._wanted.clear()
+        self._masks.clear()

@@ -14,9 +14,10 @@ from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
 from node2dm_tw.http.exchange import Exchange
-from node2dm_tw.http.interface import Headers, Response
+from node2dm_tw.http.interface import Headers, InFlight, Outcome
 from node2dm_tw.http.limits import CONNECT_TIMEOUT
 from node2dm_tw.http.pool import ExchangeEndpoints, ExchangePool
+from node2dm_tw.http.posting import Posting
 from node2dm_tw.http.tls import VerifiedTLS
 
 
@@ -46,7 +47,7 @@ class _ExchangeAgent:
         return answer.addCallback(exchange.read)
 
 
-class TreqClient:
+class TreqClient(Posting):
     """Moves requests by treq; see `node2dm_tw.http.interface.HTTPClient`.
 
     Args:
@@ -89,16 +90,25 @@ class TreqClient:
     def handshakes(self) -> int:
         return self._pool.handshakes
 
-    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-        exchange = Exchange(self._reactor, self._timeout, body)
+    def send(
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        done: Callable[[Outcome, Any], None],
+        context: Any,
+    ) -> InFlight | None:
+        def ended(outcome: Outcome) -> None:
+            self._exchanges.discard(exchange)
+            done(outcome, context)
+
+        exchange = Exchange(self._reactor, self._timeout, body, ended)
         if self._closed:
             exchange.give_up("the client is closed")
-            return exchange.result
+            return None
         self._exchanges.add(exchange)
-        fields = WebHeaders()
-        request = maybeDeferred(self._request, exchange, url, headers, fields)
-        exchange.follow(request)
-        return exchange.result.addBoth(self._forget, exchange)
+        exchange.follow(maybeDeferred(self._request, exchange, url, headers))
+        return None if exchange.settled else exchange
 
     def close(self) -> Deferred[None]:
         self._closed = True
@@ -106,9 +116,8 @@ class TreqClient:
             exchange.give_up("the client was closed")
         return self._pool.close()
 
-    def _request(
-        self, exchange: Exchange, url: str, headers: Headers, fields: WebHeaders
-    ) -> Deferred[Any]:
+    def _request(self, exchange: Exchange, url: str, headers: Headers) -> Deferred[Any]:
+        fields = WebHeaders()
         for name, value in headers:
             fields.addRawHeader(name, value)
         return self._treq.post(
@@ -128,7 +137,3 @@ class TreqClient:
         )
         make: Callable[..., IAgent] = Agent.usingEndpointFactory
         return make(self._reactor, endpoints, self._pool)
-
-    def _forget(self, outcome: Any, exchange: Exchange) -> Any:
-        self._exchanges.discard(exchange)
-        return outcome

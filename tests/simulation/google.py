@@ -14,7 +14,9 @@ from node2dm_tw.emulator.certificates import PROJECT
 from node2dm_tw.emulator.google import Google
 from node2dm_tw.emulator.messages import Answer, Call, Message
 from node2dm_tw.emulator.settings import EmulatorSettings
-from node2dm_tw.http.interface import Headers, NoAnswer, NotSent, Response
+from node2dm_tw.http.interface import Headers, NotSent, Outcome, Response
+from node2dm_tw.http.posting import Posting
+from tests.doubles import Posted
 from tests.emulator.support import ACCOUNT
 from tests.heap_clock import HeapClock
 
@@ -66,7 +68,7 @@ class Manners:
 
 
 @attrs.define(eq=False)
-class SimulatedGoogle:
+class SimulatedGoogle(Posting):
     """The emulator behind a network that takes its time, and may be down.
 
     Args:
@@ -130,17 +132,24 @@ class SimulatedGoogle:
             said = self._call("POST", "/faults", json.dumps(rules).encode())
             assert said.status == 200, said.body
 
-    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-        answer: Deferred[Response] = Deferred(lambda it: it.errback(NoAnswer("cancelled")))
+    def send(
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        done: Callable[[Outcome, Any], None],
+        context: Any,
+    ) -> Posted:
+        posted = Posted(url, headers, body, done, context)
         path = url.removeprefix(BASE)
         if path != "/token":
             self.manners.posted(self.clock.seconds())
         if self.refusing:
             self.refused += 1
-            self.clock.callLater(0.002, self._refuse, answer)
+            self.clock.callLater(0.002, self._refuse, posted)
         else:
-            self.clock.callLater(self._way(), self._arrive, path, headers, body, answer)
-        return answer
+            self.clock.callLater(self._way(), self._arrive, path, posted)
+        return posted
 
     def close(self) -> Deferred[None]:
         return succeed(None)
@@ -158,10 +167,10 @@ class SimulatedGoogle:
         late = 0.5 * self._random.random() if self._random.random() < 0.01 else 0.0
         return 0.01 + 0.05 * self._random.random() + late
 
-    def _refuse(self, answer: Deferred[Response]) -> None:
-        if not answer.called:
+    def _refuse(self, posted: Posted) -> None:
+        if not posted.answered:
             self.manners.failed()
-            answer.errback(NotSent("connection refused"))
+            posted.fail(NotSent("connection refused"))
 
     def _call(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
         named = {name.lower(): value for name, value in headers}
@@ -169,15 +178,15 @@ class SimulatedGoogle:
         assert isinstance(outcome.answer, Answer)
         return outcome.answer
 
-    def _arrive(self, path: str, headers: Headers, body: bytes, answer: Deferred[Response]) -> None:
-        said = self._call("POST", path, body, headers)
+    def _arrive(self, path: str, posted: Posted) -> None:
+        said = self._call("POST", path, posted.body, posted.headers)
         if path == "/token":
             self.sign_ins += 1
             if said.status == 200:
                 self.granted.append(self.clock.seconds())
         else:
-            self._count(body, said)
-        self.clock.callLater(self._way(), self._return, path, said, answer)
+            self._count(posted.body, said)
+        self.clock.callLater(self._way(), self._return, path, said, posted)
 
     def _count(self, body: bytes, said: Answer) -> None:
         begin = body.index(TOKEN) + len(TOKEN)
@@ -186,13 +195,13 @@ class SimulatedGoogle:
         self.device_times[body[begin : body.index(b'"', begin)]].append(now)
         self.answers[said.status, said.error] += 1
 
-    def _return(self, path: str, said: Answer, answer: Deferred[Response]) -> None:
-        if answer.called:
+    def _return(self, path: str, said: Answer, posted: Posted) -> None:
+        if posted.answered:
             return
         if path != "/token":
             self.manners.answered(self.clock.seconds(), said)
         named = {name.lower(): value for name, value in said.headers}
-        answer.callback(Response(said.status, named, said.body))
+        posted.end(Response(said.status, named, said.body))
 
     def _show(self, event: object) -> None:
         if isinstance(event, Message):
