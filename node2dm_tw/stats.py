@@ -1,7 +1,8 @@
 """The one set of counters, and the snapshot that every view renders."""
 
 import json
-from bisect import bisect_left
+import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +74,8 @@ AGE_BOUNDS = (
     86_400.0,
 )
 
+_COUNTED_TOGETHER = 500
+
 HEAP_LOOK = 10.0
 """Seconds for which the heap's figures hold: to find them takes long where it is fragmented."""
 
@@ -86,21 +89,34 @@ class Histogram:
     """
 
     bounds: tuple[float, ...]
-    counts: list[int] = attrs.field(init=False)
-    total: float = attrs.field(default=0.0, init=False)
+    _counts: list[int] = attrs.field(init=False)
+    _total: float = attrs.field(default=0.0, init=False)
+    _new: list[float] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.counts = [0] * (len(self.bounds) + 1)
+        self._counts = [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
         """Count a value; one below 0 counts as 0."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        if value > 0.0:
-            self.total += value
+        self._new.append(value)
+        if len(self._new) == _COUNTED_TOGETHER:
+            self._count()
 
     def snapshot(self) -> dict[str, Any]:
         """``bounds``, ``counts`` (not cumulative, one more than bounds) and ``total``."""
-        return {"bounds": self.bounds, "counts": tuple(self.counts), "total": self.total}
+        self._count()
+        return {"bounds": self.bounds, "counts": tuple(self._counts), "total": self._total}
+
+    def _count(self) -> None:
+        """Count the new values together: in order they cost a tenth of what they cost singly."""
+        values = sorted(self._new)
+        self._new.clear()
+        self._total += sum(values[bisect_right(values, 0.0) :])
+        below = 0
+        for number, bound in enumerate((*self.bounds, math.inf)):
+            up_to = bisect_right(values, bound)
+            self._counts[number] += up_to - below
+            below = up_to
 
 
 @attrs.define(eq=False)

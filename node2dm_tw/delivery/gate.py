@@ -54,13 +54,13 @@ class Gate:
             is_fresh: it comes from the queue, and may take the place of one that sleeps.
         """
         push = lease.push
-        if is_fresh and self.waiting and self._takes_a_place(lease):
+        if is_fresh and self.waiting.heap and self._takes_a_place(lease):
             return False
         if now - push.received >= self.limits.max_age or (
             push.is_json and self._is_over(lease, now)
         ):
             self.stats.messages_expired += 1
-        elif self.blocked and self.blocked.is_blocked(push.device):
+        elif self.blocked.until and self.blocked.is_blocked(push.device):
             self.stats.messages_blocked += 1
         else:
             return not self.rates.limits or self._is_in_time(lease)

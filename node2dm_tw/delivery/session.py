@@ -100,7 +100,8 @@ class Session:
         """The upstream answered a request of this epoch and credential, and could work."""
         if self._pauses and epoch == self.epoch:
             self._pauses = 0
-        self.signin.accepted(generation)
+        if not self.signin.is_accepted:
+            self.signin.accepted(generation)
 
     def refused(self, generation: int) -> None:
         """The upstream answered 401 to a request with this credential."""

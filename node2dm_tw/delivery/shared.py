@@ -23,32 +23,35 @@ class BlockedDevices:
     Args:
         clock: seconds, monotonic.
         capacity: devices kept at the most.
+
+    Attributes:
+        until: the moments at which devices go free; some may have passed.
     """
 
     clock: IReactorTime
     capacity: int = CAPACITY
-    _until: dict[bytes, float] = attrs.field(factory=dict, init=False)
+    until: dict[bytes, float] = attrs.field(factory=dict, init=False)
     _ends: list[tuple[float, bytes]] = attrs.field(factory=list, init=False)
 
     def block(self, device: bytes, seconds: float) -> None:
         """Block `device` from now on for `seconds`."""
-        self._until.pop(device, None)
-        if len(self._until) >= self.capacity:
-            del self._until[next(iter(self._until))]
+        self.until.pop(device, None)
+        if len(self.until) >= self.capacity:
+            del self.until[next(iter(self.until))]
         until = self.clock.seconds() + seconds
-        self._until[device] = until
+        self.until[device] = until
         heapq.heappush(self._ends, (until, device))
         if len(self._ends) > 2 * self.capacity:
-            self._ends = sorted((until, device) for device, until in self._until.items())
+            self._ends = sorted((until, device) for device, until in self.until.items())
 
     def is_blocked(self, device: bytes) -> bool:
         """Whether pushes to `device` must be dropped now."""
-        until = self._until.get(device)
+        until = self.until.get(device)
         if until is None:
             return False
         if until > self.clock.seconds():
             return True
-        del self._until[device]
+        del self.until[device]
         return False
 
     def latest(self) -> list[dict[str, Any]]:
@@ -57,20 +60,17 @@ class BlockedDevices:
         now = self.clock.seconds()
         return [
             {"device": shorten(device), "left": round(until - now)}
-            for device, until in islice(reversed(self._until.items()), LISTED)
+            for device, until in islice(reversed(self.until.items()), LISTED)
         ]
-
-    def __bool__(self) -> bool:
-        return bool(self._until)
 
     def __len__(self) -> int:
         self._forget_past()
-        return len(self._until)
+        return len(self.until)
 
     def _forget_past(self) -> None:
         """Forget whose time is over. The heap may name a device twice, or one that went free."""
         now = self.clock.seconds()
         while self._ends and self._ends[0][0] <= now:
             until, device = heapq.heappop(self._ends)
-            if self._until.get(device) == until:
-                del self._until[device]
+            if self.until.get(device) == until:
+                del self.until[device]

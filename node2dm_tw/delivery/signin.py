@@ -39,6 +39,7 @@ class SignIn:
 
     Attributes:
         trouble: why the last try failed; empty once one has not.
+        is_accepted: the upstream has taken a request with the present credential.
     """
 
     route: str
@@ -50,7 +51,7 @@ class SignIn:
     on_given_up: Callable[[str], None] = attrs.field(default=lambda reason: None)
     credential: Credential | None = attrs.field(default=None, init=False)
     trouble: str = attrs.field(default="", init=False)
-    _accepted: bool = attrs.field(default=False, init=False)
+    is_accepted: bool = attrs.field(default=False, init=False)
     _after_refusal: bool = attrs.field(default=False, init=False)
     _since: float = attrs.field(default=0.0, init=False)
     _refusals: int = attrs.field(default=0, init=False)
@@ -78,8 +79,8 @@ class SignIn:
 
     def accepted(self, generation: int) -> None:
         """A request with this credential was answered by other than 401."""
-        if not self._accepted and self._is_present(generation):
-            self._accepted = True
+        if self._is_present(generation):
+            self.is_accepted = True
             self._after_refusal = False
             self._refusals = 0
 
@@ -88,7 +89,7 @@ class SignIn:
 
         If it is refused in its turn, a third would hardly fare better.
         """
-        return self._after_refusal and not self._accepted and self._is_present(generation)
+        return self._after_refusal and not self.is_accepted and self._is_present(generation)
 
     def refused(self, generation: int) -> bool:
         """A request with this credential was answered by 401.
@@ -103,7 +104,7 @@ class SignIn:
         self._after_refusal = True
         self.credentials.forget()
         log.info("{route}: the upstream refused the auth token", route=self.route)
-        if not self._accepted:
+        if not self.is_accepted:
             self._refuse("a new token is refused (401)", final=False)
             return True
         young = self.clock.seconds() - self._since < SHORT_LIFE
@@ -137,7 +138,7 @@ class SignIn:
 
     def _adopt(self, credential: Credential, *, accepted: bool) -> None:
         self.credential = credential
-        self._accepted = accepted
+        self.is_accepted = accepted
         self._since = self.clock.seconds()
         left = max(0.0, credential.expires_at - self.wall())
         self._fetch_in(max(1.0, left - min(300.0, left / 10)))

@@ -32,18 +32,21 @@ class WaitingRoom:
         clock: for the timer.
         capacity: leases that may sleep at once.
         wake: called when a lease has become due.
+
+    Attributes:
+        heap: who sleeps; looking at it costs less than asking for the length.
     """
 
     clock: IReactorTime
     capacity: int
     wake: Callable[[], None] = attrs.field(default=lambda: None)
-    _heap: list[_Sleeper] = attrs.field(factory=list, init=False)
+    heap: list[_Sleeper] = attrs.field(factory=list, init=False)
     _devices: dict[bytes, list[_Sleeper]] = attrs.field(factory=dict, init=False)
     _sequence: int = attrs.field(default=0, init=False)
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self.heap)
 
     def sleep(self, lease: Lease, delay: float) -> bool:
         """Put `lease` to sleep for `delay` seconds.
@@ -52,12 +55,12 @@ class WaitingRoom:
             False where there is no room for it: the caller must end it.
         """
         sleepers = self._devices.get(lease.push.device, ())
-        if len(self._heap) >= self.capacity or len(sleepers) >= DEVICE_LIMIT:
+        if len(self.heap) >= self.capacity or len(sleepers) >= DEVICE_LIMIT:
             return False
         self._sequence += 1
         sleeper = _Sleeper(self.clock.seconds() + delay, self._sequence, lease)
         self._devices.setdefault(lease.push.device, []).append(sleeper)
-        heapq.heappush(self._heap, sleeper)
+        heapq.heappush(self.heap, sleeper)
         self._set_timer()
         return True
 
@@ -78,9 +81,9 @@ class WaitingRoom:
 
     def take_due(self) -> Lease | None:
         """Give back the lease that has been due the longest, if any is."""
-        if not self._heap:
+        if not self.heap:
             return None
-        if self._heap[0].not_before > self.clock.seconds():
+        if self.heap[0].not_before > self.clock.seconds():
             self._set_timer()
             return None
         return self._pop()
@@ -88,17 +91,17 @@ class WaitingRoom:
     @property
     def next_due(self) -> float:
         """The moment at which the first of them, there must be one, becomes due."""
-        return self._heap[0].not_before
+        return self.heap[0].not_before
 
     def empty(self) -> list[Lease]:
         """Give back every lease, due or not, in the order of their times."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        return [self._pop() for _ in range(len(self._heap))]
+        return [self._pop() for _ in range(len(self.heap))]
 
     def _pop(self) -> Lease:
-        sleeper = heapq.heappop(self._heap)
+        sleeper = heapq.heappop(self.heap)
         device = sleeper.lease.push.device
         sleepers = self._devices[device]
         sleepers.remove(sleeper)
@@ -108,10 +111,10 @@ class WaitingRoom:
 
     def _set_timer(self) -> None:
         """Have the timer go off when the first sleeper is due: perhaps too early, never late."""
-        delay = max(0.0, self._heap[0].not_before - self.clock.seconds())
+        delay = max(0.0, self.heap[0].not_before - self.clock.seconds())
         if self._timer is None:
             self._timer = self.clock.callLater(delay, self._ring)
-        elif self._timer.getTime() > self._heap[0].not_before:
+        elif self._timer.getTime() > self.heap[0].not_before:
             self._timer.reset(delay)
 
     def _ring(self) -> None:

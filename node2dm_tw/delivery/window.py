@@ -14,35 +14,33 @@ class Window:
 
     Args:
         maximum: requests in flight at the most.
+
+    Attributes:
+        size: requests that may be in flight now.
     """
 
     maximum: int
-    _size: float = attrs.field(init=False)
+    size: int = attrs.field(init=False)
+    _exact: float = attrs.field(init=False)
     _threshold: float = attrs.field(init=False)
     _same_trouble: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._size = min(INITIAL, self.maximum)
+        self._resize(INITIAL)
         self._threshold = self.maximum
-
-    @property
-    def size(self) -> int:
-        """Requests that may be in flight now."""
-        return int(self._size)
 
     def limit(self, maximum: int) -> None:
         """Change the maximum."""
         self.maximum = maximum
-        self._size = min(self._size, maximum)
+        self._resize(self._exact)
         self._threshold = min(self._threshold, maximum)
 
     def good(self) -> None:
         """An answer showed that the upstream keeps up."""
         if self._same_trouble:
             self._same_trouble -= 1
-        if self._size < self.maximum:
-            step = 1.0 if self._size < self._threshold else 1.0 / self._size
-            self._size = min(self.maximum, self._size + step)
+        if self.size < self.maximum:
+            self._resize(self._exact + (1.0 if self._exact < self._threshold else 1.0 / self._exact))
 
     def halve(self, in_flight: int) -> None:
         """A request took too long.
@@ -55,9 +53,14 @@ class Window:
             self._same_trouble -= 1
             return
         self._same_trouble = in_flight
-        self._threshold = self._size = max(1.0, self._size / 2)
+        self._resize(max(1.0, self._exact / 2))
+        self._threshold = self._exact
 
     def reopen(self) -> None:
         """Begin again with one request, growing fast up to half of where trouble began."""
-        self._threshold = max(1.0, self._size / 2)
-        self._size = 1.0
+        self._threshold = max(1.0, self._exact / 2)
+        self._resize(1.0)
+
+    def _resize(self, size: float) -> None:
+        self._exact = min(size, self.maximum)
+        self.size = int(self._exact)
