@@ -40,7 +40,8 @@ class Window:
         if self._same_trouble:
             self._same_trouble -= 1
         if self.size < self.maximum:
-            self._resize(self._exact + (1.0 if self._exact < self._threshold else 1.0 / self._exact))
+            step = 1.0 if self._exact < self._threshold else 1.0 / self._exact
+            self._resize(self._exact + step)
 
     def halve(self, in_flight: int) -> None:
         """A request took too long.
