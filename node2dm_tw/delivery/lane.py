@@ -22,7 +22,6 @@ from node2dm_tw.http.interface import (
     NotSent,
     Outcome,
     RequestFailed,
-    Response,
 )
 from node2dm_tw.logs import Throttle, logger, shorten
 from node2dm_tw.providers.interface import (
@@ -197,7 +196,7 @@ class Lane:
                 return None
             if self.pace is not None and (wait := self.pace.wait()):
                 return max(wait, SHORTEST_WAIT) if self.queue.depth else None
-            lease = self.gate.waiting.take_due()
+            lease = self.gate.waiting.take_due() if self.gate.waiting.heap else None
             is_fresh = lease is None
             if lease is None:
                 lease = self.queue.take()
@@ -230,21 +229,18 @@ class Lane:
     def _ended(self, outcome: Outcome, lease: Lease) -> None:
         """Settle a push whose request has ended, and send others."""
         self._in_flight.pop(lease, None)
-        if isinstance(outcome, Response):
-            self._answered(outcome, lease)
-        else:
+        if isinstance(outcome, RequestFailed):
             self._failed(outcome, lease)
+        else:
+            self.stats.upstream_latency.observe(self.clock.seconds() - lease.sent)
+            try:
+                token = self.provider.replacement(outcome)
+                if token is not None:
+                    self.session.signin.replace(token)
+                self._act(lease, self.provider.judge(outcome, self.wall()))
+            except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
+                self._fault(lease, Failure())
         self._pump()
-
-    def _answered(self, response: Response, lease: Lease) -> None:
-        self.stats.upstream_latency.observe(self.clock.seconds() - lease.sent)
-        try:
-            token = self.provider.replacement(response)
-            if token is not None:
-                self.session.signin.replace(token)
-            self._act(lease, self.provider.judge(response, self.wall()))
-        except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
-            self._fault(lease, Failure())
 
     def _act(self, lease: Lease, verdict: Verdict) -> None:  # noqa: C901 - a table, not a path
         """Do what a verdict asks for: the table of the design, row by row."""

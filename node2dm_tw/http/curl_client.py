@@ -102,7 +102,7 @@ class CurlClient(Posting):
             self._discard(transfer)
             done(NotSent(f"the request cannot be built: {type(error).__name__}"), context)
             return None
-        transfer.body = body
+        transfer.once = transfer.head_size + len(body)
         transfer.done = done
         transfer.context = context
         if target.known:
@@ -216,7 +216,7 @@ class CurlClient(Posting):
         assert target is not None
         if transfer.getinfo(pycurl.NUM_CONNECTS):
             self._count(transfer, target)
-        if transfer.was_repeated():
+        if transfer.getinfo(pycurl.REQUEST_SIZE) > 1.5 * transfer.once:
             self.reconnects += 1
         lines = transfer.lines
         is_plain = not code and lines and lines[-1] == b"\r\n" and target.scout is not transfer
