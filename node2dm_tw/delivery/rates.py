@@ -45,8 +45,12 @@ class DeviceRates:
     burst: int
     seconds: Callable[[], float]
     capacity: int = CAPACITY
+    _flows: list[tuple[float, float]] = attrs.field(init=False)
     _full_at: dict[bytes, tuple[float, ...]] = attrs.field(factory=dict, init=False)
     _sweep_at: int = attrs.field(default=1_000, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.change(self.limits, self.burst)
 
     def __len__(self) -> int:
         return len(self._full_at)
@@ -56,6 +60,9 @@ class DeviceRates:
         if len(limits) != len(self.limits):
             self._full_at = {}
         self.limits, self.burst = limits, burst
+        # For each limit the seconds in which a push is earned, and in which a whole burst but one.
+        gaps = [stretched(seconds) / (count - burst) for count, seconds in limits]
+        self._flows = [(gap, (burst - 1) * gap) for gap in gaps]
 
     def take(self, device: bytes) -> float:
         """Take one push out of the device's buckets.
@@ -70,16 +77,18 @@ class DeviceRates:
         if full_at is None:
             if not self._has_room(now):
                 return CROWDED
-            full_at = (now,) * len(self.limits)
-        gaps = [stretched(seconds) / (count - self.burst) for count, seconds in self.limits]
-        wait = max(
-            full - now - (self.burst - 1) * gap for full, gap in zip(full_at, gaps, strict=True)
-        )
+            full_at = (now,) * len(self._flows)
+        wait = 0.0
+        taken = []
+        for full, (gap, saved) in zip(full_at, self._flows, strict=True):
+            if full > now:
+                wait = max(wait, full - now - saved)
+                taken.append(full + gap)
+            else:
+                taken.append(now + gap)
         if wait > SHORTEST_WAIT:
             return wait
-        self._full_at[device] = tuple(
-            max(full, now) + gap for full, gap in zip(full_at, gaps, strict=True)
-        )
+        self._full_at[device] = tuple(taken)
         return 0.0
 
     def _has_room(self, now: float) -> bool:
@@ -110,51 +119,39 @@ class Pace:
 
     limit: Limit
     seconds: Callable[[], float]
+    _most_saved: float = attrs.field(init=False)
+    _rate: float = attrs.field(init=False)
     _began: float = attrs.field(init=False)
-    _last: float = attrs.field(init=False)
-    _credit: float = attrs.field(default=0.0, init=False)
+    _spent: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        count, seconds = self.limit
+        self._most_saved = max(1.0, count / seconds * SHARE)
+        # Pushes a second once the ramp is over; what may be saved up counts into the limit.
+        self._rate = max(count - self._most_saved, 0.5) / stretched(seconds)
         self.restart()
 
     def restart(self) -> None:
         """Begin again from zero."""
-        self._began = self._last = self.seconds()
-        self._credit = 0.0
-
-    @property
-    def _most(self) -> float:
-        count, seconds = self.limit
-        return max(1.0, count / seconds * SHARE)
-
-    @property
-    def _rate(self) -> float:
-        """Pushes a second once the ramp is over; what may be saved up counts into the limit."""
-        count, seconds = self.limit
-        return max(count - self._most, 0.5) / stretched(seconds)
+        self._began = self.seconds()
+        self._spent = 0.0
 
     def wait(self) -> float:
         """Seconds until a push may go; 0.0 where one may go now."""
-        now = self.seconds()
-        earned = self._earned(now) - self._earned(self._last)
-        self._last = now
-        self._credit = min(self._most, self._credit + earned)
-        return 0.0 if self._credit >= 1.0 else self._until_next(now)
+        age = self.seconds() - self._began
+        # Pushes earned since the beginning: the ramp's triangle, then an even flow.
+        earned = self._rate * (age - RAMP / 2 if age > RAMP else age * age / (2 * RAMP))
+        if earned - self._spent > self._most_saved:
+            self._spent = earned - self._most_saved
+        return 0.0 if earned - self._spent >= 1.0 else self._until_next(age)
 
     def spend(self) -> None:
         """A push goes."""
-        self._credit -= 1.0
+        self._spent += 1.0
 
-    def _earned(self, now: float) -> float:
-        """Pushes earned since the beginning: the ramp's triangle, then an even flow."""
-        age = now - self._began
-        ramped = min(age, RAMP)
-        return self._rate * (ramped * ramped / (2 * RAMP) + age - ramped)
-
-    def _until_next(self, now: float) -> float:
+    def _until_next(self, age: float) -> float:
         """Seconds until a whole push is earned."""
-        age = now - self._began
-        goal = (self._earned(now) + 1.0 - self._credit) / self._rate
+        goal = (self._spent + 1.0) / self._rate
         if goal <= RAMP / 2:
             return float((2 * RAMP * goal) ** 0.5 - age)
         return goal + RAMP / 2 - age

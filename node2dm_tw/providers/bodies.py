@@ -3,11 +3,14 @@
 import json
 from typing import Any
 
+_decoder = json.JSONDecoder()
+
 
 def read_object(body: bytes) -> dict[str, Any]:
     """Read a JSON object; an empty one where it is anything else. Never raises."""
     try:
-        content = json.loads(body)
+        text = body.decode().strip()
+        content, end = _decoder.raw_decode(text)
     except (ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content if end == len(text) and isinstance(content, dict) else {}

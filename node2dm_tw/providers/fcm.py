@@ -76,9 +76,9 @@ class FCM:
         most = MOST_BYTES
         if push.is_json:
             most = _check(push.fields)
-        elif len("data") + len(push.payload) > most:
+        elif len("data") + len(push.line) - push.key_end - 1 > most:
             raise InvalidPush("too_large", "data")
-        if len(push.collapse_key) > most:
+        if push.key_end - push.device_end - 1 > most:
             raise InvalidPush("too_large", "collapse_key")
 
     def ttl(self, push: Push) -> float | None:
