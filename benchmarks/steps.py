@@ -49,6 +49,7 @@ class _Answering:
     """A client that answers when it is told to; as what is in flight, it cannot be cancelled."""
 
     name = "none"
+    on_reported: Callable[[], None]
     handshakes = reconnects = 0
 
     def __init__(self) -> None:
@@ -161,6 +162,7 @@ def lane() -> Callable[[], object]:
             following = next(left)
         done, lease = following
         done(_SENT, lease)
+        http.on_reported()
 
     return once
 

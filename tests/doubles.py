@@ -45,6 +45,7 @@ class Posted:
     body: bytes
     done: Callable[[Outcome, Any], None]
     context: Any
+    reported: Callable[[], None]
     answered: bool = False
 
     @property
@@ -66,6 +67,7 @@ class Posted:
         assert not self.answered
         self.answered = True
         self.done(outcome, self.context)
+        self.reported()
 
 
 @attrs.define(eq=False)
@@ -85,7 +87,7 @@ class MemoryHTTP(Posting):
         done: Callable[[Outcome, Any], None],
         context: Any,
     ) -> Posted:
-        self.posted.append(Posted(url, headers, body, done, context))
+        self.posted.append(Posted(url, headers, body, done, context, self.on_reported))
         return self.posted[-1]
 
     def close(self) -> Deferred[None]:

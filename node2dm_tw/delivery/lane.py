@@ -115,6 +115,7 @@ class Lane:
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
         self.queue.on_ready = self._pump
+        self.http.on_reported = self._pump
         self.gate.waiting.wake = self._pump
         self.session.on_ready = self._resume
         self.session.signin.on_given_up = self._give_up
@@ -227,7 +228,7 @@ class Lane:
             self._in_flight[lease] = in_flight
 
     def _ended(self, outcome: Outcome, lease: Lease) -> None:
-        """Settle a push whose request has ended, and send others."""
+        """Settle a push whose request has ended."""
         self._in_flight.pop(lease, None)
         if isinstance(outcome, RequestFailed):
             self._failed(outcome, lease)
@@ -240,7 +241,6 @@ class Lane:
                 self._act(lease, self.provider.judge(outcome, self.wall()))
             except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
                 self._fault(lease, Failure())
-        self._pump()
 
     def _act(self, lease: Lease, verdict: Verdict) -> None:  # noqa: C901 - a table, not a path
         """Do what a verdict asks for: the table of the design, row by row."""

@@ -76,7 +76,7 @@ class CurlClient(Posting):
         self._free: list[Transfer] = []
         self._transfers: dict[object, Transfer] = {}
         options = _options(timeout, ca_file, proxy)
-        self._multi = Multi(reactor, connections, self._finished)
+        self._multi = Multi(reactor, connections, self._finished, self._reported)
         self._options = [*options, (pycurl.SOCKOPTFUNCTION, self._multi.opened)]
 
     def send(
@@ -261,6 +261,9 @@ class CurlClient(Posting):
         else:
             self._free.append(transfer)
 
+    def _reported(self) -> None:
+        self.on_reported()
+
     def _cancel(self, transfer: Transfer) -> None:
         self._break_off(transfer, "cancelled")
 
@@ -277,6 +280,7 @@ class CurlClient(Posting):
         else:
             transfer.done = None
             done(outcome, context)
+        self._reported()
 
 
 def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tuple[int, Any]]:

@@ -74,9 +74,12 @@ class HTTPClient(Protocol):
 
     Attributes:
         name: ``treq`` or ``curl``, for the statistics.
+        on_reported: called after outcomes have been told, of one request or of many at once, but
+            not for a request that ends within `send`.
     """
 
     name: str
+    on_reported: Callable[[], None]
 
     @property
     def handshakes(self) -> int:

@@ -42,14 +42,20 @@ class Multi:
         connections: how many connections are kept when idle.
         finished: called as finished(handle, code, text) with each handle that is done, out of the
             multi already; code is libcurl's CURLcode, 0 for success.
+        reported: called after each that are done at once.
     """
 
     def __init__(
-        self, reactor: Any, connections: int, finished: Callable[[Any, int, str], None]
+        self,
+        reactor: Any,
+        connections: int,
+        finished: Callable[[Any, int, str], None],
+        reported: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._connections = connections
         self._finished = finished
+        self._reported = reported
         self._seconds: Callable[[], float] = reactor.seconds
         self._running = 0
         self._reaping = False
@@ -148,16 +154,23 @@ class Multi:
         queued = 1
         while queued and not self._closed:
             queued, done, failed = self._info_read()
-            outcomes = [(handle, 0, "") for handle in done] + failed
-            self._running -= len(outcomes)
-            for handle, _, _ in outcomes:
-                self._remove_handle(handle)
-            for handle, code, text in outcomes:
-                # A fault must not cost the others their report, nor us our reader.
-                try:
-                    self._finished(handle, code, text)
-                except Exception:  # noqa: BLE001
-                    log.failure("while reporting a finished request")
+            if done or failed:
+                self._tell([(handle, 0, "") for handle in done] + failed)
+
+    def _tell(self, outcomes: list[tuple[Any, int, str]]) -> None:
+        """Tell of each; a fault must not cost the others their report, nor us our reader."""
+        self._running -= len(outcomes)
+        for handle, _, _ in outcomes:
+            self._remove_handle(handle)
+        for handle, code, text in outcomes:
+            try:
+                self._finished(handle, code, text)
+            except Exception:  # noqa: BLE001
+                log.failure("while reporting a finished request")
+        try:
+            self._reported()
+        except Exception:  # noqa: BLE001
+            log.failure("after reporting finished requests")
 
     def _act(self) -> None:
         """Let libcurl do what its timer asked for."""

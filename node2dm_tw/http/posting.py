@@ -12,6 +12,8 @@ from node2dm_tw.http.interface import Headers, InFlight, Outcome, Response
 class Posting(ABC):
     """Gives a client that can `send` the other way to do it: `post`."""
 
+    on_reported: Callable[[], None] = staticmethod(lambda: None)
+
     @abstractmethod
     def send(
         self,

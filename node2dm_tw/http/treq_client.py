@@ -101,6 +101,7 @@ class TreqClient(Posting):
         def ended(outcome: Outcome) -> None:
             self._exchanges.discard(exchange)
             done(outcome, context)
+            self.on_reported()
 
         exchange = Exchange(self._reactor, self._timeout, body, ended)
         if self._closed:

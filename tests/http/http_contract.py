@@ -76,6 +76,50 @@ class ContractTests(ClientFixtures):
         assert request.headers[b"content-length"] == b"7"
         assert request.headers[b"host"] == server.url().split("/")[2].encode()
 
+    async def test_send_tells_the_outcome_with_its_context(self):
+        """`send` tells each outcome once, with what it was given, and then that it did."""
+        server = self.server(always(OK))
+        client = self.client()
+        told, finished = [], Deferred()
+
+        def reported():
+            told.append("reported")
+            if len([each for each in told if each != "reported"]) == 2:
+                finished.callback(None)
+
+        client.on_reported = reported
+        for context in ("a", "b"):
+            in_flight = client.send(
+                server.url(), HEADERS, b"x", lambda *what: told.append(what), context
+            )
+            assert in_flight is not None
+        await finished
+        answers = {each[1]: each[0].body for each in told if each != "reported"}
+        assert answers == {"a": b"ok", "b": b"ok"}
+        assert told[-1] == "reported"
+
+    async def test_send_can_be_cancelled(self):
+        """What is broken off ends at once and only once, and its connection with it."""
+        server = self.server(lambda connection, request: None)
+        client = self.client()
+        told = []
+        client.on_reported = lambda: told.append("reported")
+        in_flight = client.send(server.url(), (), b"x", lambda *what: told.append(what), 1)
+        in_flight.cancel()
+        [(outcome, context), last] = told
+        assert isinstance(outcome, NotSent)
+        assert (context, last) == (1, "reported")
+
+    async def test_send_of_a_closed_client(self):
+        """A closed client says so within `send`."""
+        client = self.client()
+        await client.close()
+        told = []
+        url = "https://push.example/"
+        assert client.send(url, (), b"x", lambda *what: told.append(what), 1) is None
+        [(outcome, context)] = told
+        assert (type(outcome), context) == (NotSent, 1)
+
     async def test_nothing_is_added(self):
         """Neither a content type, nor a wish for compression, nor an Expect goes out unasked."""
         server = self.server(always(OK))

@@ -140,7 +140,7 @@ class SimulatedGoogle(Posting):
         done: Callable[[Outcome, Any], None],
         context: Any,
     ) -> Posted:
-        posted = Posted(url, headers, body, done, context)
+        posted = Posted(url, headers, body, done, context, self.on_reported)
         path = url.removeprefix(BASE)
         if path != "/token":
             self.manners.posted(self.clock.seconds())
