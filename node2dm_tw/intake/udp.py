@@ -3,23 +3,30 @@
 import ipaddress
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import attrs
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from node2dm_tw.intake.lines import Lines
+from node2dm_tw.logs import logger
+
+log = logger()
 
 MAX_DATAGRAM = 65_536
 """Bytes; no UDP datagram is longer."""
 
-TURN = 65_536
-"""Bytes read before the reactor gets its turn, so that sending keeps up with intake."""
-
 DATAGRAM_OVERHEAD = 512
 """Bytes that the kernel charges to the buffer for a datagram, at the least."""
+
+TURN = 131_072
+"""Bytes read before the reactor gets its turn, so that sending keeps up with intake."""
 
 _SOURCES_REMEMBERED = 10_000
 _SO_RCVBUFFORCE = 33  # Linux: beyond net.core.rmem_max, for those permitted; not in `socket`
@@ -57,16 +64,60 @@ def bind(host: str, port: int, rcvbuf: int, reuse_port: bool) -> socket.socket:
 
 
 def listen(reactor: Any, intake: "UDPIntake", bound: socket.socket) -> Any:
-    """Have the reactor read from `bound`, which is closed with the port that this returns."""
-    with bound:
-        port = reactor.adoptDatagramPort(bound.fileno(), bound.family, intake, MAX_DATAGRAM)
-    port.maxThroughput = TURN
-    return port
+    """Have `intake` read from `bound`, which is closed with what this returns."""
+    listening: Any = Listening(reactor, intake, bound)
+    intake.makeConnection(listening)
+    reactor.addReader(listening)
+    return listening
+
+
+@implementer(IReadDescriptor)
+@attrs.define(eq=False)
+class Listening:
+    """A transport whose protocol reads by itself, many datagrams each time the reactor calls.
+
+    Twisted's own port hands over one by one, which costs as much as to make each a push.
+
+    Args:
+        reactor: an IReactorFDSet.
+        intake: a `UDPIntake`.
+        socket: does not block.
+    """
+
+    _reactor: Any
+    _intake: Any
+    socket: socket.socket
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        return type(self._intake).__name__
+
+    def doRead(self) -> None:
+        try:
+            self._intake.read_some()
+        except OSError:
+            raise  # the socket is of no use any more: the reactor logs it and closes it
+        except Exception:  # noqa: BLE001 - for a fault of ours the reactor would close it too
+            log.failure("a datagram could not be handled")
+
+    def stopListening(self) -> None:
+        """Close the socket, and lose what the kernel still holds."""
+        if self.fileno() >= 0:
+            self._reactor.removeReader(self)
+            self._intake.doStop()
+            self.socket.close()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.stopListening()
 
 
 @attrs.define(eq=False)
 class UDPIntake(DatagramProtocol):
-    """Hands each datagram on, if its source is allowed.
+    """Hands datagrams on, if their source is allowed.
+
+    Works on any datagram transport that has a `socket`; `listen` is the one that costs least.
 
     Args:
         lines: reads them.
@@ -93,16 +144,36 @@ class UDPIntake(DatagramProtocol):
         self.allow = allow
         self._sources.clear()
 
+    def read_some(self) -> None:
+        """Read what waits in the kernel, and leave the rest to the next turn of the reactor."""
+        self.lines.datagrams(self._arriving(TURN))
+
     def read_dry(self) -> None:
         """Read what the kernel still holds, at most a buffer full, before the port is closed."""
-        left = self.effective_rcvbuf
-        while self._socket is not None and left > 0:
-            try:
-                datagram, addr = self._socket.recvfrom(MAX_DATAGRAM)
-            except (BlockingIOError, ConnectionRefusedError):
-                return
-            self.datagramReceived(datagram, addr)
-            left -= len(datagram) + DATAGRAM_OVERHEAD
+        self.lines.datagrams(self._arriving(self.effective_rcvbuf))
+
+    def _arriving(self, most: int) -> Iterator[tuple[bytes, str]]:
+        """Take datagrams from the kernel; yield those of allowed sources, each with its source.
+
+        Args:
+            most: bytes, and a datagram for each overhead that they would be.
+        """
+        if self._socket is None:
+            return
+        sources = self._sources
+        several = repeat(MAX_DATAGRAM, most // DATAGRAM_OVERHEAD)
+        try:
+            for datagram, addr in map(self._socket.recvfrom, several):
+                host = addr[0]
+                if sources.get(host) or self._is_allowed(host):
+                    yield datagram, host
+                else:
+                    self.lines.refuse("source", host, len(datagram))
+                most -= len(datagram)
+                if most <= 0:
+                    return
+        except (BlockingIOError, ConnectionRefusedError):
+            return  # there is no more
 
     @property
     def dropped(self) -> int:
@@ -114,7 +185,7 @@ class UDPIntake(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         host = addr[0]
-        if self._sources.get(host) or self._is_allowed(host):
+        if self._is_allowed(host):
             self.lines.datagram(datagram, host)
         else:
             self.lines.refuse("source", host, len(datagram))

@@ -58,16 +58,21 @@ class MemoryQueue:
         self._take_up()
 
     def put(self, pushes: Iterable[Push]) -> None:
-        was_empty = not self._fresh
-        for push in pushes:
-            self._fresh.append(push)
-            self.depth += 1
-            if self.depth > self.max_queued:
-                self._fresh.popleft()
-                self.depth -= 1
-                self.stats.messages_overflowed += 1
-        if was_empty and self._fresh:
+        before = len(self._fresh)
+        self._fresh.extend(pushes)
+        came = len(self._fresh) - before
+        self.depth += came
+        if self.depth > self.max_queued:
+            self._make_room(came)
+        if self._fresh and not before:
             self.on_ready()
+
+    def _make_room(self, came: int) -> None:
+        """Drop the oldest, but no more than came: the queue may have been made smaller."""
+        for _ in range(min(came, self.depth - self.max_queued)):
+            self._fresh.popleft()
+            self.depth -= 1
+            self.stats.messages_overflowed += 1
 
     def take(self) -> Lease | None:
         if self._released:

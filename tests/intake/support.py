@@ -1,5 +1,7 @@
 """What the tests of the intake share: lines that end in a list."""
 
+from collections.abc import Callable
+
 import attrs
 from twisted.internet.task import Clock
 
@@ -15,9 +17,22 @@ class KeptPushes:
     """A queue that only keeps."""
 
     pushes: list = attrs.field(factory=list)
+    puts: int = 0
 
     def put(self, pushes):
         self.pushes += pushes
+        self.puts += 1
+
+
+@attrs.frozen
+class Overheard(C2DM):
+    """A service that tells of each line before it reads it."""
+
+    tell: Callable[[bytes], object]
+
+    def split(self, line, received):
+        self.tell(line)
+        return C2DM.split(line, received)
 
 
 class Intake:
@@ -33,6 +48,11 @@ class Intake:
     def _route(self, name):
         stats: RouteStats = self.stats.route(name)
         return Route(name, C2DM("https://x.example/"), KeptPushes(), stats)
+
+    def on_line(self, tell):
+        """Have `tell` called with each line for the default route."""
+        overheard = Overheard("https://x.example/", tell)
+        self.lines.default = attrs.evolve(self.shop, provider=overheard)
 
     def got(self, datagram, source="127.0.0.1"):
         """What a datagram brought: (device, collapse key, payload) for each push, by route."""

@@ -1,5 +1,6 @@
 """Bytes to pushes on the queue of their route."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +80,33 @@ def test_what_is_no_push_is_counted_by_its_reason(line, reason):
         assert intake.stats.invalid == {reason: 2}
     totals = intake.stats.snapshot()["totals"]
     assert totals["messages_received"] == (2 if line.strip(b"\n") else 0)
+
+
+class FullDisk:
+    """A queue that cannot keep anything."""
+
+    def put(self, pushes):
+        raise OSError("no space left")
+
+
+def test_a_queue_that_fails_does_not_stop_the_others():
+    """What is for another route is queued; the fault is logged."""
+    intake = Intake()
+    intake.lines.default = attrs.evolve(intake.shop, queue=FullDisk())
+    with capturedLogs() as events:
+        intake.lines.datagram(b"a:b:1\nn|a:b:2", "127.0.0.1")
+    assert [push.payload for push in intake.news.queue.pushes] == [b"2"]
+    assert [formatEvent(event) for event in events] == ["shop: pushes could not be queued"]
+
+
+def test_datagrams_that_come_together_are_queued_together():
+    """Each route gets its own, in their order and at once."""
+    intake = Intake()
+    intake.lines.datagrams([(line, "127.0.0.1") for line in (b"a:b:1\nn|a:b:2", b"", b"a:b:3")])
+    for route, expected in ((intake.shop, [b"1", b"3"]), (intake.news, [b"2"])):
+        assert [push.payload for push in route.queue.pushes] == expected
+        assert (route.queue.puts, route.stats.messages_received) == (1, len(expected))
+    assert intake.stats.invalid == {"empty": 1}
 
 
 def test_the_receipt_time_is_kept():

@@ -7,9 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import capturedLogs, formatEvent
+from zope.interface.verify import verifyObject
 
-from node2dm_tw.intake.udp import UDPIntake, bind
+from node2dm_tw.intake.udp import DATAGRAM_OVERHEAD, TURN, UDPIntake, bind, listen
 from tests.intake.support import Intake
+
+
+def has_ipv6():
+    try:
+        bind("::1", 0, 65_536, reuse_port=False).close()
+    except CannotListenError:
+        return False
+    return True
+
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 PUSH = b"a:b:c"
@@ -130,13 +142,7 @@ def test_what_the_kernel_still_holds_is_read_before_the_end(bound):
 def test_a_stream_without_end_does_not_keep_it_reading(bound):
     """At most a buffer full is read."""
     intake, udp, sender = bound
-    deliver = udp.datagramReceived
-
-    def deliver_and_send_another(datagram, addr):
-        deliver(datagram, addr)
-        sender.send(datagram)
-
-    udp.datagramReceived = deliver_and_send_another
+    intake.on_line(sender.send)
     sender.send(PUSH)
     udp.read_dry()
     assert 10 < len(intake.shop.queue.pushes) < 1_000
@@ -156,3 +162,171 @@ def test_a_port_is_shared_by_those_who_all_agree():
         bind("127.0.0.1", port, 65_536, reuse_port=True).close()
         with pytest.raises(CannotListenError, match="Address already in use"):
             bind("127.0.0.1", port, 65_536, reuse_port=False)
+
+
+class WatchedBy:
+    """A reactor that is asked to watch descriptors, and does not."""
+
+    def __init__(self):
+        self.readers = []
+
+    def addReader(self, reader):
+        self.readers.append(reader)
+
+    def removeReader(self, reader):
+        self.readers.remove(reader)
+
+
+class Place:
+    """An intake that listens at an address, and who sends to it."""
+
+    def __init__(self, host="127.0.0.1", allow=LOOPBACK):
+        self.intake = Intake()
+        self.reactor = WatchedBy()
+        self.udp = UDPIntake(self.intake.lines, allow)
+        found = bind(host, 0, 4_194_304, reuse_port=False)
+        self.listening = listen(self.reactor, self.udp, found)
+        self.sender = socket.socket(found.family, socket.SOCK_DGRAM)
+        self.sender.connect(found.getsockname())
+
+    @property
+    def payloads(self):
+        return [push.payload for push in self.intake.shop.queue.pushes]
+
+    def close(self):
+        self.sender.close()
+        self.listening.stopListening()
+
+
+@pytest.fixture
+def place():
+    place = Place()
+    yield place
+    place.close()
+
+
+class FailsAtTheSecond(tuple):
+    """Networks that cannot be compared with a second source."""
+
+    def __iter__(self):
+        if hasattr(self, "asked"):
+            raise ValueError("no network")
+        self.asked = True
+        return super().__iter__()
+
+
+def test_the_reactor_watches_the_socket_until_it_is_closed(place):
+    """It is asked for the descriptor and for a name in its log; closing twice does no harm."""
+    assert place.reactor.readers == [place.listening]
+    assert verifyObject(IReadDescriptor, place.listening)
+    assert place.listening.fileno() == place.udp.transport.socket.fileno()
+    assert place.listening.logPrefix() == "UDPIntake"
+    place.listening.stopListening()
+    place.listening.connectionLost(None)
+    assert place.reactor.readers == []
+    assert place.listening.fileno() == -1
+    assert place.udp.transport is None
+
+
+def test_a_wake_up_reads_many_datagrams(place):
+    """In their order, and each queue gets them at once."""
+    for number in range(50):
+        place.sender.send(b"a:b:%d" % number)
+    place.listening.doRead()
+    assert place.payloads == [b"%d" % number for number in range(50)]
+    assert place.intake.shop.queue.puts == 1
+    place.listening.doRead()
+    assert len(place.payloads) == 50
+
+
+@pytest.mark.parametrize("size", [0, 1_000, 65_000])
+def test_a_wake_up_of_the_reactor_ends(place, size):
+    """However fast, small or large datagrams come, sending has its turn; the rest waits."""
+    place.intake.on_line(place.sender.send)
+    place.sender.send(b"a:b:" + b"x" * size)
+    place.listening.doRead()
+    first = len(place.payloads)
+    assert 1 < first <= TURN // DATAGRAM_OVERHEAD
+    assert (first - 1) * size < TURN
+    place.listening.doRead()
+    assert len(place.payloads) == 2 * first
+
+
+def test_the_longest_datagram_there_is_comes_whole(place):
+    """And the shortest is counted as none."""
+    line = b"a:b:" + b"x" * 65_503
+    place.sender.send(line)
+    place.sender.send(b"")
+    place.sender.send(PUSH)
+    place.listening.doRead()
+    assert place.payloads == [line[4:], b"c"]
+    assert place.intake.stats.invalid == {"empty": 1}
+
+
+def test_sources_that_are_not_allowed_are_counted(place):
+    """One by one, among the others; none of it is queued."""
+    place.udp.allow_only([ip_network("127.0.0.2/32")])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.2", 0))
+        for number in range(3):
+            place.sender.send(PUSH)
+            other.sendto(b"a:b:%d" % number, place.listening.socket.getsockname())
+        place.listening.doRead()
+    assert place.payloads == [b"0", b"1", b"2"]
+    assert place.intake.stats.invalid == {"source": 3}
+
+
+def test_a_fault_of_ours_costs_no_other_push(place):
+    """It is logged, and the rest of the wake-up, and the next, are read."""
+
+    def fail_at_times(line):
+        if line.endswith(b"1"):
+            raise ValueError(line)
+
+    place.intake.on_line(fail_at_times)
+    for number in range(5):
+        place.sender.send(b"a:b:%d" % number)
+    with capturedLogs() as events:
+        place.listening.doRead()
+        place.sender.send(PUSH)
+        place.listening.doRead()
+    assert place.payloads == [b"0", b"2", b"3", b"4", b"c"]
+    assert [event["log_level"].name for event in events] == ["critical"]
+
+
+def test_a_fault_outside_the_lines_does_not_close_the_socket(place):
+    """It is logged, what came before is queued, and the next wake-up reads on."""
+    place.sender.send(PUSH)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.2", 0))
+        other.sendto(PUSH, place.listening.socket.getsockname())
+    place.sender.send(PUSH)
+    place.udp.allow_only(FailsAtTheSecond(LOOPBACK))
+    with capturedLogs() as events:
+        place.listening.doRead()
+        place.listening.doRead()
+    assert place.payloads == [b"c", b"c"]
+    assert [formatEvent(event) for event in events] == ["a datagram could not be handled"]
+
+
+def test_a_socket_that_fails_keeps_what_was_read(place):
+    """The error is the reactor's to log; what came before it is queued."""
+    place.intake.on_line(lambda line: place.listening.socket.close())
+    place.sender.send(PUSH)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        place.listening.doRead()
+    assert place.payloads == [b"c"]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="there is no ::1 here")
+def test_ipv6():
+    """Sources on an IPv6 socket are known by their address alone."""
+    place = Place("::1")
+    place.sender.send(PUSH)
+    place.listening.doRead()
+    place.udp.allow_only(LOOPBACK[:1])
+    place.sender.send(PUSH)
+    place.listening.doRead()
+    place.close()
+    assert place.payloads == [b"c"]
+    assert place.intake.stats.invalid == {"source": 1}

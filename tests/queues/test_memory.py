@@ -61,6 +61,16 @@ def test_a_full_queue_spares_what_is_on_lease(tmp_path):
     assert all(leases)
 
 
+def test_a_queue_that_was_made_smaller_shrinks_by_sending(tmp_path):
+    """A newcomer takes the place of the oldest; nothing more is dropped for the new limit."""
+    queue = make(tmp_path, max_queued=10)
+    queue.put(pushes(10))
+    queue.max_queued = 2
+    queue.put(pushes(3, first=10))
+    assert queue.stats.messages_overflowed == 3
+    assert payloads(queue) == list(range(3, 13))
+
+
 def test_what_is_left_is_spooled_and_taken_up_in_slices_oldest_first(tmp_path):
     """A stop writes every push with its receipt time; a start takes them up while intake runs."""
     queue = make(tmp_path)
