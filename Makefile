@@ -46,14 +46,14 @@ test test-long:
 	fi
 	python -m pytest --cov --cov-report=term $(ARGS)
 
-# In an environment of its own: `make run` sends through treq, this one has curl.
+# In an environment of its own: `make run` sends through treq, this one has the extras curl and fcm.
 .PHONY: bench
 bench: build/bench/installed ## measure what a push costs; PARTS="cpu idle" and ARGS=--quick choose
 	@build/bench/bin/python -m benchmarks $(PARTS) $(ARGS)
 
 build/bench/installed: setup.py pyproject.toml
 	@$(PYTHON) -m venv build/bench
-	build/bench/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[curl]'
+	build/bench/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[curl,fcm]'
 	touch $@
 
 .PHONY: docs

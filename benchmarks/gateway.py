@@ -21,15 +21,26 @@ stats = tcp:{stats}:interface=127.0.0.1
 state_dir = {folder}
 http_client = {client}
 
-[c2dm]
-username = sender@example.com
-password = benchmark
-login_url = {login_url}
-send_url = {send_url}
+[{service}]
 ca_file = {ca_file}
 max_in_flight = {max_in_flight}
 timeout = {timeout}
 """
+
+_SERVICES = {
+    "c2dm": """
+username = sender@example.com
+password = benchmark
+login_url = {login_url}
+send_url = {send_url}
+""",
+    # The project's rate grows over a minute from nothing: to something that is never reached.
+    "fcm": """
+service_account = {service_account}
+url = {fcm_url}
+project_rate = 1000000000/s
+""",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -37,14 +48,16 @@ class Setup:
     """How a gateway is started.
 
     Args:
+        service: what is sent to, `c2dm` or `fcm`.
         client: what sends, `curl` or `treq`.
         http2: whether the upstream offers HTTP/2.
-        answers: how the upstream answers, a key of `PATHS`.
+        answers: how the upstream answers C2DM, a key of `PATHS`.
         max_in_flight: requests in flight at the most.
         timeout: seconds for a request, a sign-in that waits at the gate included.
         wrapper: command that runs the gateway's, such as valgrind.
     """
 
+    service: str = "c2dm"
     client: str = "curl"
     http2: bool = False
     answers: str = ""
@@ -82,7 +95,7 @@ class Gateway(Server):
 
     def is_signed_in(self) -> bool:
         """Tell whether it has a token."""
-        return bool(self.stats()["logged_in_to_c2dm"] == "true")
+        return bool(self.stats()["signed_in"] == "true")
 
     def stats(self) -> dict[str, Any]:
         """Ask for the statistics."""
@@ -95,15 +108,18 @@ class Gateway(Server):
         return {name: int(value) if value.isdigit() else value for name, value in lines}
 
     def _configuration(self) -> str:
-        setup = self.setup
-        return _CONFIGURATION.format(
+        setup, upstream = self.setup, self.upstream
+        return (_CONFIGURATION + _SERVICES[setup.service]).format(
             udp=self.udp,
             stats=self.stats_port,
             folder=self.folder,
             client=setup.client,
-            login_url=self.upstream.url(LOGIN, http2=False),
-            send_url=self.upstream.url(PATHS[setup.answers], http2=setup.http2),
-            ca_file=self.upstream.ca_file,
+            service=setup.service,
+            login_url=upstream.url(LOGIN, http2=False),
+            send_url=upstream.url(PATHS[setup.answers], http2=setup.http2),
+            fcm_url=upstream.url("", http2=setup.http2),
+            service_account=upstream.places.service_account,
+            ca_file=upstream.places.ca_file,
             max_in_flight=setup.max_in_flight,
             timeout=setup.timeout,
         )

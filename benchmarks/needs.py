@@ -38,6 +38,7 @@ def needs(node2dm: Path | None) -> list[Need]:
     found = [
         Need("nginx", (), "apt-get install nginx-light", bool(tool("nginx"))),
         Need("pycurl", (), "pip install '.[curl]'", _has_module("pycurl")),
+        Need("PyJWT", ("cpu", "instructions"), "pip install '.[fcm]'", _has_module("jwt")),
         Need("h2load", ("cpu", "instructions"), "apt-get install nghttp2-client", _has("h2load")),
         Need(
             "nginx's echo module",

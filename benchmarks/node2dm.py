@@ -49,7 +49,7 @@ class Node2DM(Server):
     def environment(self) -> Mapping[str, str]:
         return {
             "BENCHMARK_UPSTREAM": self.upstream.url("", http2=False),
-            "BENCHMARK_CA": str(self.upstream.ca_file),
+            "BENCHMARK_CA": str(self.upstream.places.ca_file),
         }
 
 

@@ -7,7 +7,8 @@ ended`` and waits for a line each time, so that whoever counts can read the coun
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import cycle
+from functools import partial
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +17,45 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from benchmarks.pushes import datagram
+from benchmarks.upstream import FCM_SENT
 from node2dm_tw import config
+from node2dm_tw.config import Settings
+from node2dm_tw.delivery.rates import DeviceRates, Pace
 from node2dm_tw.http.head import parse_block
 from node2dm_tw.http.interface import Response
 from node2dm_tw.intake.lines import Lines
-from node2dm_tw.providers.interface import Credential
+from node2dm_tw.providers.c2dm import C2DM
+from node2dm_tw.providers.fcm import FCM, send_url
+from node2dm_tw.providers.interface import Credential, Provider
 from node2dm_tw.routes import Surroundings, Way, make_way
 from node2dm_tw.stats import Stats
+
+TOGETHER = 100
+"""Datagrams read in one wake-up, at the rates that matter."""
 
 Done = Callable[[Response, Any], None]
 
 NOW = 1_000_000.0
 CREDENTIAL = Credential(b"GoogleLogin auth=a-token", 1, NOW, 2 * NOW)
-_LOGIN = "https://localhost/login"
+_C2DM = C2DM("https://localhost/c2dm/send")
+_FCM = FCM(send_url("project"))
+_ID = b"id=0:1234"
 _CONFIGURATION = f"""
 [node2dm]
 state_dir = .
 [c2dm]
 username = sender@example.com
 password = benchmark
-login_url = {_LOGIN}
-send_url = https://localhost/c2dm/send
+login_url = https://localhost/login
+send_url = {_C2DM.send_url}
+[fcm]
+service_account = /dev/null
 """
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 23 Nov 2026 03:00:00 GMT\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\n"
 )
-_SENT = Response(200, parse_block(_HEAD), b"id=0:1234")
+_SENT = Response(200, parse_block(_HEAD), _ID)
 _SIGNED_IN = Response(200, parse_block(_HEAD), b"Auth=a-token\n")
 
 
@@ -77,14 +90,19 @@ def _wall() -> float:
     return NOW
 
 
-def _way(http: Any) -> Way:
-    """Wire a route as the gateway does, round a client of ours."""
+def _settings() -> Settings:
+    """Read what the gateway would be told; all else is as it is by default."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "config.ini"
         file.write_text(_CONFIGURATION, encoding="utf-8")
         file.chmod(0o600)
-        settings = config.load(file, folder, lambda *_: {}, lambda *_: None)
+        return config.load(file, folder, lambda *_: {}, lambda *_: None)
+
+
+def _way(http: Any) -> Way:
+    """Wire the route of C2DM as the gateway does, round a client of ours."""
+    settings = _settings()
     around = Surroundings(
         settings,
         Clock(),
@@ -135,19 +153,17 @@ def queue() -> Callable[[], object]:
     return once
 
 
-def build() -> Callable[[], object]:
+def build(provider: Provider) -> Callable[[], object]:
     """The request of a push."""
-    provider = _way(_Answering()).route.provider
     push = provider.split(datagram(1), NOW)
     return lambda: provider.request(push, CREDENTIAL, NOW)
 
 
-def judge() -> Callable[[], object]:
+def judge(provider: Provider, body: bytes) -> Callable[[], object]:
     """An answer, and what it means."""
-    provider = _way(_Answering()).route.provider
 
     def once() -> None:
-        answer = Response(200, parse_block(_HEAD), b"id=0:1234")
+        answer = Response(200, parse_block(_HEAD), body)
         provider.replacement(answer)
         provider.judge(answer, NOW)
 
@@ -176,23 +192,46 @@ def lane() -> Callable[[], object]:
     return once
 
 
-TOGETHER = 100
-"""Datagrams read in one wake-up, at the rates that matter."""
+def rates() -> Callable[[], object]:
+    """FCM's own limits are kept, of devices and of the project; each push is another device's."""
+    section: Any = _settings().routes[1]
+    seconds = count(1_000.0, 0.001).__next__
+    devices = DeviceRates(section.device_rate, section.device_burst, seconds)
+    pace = Pace(section.project_rate, seconds)
+    pushes = iter([_FCM.split(datagram(number), NOW) for number in range(2 * TIMES)])
+
+    def once() -> None:
+        pace.wait()
+        devices.take(next(pushes).device)
+        pace.spend()
+
+    return once
+
 
 TIMES = int(sys.argv[1]) if sys.argv[1:] else 1
-STEPS = (nothing, parse, queue, build, judge, lane)
+STEPS: dict[str, Callable[[], Callable[[], object]]] = {
+    "nothing": nothing,
+    "parse": parse,
+    "queue": queue,
+    "build": partial(build, _C2DM),
+    "judge": partial(judge, _C2DM, _ID),
+    "lane": lane,
+    "fcm_build": partial(build, _FCM),
+    "fcm_judge": partial(judge, _FCM, FCM_SENT.encode()),
+    "fcm_rates": rates,
+}
 
 
 def main() -> None:
     """Run each, waiting for a line before and after."""
-    for step in STEPS:
+    for name, step in STEPS.items():
         once = step()
         for _ in range(TIMES // 2):
             once()
-        _tell(f"{step.__name__} begins")
+        _tell(f"{name} begins")
         for _ in range(TIMES):
             once()
-        _tell(f"{step.__name__} ended")
+        _tell(f"{name} ended")
 
 
 def _tell(what: str) -> None:

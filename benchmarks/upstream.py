@@ -1,4 +1,4 @@
-"""nginx as the push service: TLS, HTTP/1.1 and HTTP/2, answers at once or after 50 ms."""
+"""nginx as the push services: TLS, HTTP/1.1 and HTTP/2, answers at once or after 50 ms."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import attrs
 
 from benchmarks.machine import spawn, tool
 from benchmarks.waiting import wait_until
-from node2dm_tw.emulator.certificates import prepare
+from node2dm_tw.emulator.certificates import PROJECT, Places, prepare
 from node2dm_tw.emulator.settings import EmulatorSettings
 
 DELAY = 0.05
@@ -67,6 +67,10 @@ http {{
             return 200 "id=0:1234";
         }}
         {slow}
+        location = /token {{
+            return 200 '{{"access_token":"{token}","expires_in":3599,"token_type":"Bearer"}}';
+        }}
+        location = /v1/projects/{project}/messages:send {{ return 200 '{fcm_sent}'; }}
     }}
 }}
 """
@@ -84,6 +88,15 @@ _ANSWER = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\
     len(body := b"SID=none\nLSID=none\nAuth=a-token-for-benchmarks-alone\n"),
     body,
 )
+FCM_SENT = f"""{{
+  "name": "projects/{PROJECT}/messages/0:1795000000000000%31bd1c9631bd1c96"
+}}
+"""
+"""What FCM answers to a push."""
+
+_FCM_TOKEN = "ya29.c." + "x" * 1017
+"""As long as Google's often are: it is written out for every push, over HTTP/2 too."""
+
 _REQUESTS = re.compile(rb"\n \d+ \d+ (\d+) \n")
 
 
@@ -115,23 +128,27 @@ class Upstream:
     Args:
         folder: where its files are.
         echo_module: nginx's echo module, without which there are no slow answers.
+
+    Attributes:
+        places: what the clients trust, and with which key they sign in to FCM.
     """
 
     folder: Path
     echo_module: Path | None
     http1: int = attrs.field(default=0, init=False)
     http2: int = attrs.field(default=0, init=False)
+    places: Places = attrs.field(init=False)
     _questions: int = attrs.field(default=0, init=False)
     _gate: _Gate = attrs.field(init=False)
     _process: subprocess.Popen[bytes] = attrs.field(init=False)
 
     def __enter__(self) -> "Upstream":
-        prepare(EmulatorSettings(self.folder))
         self._gate = _Gate()
         threading.Thread(target=self._gate.serve_forever, args=(0.1,), daemon=True).start()
         # The listening sockets are ours and handed over, so nobody else can take the ports.
         sockets = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in range(2)]
         self.http1, self.http2 = (each.getsockname()[1] for each in sockets)
+        self.places = prepare(EmulatorSettings(self.folder), self.http1)
         file = self.folder / "nginx.conf"
         file.write_text(self._configuration(), encoding="utf-8")
         descriptors = [each.fileno() for each in sockets]
@@ -164,11 +181,6 @@ class Upstream:
     def pid(self) -> int:
         """The process ID of nginx's master."""
         return self._process.pid
-
-    @property
-    def ca_file(self) -> Path:
-        """What the clients trust."""
-        return self.folder / "emulator" / "ca.pem"
 
     @property
     def access_log(self) -> Path:
@@ -227,6 +239,9 @@ class Upstream:
             slow=slow,
             http1=self.http1,
             http2=self.http2,
+            project=PROJECT,
+            token=_FCM_TOKEN,
+            fcm_sent=FCM_SENT,
             gate=self._gate.server_address[1],
         )
 

@@ -29,7 +29,7 @@ PARTS: Mapping[str, Part] = {
 """In the order in which they run."""
 
 _STEPS = {
-    "instructions": 5,
+    "instructions": 6,
     "latency": 3,
     "burst": 2,
     "outage": 3,

@@ -2,7 +2,7 @@
 
 from benchmarks import h2load
 from benchmarks.bench import Bench, Check, Outcome, Value
-from benchmarks.contenders import CURL1, CURL2, H2LOAD1, H2LOAD2, SETUPS, TREQ
+from benchmarks.contenders import CURL1, CURL2, FCM2, H2LOAD1, H2LOAD2, SETUPS, TREQ
 from benchmarks.meters import instruction_meter, instructions_of
 from benchmarks.pushing import Amount, measure
 
@@ -13,7 +13,7 @@ MOST_OF_TREQ = 1 / 9
 def instructions(bench: Bench) -> Outcome:
     """Count once for each: the count hardly varies. A quick run leaves out whom to compare with."""
     rows: dict[str, dict[str, Value]] = {}
-    amounts = {name: Amount(2_000, bench.scaled(5_000, 2_500)) for name in MOST}
+    amounts = {name: Amount(2_000, bench.scaled(5_000, 2_500)) for name in (*MOST, FCM2)}
     if not bench.quick:
         amounts[TREQ] = Amount(1_000, 1_000)
     counter = ""

@@ -2,17 +2,21 @@
 
 import socket
 
+import pytest
+
 from benchmarks.pushes import SIZE, datagram
 from benchmarks.sender import send_evenly
 from node2dm_tw.providers.c2dm import C2DM
+from node2dm_tw.providers.fcm import FCM
+from node2dm_tw.providers.interface import Provider
 
 
-def test_every_push_is_of_one_size_and_valid() -> None:
-    """The greatest number and moment take no more room than the least."""
+@pytest.mark.parametrize("provider", [C2DM("https://localhost/send"), FCM("https://localhost")])
+def test_every_push_is_of_one_size_and_valid(provider: Provider) -> None:
+    """The greatest number and moment take no more room than the least; all services take them."""
     for number, moment in ((0, 0), (999_999_999_999, 9_223_372_036_854_775_807)):
         line = datagram(number, moment)
         assert len(line) == SIZE
-        provider = C2DM("https://localhost/c2dm/send")
         provider.validate(provider.split(line, 0.0))
 
 
