@@ -82,6 +82,7 @@ def load(file: Path, working_directory: Path, embed: Embed, check_key: CheckKey)
         take(KINDS[title.partition(":")[0]], title, defaults=defaults, title=title)
         for title in titles
     ]
+    _fit(routes, parser)
     callback = take(Callback, "callback") if parser.has_section("callback") else None
     statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
@@ -104,6 +105,26 @@ def _unknown_sections(parser: RawConfigParser, routes: list[str]) -> list[str]:
     return faults
 
 
+def _fit(routes: list[C2DMRoute | FCMRoute | None], parser: RawConfigParser) -> None:
+    """Let what the file leaves out give way to what it says."""
+    known = [route for route in routes if route is not None]
+    taken: set[str | None] = {route.name for route in known}
+    taken |= {route.prefix for route in known if parser.has_option(route.title, "prefix")}
+    for place, route in enumerate(routes):
+        if route is None:
+            continue
+        changed: dict[str, Any] = {}
+        if not parser.has_option(route.title, "prefix"):
+            if route.prefix in taken:
+                changed["prefix"] = None
+            taken.add(route.prefix)
+        if not parser.get(route.title, "device_burst", fallback="") and route.device_rate:
+            lowest = min(count for count, _ in route.device_rate)
+            if route.device_burst is None or route.device_burst >= lowest:
+                changed["device_burst"] = max(1, lowest // 4)
+        routes[place] = attrs.evolve(route, **changed)
+
+
 def _route_faults(routes: list[C2DMRoute | FCMRoute], check_key: CheckKey) -> list[str]:
     """Check what the options of a route, and the names of all, must be to one another."""
     faults = []
@@ -112,7 +133,8 @@ def _route_faults(routes: list[C2DMRoute | FCMRoute], check_key: CheckKey) -> li
         for option, name in (("", route.name), ("prefix", route.prefix)):
             if name and names[name] > 1:
                 faults.append(f"[{route.title}] {option}: wanted: a name of its own, not {name}")
-        if any(count <= route.device_burst for count, _ in route.device_rate or ()):
+        burst = route.device_burst or 0
+        if any(count <= burst for count, _ in route.device_rate or ()):
             faults.append(f"[{route.title}] device_burst: wanted: less than each device_rate")
         if isinstance(route, FCMRoute):
             try:
@@ -169,10 +191,12 @@ def reload(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]
         for route in old.routes
     ]
     waiting += [f"[{title}]" for title in coming.keys() - {route.title for route in old.routes}]
-    if old.callback != new.callback:
-        waiting.append("[callback]")
-    if old.statsd != new.statsd:
-        waiting.append("[statsd]")
+    for title in ("callback", "statsd"):
+        before, after = getattr(old, title), getattr(new, title)
+        if before is not None:
+            _reload_section(title, before, after, reloaded, waiting)
+        elif after is not None:
+            waiting.append(f"[{title}]")
     return attrs.evolve(old, gateway=gateway, routes=tuple(routes)), reloaded, waiting
 
 

@@ -48,6 +48,7 @@ def option(
     *,
     secret: bool = False,
     reloads: bool = False,
+    optional: bool = False,
 ) -> Any:
     """Describe one option, as a field of a section's class.
 
@@ -58,6 +59,7 @@ def option(
         doc: one line for the reference.
         secret: never shown; may be read from the file that ``NAME_file`` names.
         reloads: a change takes effect on SIGHUP; others wait for a restart.
+        optional: may be empty, and is None then, though it has a default.
     """
     metadata = {
         "convert": convert,
@@ -65,6 +67,7 @@ def option(
         "doc": doc,
         "secret": secret,
         "reloads": reloads,
+        "optional": optional or default == "",
     }
     return attrs.field(metadata=metadata, repr=not secret)
 
@@ -104,7 +107,7 @@ def seconds(lowest: float, highest: float) -> Converter:
     """Make a converter to seconds."""
 
     def convert(value: str, folder: Path) -> float:
-        wanted = f"seconds, from {lowest:g} to {highest:g}"
+        wanted = f"seconds, from {lowest:.15g} to {highest:.15g}"
         if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", value, re.ASCII):
             raise ValueError(wanted)
         if not lowest <= float(value) <= highest:
@@ -281,7 +284,7 @@ def _value(field: Any, given: dict[str, str], fallback: str | None, folder: Path
     if not value:
         if field.metadata["default"] is None:
             raise ValueError(f"{field.metadata['doc']}, not empty")
-        if field.metadata["default"] != "":
+        if not field.metadata["optional"]:
             raise ValueError("a value; leave the line out for the default")
         return None
     return field.metadata["convert"](value, folder)

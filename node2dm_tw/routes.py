@@ -112,12 +112,21 @@ class Way:
         gate = self.lane.gate
         gate.waiting.capacity = _sleepers(gateway)
         gate.limits = _limits(gateway, settings)
-        gate.rates.change(settings.device_rate or (), settings.device_burst)
+        gate.rates.change(settings.device_rate or (), settings.device_burst or 0)
         self.lane.window.limit(settings.max_in_flight)
-        if isinstance(settings, FCMRoute) and self.lane.alarm is not None:
-            self.lane.alarm.percent = settings.bad_device_alarm
+        if isinstance(settings, FCMRoute):
+            self._apply_to_fcm(settings)
         if self.renew(settings):
             self.lane.session.signin.renew()
+        self.queue.on_ready()  # more may go now than when the lane looked last
+
+    def _apply_to_fcm(self, settings: FCMRoute) -> None:
+        if self.lane.alarm is not None:
+            self.lane.alarm.percent = settings.bad_device_alarm
+        if self.lane.pace is not None and settings.project_rate is not None:
+            self.lane.pace.limit = settings.project_rate  # without another slow start
+        else:
+            self.lane.pace = _pace(settings, self.lane.clock)
 
 
 def quota_lock(settings: Settings, route: str) -> QuotaLock:
@@ -155,7 +164,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
             queue,
             WaitingRoom(reactor, _sleepers(gateway)),
             BlockedDevices(reactor),
-            DeviceRates(section.device_rate or (), section.device_burst, reactor.seconds),
+            DeviceRates(section.device_rate or (), section.device_burst or 0, reactor.seconds),
             _limits(gateway, section),
             stats,
         ),

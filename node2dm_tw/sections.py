@@ -8,6 +8,7 @@ import attrs
 from twisted.internet.endpoints import serverFromString
 
 from node2dm_tw.ini import (
+    NOT_BUILT_YET,
     IPNetwork,
     addresses,
     choice,
@@ -60,6 +61,23 @@ def _http_client(value: str, folder: Path) -> str:
     return value
 
 
+def _udp(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
+    """One or more addresses; sockets of systemd are planned."""
+    if "systemd:" in value:
+        raise ValueError(f"addresses such as 127.0.0.1:8120; systemd:NAME {NOT_BUILT_YET}")
+    return addresses(value, folder)
+
+
+def _queue(value: str, folder: Path) -> str:
+    """The memory; other places are planned."""
+    kind = value.partition(":")[0]
+    if kind in ("sqlite", "redis", "rediss", "unix"):  # the rest may hold a password
+        raise ValueError(f"memory; {kind} {NOT_BUILT_YET}")
+    if value != "memory":
+        raise ValueError("memory")
+    return value
+
+
 def _signing_secret(value: str, folder: Path) -> bytes:
     try:
         key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
@@ -75,7 +93,7 @@ class Gateway:
     """The section [node2dm]: what holds for the whole process."""
 
     udp: tuple[tuple[str, int], ...] = option(
-        addresses, "127.0.0.1:8120", "where pushes come in: one or more addresses, between commas"
+        _udp, "127.0.0.1:8120", "where pushes come in: one or more addresses, between commas"
     )
     stats: str = option(
         _endpoint, "tcp:8121:interface=127.0.0.1", "where telnet is answered: a Twisted endpoint"
@@ -94,7 +112,7 @@ class Gateway:
     )
     state_dir: Path = option(path, None, "the folder for what must outlive the process")
     max_queued: int = option(
-        number(10, 100_000_000), "1000000", "pushes kept for each route", reloads=True
+        number(1, 100_000_000), "1000000", "pushes kept for each route", reloads=True
     )
     max_age: float = option(
         seconds(1, 28 * DAY), "86400", "seconds after which a push is dropped", reloads=True
@@ -110,7 +128,7 @@ class Gateway:
         _http_client, "auto", "what sends: curl, treq, or auto: curl where the extra is installed"
     )
     proxy: str | None = option(url, "", "an HTTP proxy for all but callbacks; wants curl")
-    queue: str = option(choice("memory"), "memory", "where pushes wait: memory")
+    queue: str = option(_queue, "memory", "where pushes wait: memory")
     log_level: str = option(
         _log_levels,
         "info",
@@ -149,10 +167,16 @@ class RouteSection:
     )
     timeout: float = option(seconds(1, 600), "30", "seconds for one request")
     device_rate: Rates | None = option(
-        rates, "", "pushes to one device, one or more rates such as 240/m", reloads=True
+        rates,
+        "",
+        "pushes to one device, one or more rates such as 240/m; empty: any number",
+        reloads=True,
     )
-    device_burst: int = option(
-        number(1, 1_000_000), "60", "pushes to one device that may go at once", reloads=True
+    device_burst: int | None = option(
+        number(1, 1_000_000),
+        "",
+        "pushes to one device that may go at once; empty: a quarter of the lowest device_rate",
+        reloads=True,
     )
 
     @property
@@ -200,7 +224,12 @@ class FCMRoute(RouteSection):
         existing_file, None, "the key file of a service account", reloads=True
     )
     project: str | None = option(_project, "", "the project that sends; empty: the key's own")
-    prefix: str | None = option(_word, "g", "another name for the route before the | of a line")
+    prefix: str | None = option(
+        _word,
+        "g",
+        "another name for the route before the | of a line; default: of the first [fcm] alone",
+        optional=True,
+    )
     url: str = option(url, "https://fcm.googleapis.com", "the service, or messages:send itself")
     max_in_flight: int = option(
         number(1, 4096), "512", "requests in flight at the most", reloads=True
@@ -209,10 +238,24 @@ class FCMRoute(RouteSection):
         seconds(1, 28 * DAY), "3600", "seconds after which a push is dropped", reloads=True
     )
     device_rate: Rates | None = option(
-        rates, "240/m, 5000/h", "pushes to one device, one or more rates", reloads=True
+        rates,
+        "240/m, 5000/h",
+        "pushes to one device, one or more rates; empty: any number",
+        reloads=True,
+        optional=True,
+    )
+    device_burst: int | None = option(
+        number(1, 1_000_000),
+        "60",
+        "pushes to one device that may go at once; by default less where device_rate is low",
+        reloads=True,
     )
     project_rate: tuple[int, float] | None = option(
-        rate, "600000/m", "pushes of the whole project, spread evenly"
+        rate,
+        "600000/m",
+        "pushes of the whole project, spread evenly; empty: any number",
+        reloads=True,
+        optional=True,
     )
     bad_device_alarm: int = option(
         number(0, 100),

@@ -24,7 +24,7 @@ from node2dm_tw.delivery.lane import Locked
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
-from node2dm_tw.emulator.settings import EmulatorSettings, read_section
+from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
 from node2dm_tw.feedback import Feedback, Hook
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
@@ -55,6 +55,7 @@ class Options(usage.Options):
     optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "The configuration file; etc/config.ini shows one."]
     ]
+    emulator: EmulatorSettings | None = None
     longdesc = (
         "A push gateway: takes pushes by UDP and sends them to Android devices"
         " through Google's push services."
@@ -82,7 +83,8 @@ class Options(usage.Options):
             if settings is None:
                 raise Faults([f"[emulator] {option}: {wanted}" for option, wanted in faults])
             emulators.append(settings)
-            return _route_defaults(settings)
+            # One that runs stays as it is until a restart, and so must its files.
+            return _route_defaults(self.emulator or settings)
 
         settings = config.load(self._file, self._folder, embed, read_key_file)
         return settings, next(iter(emulators), None)
@@ -281,8 +283,7 @@ class Gateway(Service):
             log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.faults))
             return
         self._settings, reloaded, waiting = config.reload(self._settings, new)
-        if emulator != self._options.emulator:
-            waiting.append("[emulator]")
+        waiting += [f"[emulator] {name}" for name in differing(self._options.emulator, emulator)]
         log.info("reloaded: {options}", options=", ".join(reloaded) or "nothing has changed")
         if waiting:
             log.warn("changed, but waiting for a restart: {options}", options=", ".join(waiting))

@@ -235,7 +235,8 @@ class Stats:
             them, for those views that can show them, ``histograms`` and ``details`` of each route.
         """
         routes = {name: stats.snapshot() for name, stats in self.routes.items()}
-        values = _merge(list(routes.values()))
+        # Without a C2DM route all of them are signed in: node2dm's lines are always there.
+        values = {"logged_in_to_c2dm": True} | _merge(list(routes.values()))
         values["uptime"] = int(self.seconds() - self._started)
         values["version"] = self.version
         values["messages_invalid"] = self.invalid.total()

@@ -83,6 +83,23 @@ def test_every_fault_of_the_file_at_once(tmp_path):
     assert "hush" not in "".join(found)
 
 
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("queue = sqlite", "sqlite"),
+        ("queue = rediss://user:hush-hush@host:1/0", "rediss"),
+        ("queue = unix:///run/redis", "unix"),
+        ("udp = 127.0.0.1:1, systemd:push", "systemd:NAME"),
+    ],
+)
+def test_a_value_that_is_not_built_yet(tmp_path, line, kind):
+    """Is refused as such."""
+    (fault,) = faults(tmp_path, f"[node2dm]\n{line}\n{MINIMAL}")
+    assert fault.startswith(f"[node2dm] {line.partition(' ')[0]}: wanted: ")
+    assert fault.endswith(f"{kind} is not built yet; take it out")
+    assert "hush" not in fault
+
+
 def test_a_file_without_a_route(tmp_path):
     """There is nothing to send then."""
     assert faults(tmp_path, "[node2dm]\n") == [
@@ -100,6 +117,59 @@ def test_a_named_route(tmp_path):
     """[c2dm:NAME] is the route NAME."""
     (route,) = load(tmp_path, MINIMAL.replace("[c2dm]", "[c2dm:shop]")).routes
     assert route.name == "shop"
+
+
+@pytest.fixture
+def key(tmp_path):
+    (tmp_path / "key.json").touch()
+    return "service_account = key.json\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "prefixes"),
+    [
+        ("[fcm:a]\nKEY[fcm:b]\nKEY", ["g", None]),
+        ("[fcm:a]\nprefix = x\nKEY[fcm:b]\nKEY", ["x", "g"]),
+        ("[fcm]\nKEY[fcm:b]\nprefix = g\nKEY", [None, "g"]),
+        ("[fcm:a]\nKEY[fcm:g]\nKEY", [None, None]),
+        ("[fcm]\nprefix =\nKEY", [None]),
+    ],
+)
+def test_a_default_prefix_gives_way(tmp_path, key, text, prefixes):
+    """It belongs to one route, and to none where the file gives the name to another."""
+    routes = load(tmp_path, text.replace("KEY", key)).routes
+    assert [route.prefix for route in routes] == prefixes
+
+
+def test_two_routes_that_ask_for_the_same_prefix(tmp_path, key):
+    """Both are at fault."""
+    text = f"[fcm:a]\nprefix = x\n{key}[fcm:b]\nprefix = x\n{key}"
+    assert faults(tmp_path, text) == [
+        "[fcm:a] prefix: wanted: a name of its own, not x",
+        "[fcm:b] prefix: wanted: a name of its own, not x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "c2dm", "fcm"),
+    [
+        ("", None, 60),
+        ("device_rate = 100/s", 25, 60),
+        ("device_rate = 100/s, 8/m", 2, 2),
+        ("device_rate = 2/s", 1, 1),
+        ("device_rate = 5/s\ndevice_burst = 4", 4, 4),
+    ],
+)
+def test_a_burst_that_the_file_leaves_out(tmp_path, key, lines, c2dm, fcm):
+    """It fits the rates that the file has."""
+    routes = load(tmp_path, f"{MINIMAL}{lines}\n[fcm]\n{key}{lines}\n").routes
+    assert [route.device_burst for route in routes] == [c2dm, fcm]
+
+
+def test_a_burst_that_the_file_has(tmp_path):
+    """It is taken at its word."""
+    (fault,) = faults(tmp_path, MINIMAL + "device_rate = 5/s\ndevice_burst = 5\n")
+    assert fault == "[c2dm] device_burst: wanted: less than each device_rate"
 
 
 @pytest.mark.parametrize("value", ["tcp", "tcp:x", "nonsense:1", "", "tcp:1:2:3:4:5", "ssl:443"])
@@ -210,6 +280,19 @@ def test_reload_takes_what_may_change_and_names_the_rest(tmp_path):
     assert settings.gateway.udp == old.gateway.udp
     assert (settings.routes[0].password, settings.routes[0].timeout) == ("new", 30.0)
     assert settings.callback is None
+
+
+def test_reload_names_the_options_of_every_section(tmp_path):
+    """A section that comes or goes is named as a whole."""
+    text = MINIMAL + "[callback]\nhost = x\n[statsd]\nhost = x\n"
+    changed = text.replace("[callback]\n", "[callback]\nretries = 1\nshared_secret = hush\n")
+    both, other = load(tmp_path, text), load(tmp_path, changed + "interval = 1\n")
+    settings, reloaded, waiting = config.reload(both, other)
+    assert (settings, reloaded) == (both, [])
+    assert waiting == ["[callback] shared_secret", "[callback] retries", "[statsd] interval"]
+    neither = load(tmp_path, MINIMAL)
+    assert config.reload(both, neither)[2] == ["[callback]", "[statsd]"]
+    assert config.reload(neither, both)[2] == ["[callback]", "[statsd]"]
 
 
 def test_reload_of_another_route(tmp_path):

@@ -23,6 +23,7 @@ class Sample:
     count: int = option(ini.number(1, 9), "3", "how many")
     note: str | None = option(ini.text, "", "a note")
     word: str | None = option(ini.text, "", "a word that nobody may see", secret=True)
+    most: int | None = option(ini.number(1, 9), "4", "how many at most", optional=True)
 
 
 def read_sample(tmp_path, text, **more):
@@ -37,14 +38,14 @@ def test_defaults_and_given_values(tmp_path):
     """What the file leaves out has its default; an empty default is None."""
     found, faults = read_sample(tmp_path, "[sample]\nplace = here\ncount = 5\n")
     assert faults == []
-    assert found == Sample(tmp_path / "here", 5, None, None)
+    assert found == Sample(tmp_path / "here", 5, None, None, 4)
 
 
 def test_defaults_can_be_given_by_the_caller(tmp_path):
     """They stand where the option's own would, and a section that is absent has them all."""
     found, faults = read_sample(tmp_path, "", defaults={"place": "/there", "count": "9"})
     assert faults == []
-    assert found == Sample(Path("/there"), 9, None, None)
+    assert found == Sample(Path("/there"), 9, None, None, 4)
 
 
 def test_every_fault_is_a_line_with_section_option_and_what_is_wanted(tmp_path):
@@ -67,6 +68,13 @@ def test_an_empty_value_where_one_is_needed(tmp_path):
         "[sample] place: wanted: a place, not empty",
         "[sample] count: wanted: a value; leave the line out for the default",
     ]
+
+
+def test_an_empty_value_where_none_is_meant(tmp_path):
+    """It takes the default away, where there may be none."""
+    found, faults = read_sample(tmp_path, "[sample]\nplace = x\nmost =\n")
+    assert faults == []
+    assert found.most is None
 
 
 def test_a_secret_comes_from_its_file(tmp_path):

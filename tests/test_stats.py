@@ -67,6 +67,12 @@ def test_totals_are_sums_over_the_routes():
     assert totals["messages_in_queue"] == 7
 
 
+def test_without_a_c2dm_route_all_of_them_are_signed_in():
+    """node2dm's lines are always there, token_age alone goes."""
+    stats = Stats(lambda: 0.0, "1")
+    assert stats.snapshot()["totals"]["logged_in_to_c2dm"] is True
+
+
 @pytest.mark.parametrize(
     ("name", "shop", "news", "total"),
     [

@@ -41,6 +41,8 @@ NO_METRICS = (
     b" then start the gateway again.\n"
 )
 
+READ: tuple[bytes, ...] = (b"GET", b"HEAD")
+
 Render = Callable[[str], tuple[str, bytes]]
 
 
@@ -55,6 +57,9 @@ class Answer:
 
 
 NOT_HERE = Answer(b"there is nothing here\n", status=404)
+NO_PUSHES = Answer(
+    b"Pushes by HTTP want a push_token, and none is configured; they can come by UDP.\n", status=403
+)
 
 
 def _json(values: Any, status: int = 200) -> Answer:
@@ -114,21 +119,25 @@ class Views:
 
 
 class _Leaf(Resource):
-    """One address that can be read, and only read."""
+    """One address, as a rule to be read, and only read."""
 
     isLeaf = True
 
-    def __init__(self, answer: Callable[[Request], Answer | None]) -> None:
+    def __init__(
+        self, answer: Callable[[Request], Answer | None], methods: tuple[bytes, ...] = READ
+    ) -> None:
         """Answer requests with what `answer` makes; None: it answers by itself, later."""
         Resource.__init__(self)
         self._answer = answer
+        self._methods = methods
 
     def render(self, request: Request) -> bytes | int:
         for name, value in SECURITY.items():
             request.setHeader(name, value)
-        if request.method not in (b"GET", b"HEAD"):
+        if request.method not in self._methods:
+            allowed = b", ".join(self._methods)
             answer: Answer | None = Answer(
-                b"read only\n", status=405, headers=((b"Allow", b"GET, HEAD"),)
+                allowed + b" alone\n", status=405, headers=((b"Allow", allowed),)
             )
         elif vars(request).get("postpath"):
             answer = NOT_HERE
@@ -143,11 +152,14 @@ class _Leaf(Resource):
         return answer.body
 
 
-class _Root(Resource):
-    """What stands nowhere else is not there."""
+class _Folder(Resource):
+    """What stands nowhere else is not there, nor is the folder itself."""
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         return _Leaf(lambda request: NOT_HERE)
+
+    def render(self, request: Request) -> bytes | int:
+        return _Leaf(lambda request: NOT_HERE).render(request)
 
 
 class _Quiet(Site):
@@ -166,7 +178,8 @@ def make_site(views: Views, clock: IReactorTime) -> Site:
     Args:
         clock: for idle connections, which are closed after a minute.
     """
-    root: Any = _Root()  # type: ignore[no-untyped-call]
+    root: Any = _Folder()  # type: ignore[no-untyped-call]
+    version: Any = _Folder()  # type: ignore[no-untyped-call]
     folder = resources.files("node2dm_tw.admin") / "page"
     for path, (name, content_type) in PAGE.items():
         root.putChild(path, _file(Answer((folder / name).read_bytes(), content_type)))
@@ -175,6 +188,8 @@ def make_site(views: Views, clock: IReactorTime) -> Site:
     root.putChild(b"healthz", _Leaf(views.healthz))
     root.putChild(b"readyz", _Leaf(views.readyz))
     root.putChild(b"events", _Leaf(views.events))
+    root.putChild(b"v1", version)
+    version.putChild(b"push", _Leaf(lambda request: NO_PUSHES, (b"POST",)))
     return _Quiet(root, timeout=60, reactor=clock)  # type: ignore[no-untyped-call]
 
 

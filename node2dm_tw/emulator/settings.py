@@ -114,6 +114,12 @@ def read_section(
     return (None if faults else EmulatorSettings(**values)), faults
 
 
+def differing(old: EmulatorSettings | None, new: EmulatorSettings | None) -> list[str]:
+    """Name the options that differ; where one of the two is None, all that the other has."""
+    names = [field.name for field in attrs.fields(EmulatorSettings) if field.name in _OPTIONS]
+    return [name for name in names if getattr(old, name, None) != getattr(new, name, None)]
+
+
 def _why(error: OSError) -> str:
     return f"a readable file is wanted: {error.strerror}"
 

@@ -53,9 +53,30 @@ def test_the_views_are_read_only(path, method):
     assert answer.header("allow") == "GET, HEAD"
 
 
+def test_pushes_by_http_without_a_push_token():
+    """Are forbidden, whatever they authorize themselves with; what is no push is told so."""
+    bearer = "Authorization: Bearer guessed"
+    answers = [get("/v1/push", *headers, method="POST") for headers in ((), (bearer,))]
+    assert [answer.status for answer in answers] == [403, 403]
+    assert b"push_token" in answers[0].body
+    assert get("/v1/push").status == 405
+    assert get("/v1/push").header("allow") == "POST"
+    assert get("/v1/push/x", method="POST").status == 404
+
+
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/stats/", "/stats/x", "/../stats", "/page", "/v1/push", "/page/index.html"],
+    [
+        "/nothing",
+        "/stats/",
+        "/stats/x",
+        "/../stats",
+        "/page",
+        "/v1",
+        "/v1/",
+        "/v1/x",
+        "/page/index.html",
+    ],
 )
 def test_what_is_not_there(path):
     """404, in one line that repeats nothing of the question."""

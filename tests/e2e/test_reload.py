@@ -52,6 +52,21 @@ def test_other_options_wait_for_a_restart_and_are_named(make_gateway):
         gateway.wait_for(messages_sent=1)
 
 
+def test_an_emulator_that_runs_stays_as_it_is(make_gateway):
+    """Its files too: a key that names another address would end the sign-in of its route."""
+    gateway = make_gateway("[fcm]\nproject_rate = 1/d\n[emulator]\n").start()
+    wait_until(lambda: gateway.stats()["fcm.signed_in"] == "true", "signed in")
+    gateway.push(b"demo-phone::1")
+    gateway.wait_for(messages_in_queue=1)
+    key = (gateway.folder / "state/emulator/service-account.json").read_bytes()
+    gateway.emulator_port += 1
+    gateway.config = "[fcm]\nproject_rate = 1000000/s\n[emulator]\nphones = other\n"
+    reload(gateway, "reloaded: [fcm] project_rate\n")
+    assert "waiting for a restart: [emulator] listen, [emulator] phones\n" in gateway.log
+    assert (gateway.folder / "state/emulator/service-account.json").read_bytes() == key
+    gateway.wait_for(messages_sent=1)
+
+
 def test_a_faulty_file_is_refused_whole(make_gateway):
     """Every fault is logged, nothing changes, and the gateway goes on."""
     with upstream(lambda sent: Answer()) as google:

@@ -46,7 +46,8 @@ def test_fcm_delivers_both_forms(make_gateway, client):
         key=str,
     )
     assert gateway.stats()["fcm.signed_in"] == "true"
-    assert "logged_in_to_c2dm" not in gateway.stats()
+    assert gateway.stats()["logged_in_to_c2dm"] == "true"
+    assert "fcm.logged_in_to_c2dm" not in gateway.stats()
 
 
 def test_a_line_finds_its_route_by_name_prefix_or_json(make_gateway):

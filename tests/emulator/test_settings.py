@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from node2dm_tw.emulator.settings import EmulatorSettings, address, read_section
+from node2dm_tw.emulator.settings import EmulatorSettings, address, differing, read_section
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,15 @@ def test_all_faults_are_reported_together(tmp_path):
 def test_secrets_stay_out_of_the_repr():
     """A password never shows in a log that prints the settings."""
     assert "hunter2" not in repr(EmulatorSettings(Path("/"), accounts={"a@x": "hunter2"}))
+
+
+def test_what_differs(tmp_path):
+    """Options by name; where one has none, those that the other does not have by default empty."""
+    old = EmulatorSettings(tmp_path)
+    assert differing(old, EmulatorSettings(tmp_path / "other")) == []
+    assert differing(old, EmulatorSettings(tmp_path, "tcp:9", device_quota=(1, 1.0))) == [
+        "listen",
+        "device_quota",
+    ]
+    assert differing(None, old) == differing(old, None) == ["listen", "phones"]
+    assert differing(None, None) == []
