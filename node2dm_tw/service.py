@@ -84,7 +84,10 @@ class Options(usage.Options):
             emulators.append(settings)
             return _route_defaults(settings)
 
-        settings = config.load(self._file, self._folder, embed, read_key_file)
+        def check_key(file: Path) -> str:
+            return read_key_file(file).project
+
+        settings = config.load(self._file, self._folder, embed, check_key)
         return settings, next(iter(emulators), None)
 
 
