@@ -119,6 +119,8 @@ def _route_faults(routes: list[C2DMRoute | FCMRoute]) -> list[str]:
         for option, name in (("", route.name), ("prefix", route.prefix)):
             if name and names[name] > 1:
                 faults.append(f"[{route.title}] {option}: wanted: a name of its own, not {name}")
+        if route.name == "callbacks":
+            faults.append(f"[{route.title}]: wanted: another name; callbacks.spool keeps callbacks")
         if any(count <= route.device_burst for count, _ in route.device_rate or ()):
             faults.append(f"[{route.title}] device_burst: wanted: less than each device_rate")
     return faults

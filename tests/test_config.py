@@ -311,3 +311,11 @@ def test_a_key_without_a_project_wants_one(tmp_path):
     ]
     for line in named:
         assert load(tmp_path, f"{text}{line}\n", check_key=lambda _: "").routes
+
+
+def test_no_route_is_named_callbacks(tmp_path):
+    """Its pushes and the callbacks would be kept in one file, and one of them lost."""
+    text = MINIMAL.replace("[c2dm]", "[c2dm:callbacks]")
+    assert faults(tmp_path, text) == [
+        "[c2dm:callbacks]: wanted: another name; callbacks.spool keeps callbacks"
+    ]
