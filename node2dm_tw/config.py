@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from node2dm_tw.ini import Faults, path, read, section
+from node2dm_tw.ini import Faults, existing_file, path, read, section
 from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
 
 Reloaded = TypeVar("Reloaded", bound=attrs.AttrsInstance)
@@ -42,8 +42,11 @@ emulator needs there, and gives the defaults of a route's options. Raises Faults
 """
 
 
-CheckKey = Callable[[Path], object]
-"""Reads a service-account key file. Raises ValueError saying what is wanted."""
+CheckKey = Callable[[Path], str | None]
+"""
+Reads a service-account key file; gives the project it names, which may be empty, or None where that
+is of no account. Raises ValueError saying what is wanted.
+"""
 
 _STAND_INS = {"username": "-", "password": "-", "service_account": "/dev/null"}
 """What a faulty [emulator] would have given; it must not show as a fault of the routes."""
@@ -88,7 +91,11 @@ def load(file: Path, working_directory: Path, embed: Embed, check_key: CheckKey)
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
         faults.append("[node2dm] proxy: wanted: the extra curl, and http_client = auto or curl")
     faults += _unknown_sections(parser, titles)
-    faults += _route_faults([route for route in routes if route is not None], check_key)
+    faults += _route_faults([route for route in routes if route is not None])
+    for title in titles:
+        if title.startswith("fcm"):
+            texts = {**defaults, **dict(parser.items(title))}
+            faults += [f"[{title}] {fault}" for fault in _key_faults(texts, folder, check_key)]
     if faults:
         raise Faults(faults)
     return Settings(file, gateway, tuple(routes), callback, statsd, tuple(_warnings(file, parser)))
@@ -125,7 +132,7 @@ def _fit(routes: list[C2DMRoute | FCMRoute | None], parser: RawConfigParser) -> 
         routes[place] = attrs.evolve(route, **changed)
 
 
-def _route_faults(routes: list[C2DMRoute | FCMRoute], check_key: CheckKey) -> list[str]:
+def _route_faults(routes: list[C2DMRoute | FCMRoute]) -> list[str]:
     """Check what the options of a route, and the names of all, must be to one another."""
     faults = []
     names = Counter(name for route in routes for name in {route.name, route.prefix} if name)
@@ -133,15 +140,28 @@ def _route_faults(routes: list[C2DMRoute | FCMRoute], check_key: CheckKey) -> li
         for option, name in (("", route.name), ("prefix", route.prefix)):
             if name and names[name] > 1:
                 faults.append(f"[{route.title}] {option}: wanted: a name of its own, not {name}")
+        if route.name == "callbacks":
+            faults.append(f"[{route.title}]: wanted: another name; callbacks.spool keeps callbacks")
         burst = route.device_burst or 0
         if any(count <= burst for count, _ in route.device_rate or ()):
             faults.append(f"[{route.title}] device_burst: wanted: less than each device_rate")
-        if isinstance(route, FCMRoute):
-            try:
-                check_key(route.service_account)
-            except ValueError as error:
-                faults.append(f"[{route.title}] service_account: wanted: {error}")
     return faults
+
+
+def _key_faults(texts: Mapping[str, str], folder: Path, check_key: CheckKey) -> list[str]:
+    """Check the key of an [fcm], by its texts: other faults of the section must not hide these."""
+    try:
+        key_file = existing_file(texts.get("service_account", ""), folder)
+    except ValueError:
+        return []  # told with the option itself
+    try:
+        project = check_key(key_file)
+    except ValueError as error:
+        return [f"service_account: wanted: {error}"]
+    is_whole_address = texts.get("url", "").endswith("/messages:send")
+    if project == "" and not texts.get("project") and not is_whole_address:
+        return ["project: wanted: a project ID; the key names none"]
+    return []
 
 
 def _believe(key_file: Path) -> None:

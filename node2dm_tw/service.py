@@ -86,7 +86,10 @@ class Options(usage.Options):
             # One that runs stays as it is until a restart, and so must its files.
             return _route_defaults(self.emulator or settings)
 
-        settings = config.load(self._file, self._folder, embed, read_key_file)
+        def check_key(file: Path) -> str:
+            return read_key_file(file).project
+
+        settings = config.load(self._file, self._folder, embed, check_key)
         return settings, next(iter(emulators), None)
 
 

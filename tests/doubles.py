@@ -116,7 +116,7 @@ class MemoryCredentials:
     def fetch(self) -> Deferred[Credential]:
         self.fetches += 1
         if self.hold:
-            self.held.append(Deferred())
+            self.held.append(Deferred(lambda held: held.errback(NoAnswer("cancelled"))))
             return self.held[-1]
         said = self.script.pop(0) if self.script else 14 * DAY
         return fail(said) if isinstance(said, Exception) else succeed(self.make(said))

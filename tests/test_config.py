@@ -28,9 +28,9 @@ def load(tmp_path, text, embed=None, mode=0o600, check_key=lambda _: None):
     return config.load(file, tmp_path / "cwd", embed or (lambda *_: {}), check_key)
 
 
-def faults(tmp_path, text, embed=None):
+def faults(tmp_path, text, embed=None, check_key=lambda _: None):
     with pytest.raises(Faults) as raised:
-        load(tmp_path, text, embed)
+        load(tmp_path, text, embed, check_key=check_key)
     return raised.value.faults
 
 
@@ -368,3 +368,37 @@ def test_a_level_for_a_part(tmp_path):
     """One that is unknown is a fault of the option."""
     (fault,) = faults(tmp_path, "[node2dm]\nlog_level = info, engine=debug\n" + MINIMAL)
     assert fault.startswith("[node2dm] log_level: wanted: one of debug, info")
+
+
+def test_what_is_wrong_with_a_key_is_told_with_all_the_rest(tmp_path):
+    """A fault of another option of its section does not hide that of the key."""
+
+    def check_key(file):
+        raise ValueError(f"a service account's key file ({file.name}: it is not JSON)")
+
+    (tmp_path / "key.json").touch()
+    text = "[fcm]\nservice_account = key.json\nmax_in_flight = many\n"
+    assert faults(tmp_path, text, check_key=check_key) == [
+        "[fcm] max_in_flight: wanted: a whole number from 1 to 4096",
+        "[fcm] service_account: wanted: a service account's key file (key.json: it is not JSON)",
+    ]
+
+
+def test_a_key_without_a_project_wants_one(tmp_path):
+    """Without a project there is no address to send to, unless the address is whole."""
+    (tmp_path / "key.json").touch()
+    text = "[fcm]\nservice_account = key.json\n"
+    named = ["project = shop", "url = https://host/v1/projects/shop/messages:send"]
+    assert faults(tmp_path, text, check_key=lambda _: "") == [
+        "[fcm] project: wanted: a project ID; the key names none"
+    ]
+    for line in named:
+        assert load(tmp_path, f"{text}{line}\n", check_key=lambda _: "").routes
+
+
+def test_no_route_is_named_callbacks(tmp_path):
+    """Its pushes and the callbacks would be kept in one file, and one of them lost."""
+    text = MINIMAL.replace("[c2dm]", "[c2dm:callbacks]")
+    assert faults(tmp_path, text) == [
+        "[c2dm:callbacks]: wanted: another name; callbacks.spool keeps callbacks"
+    ]

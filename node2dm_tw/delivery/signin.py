@@ -60,6 +60,7 @@ class SignIn:
     _replacement: str = attrs.field(default="", init=False, repr=False)
     _fetching: Deferred[None] | None = attrs.field(default=None, init=False)
     _next: Deferred[None] | None = attrs.field(default=None, init=False)
+    _is_stopped: bool = attrs.field(default=False, init=False)
 
     def start(self) -> None:
         """Use the credential of an earlier process, or sign in."""
@@ -71,7 +72,11 @@ class SignIn:
             self._adopt(stored, accepted=True)
 
     def stop(self) -> None:
-        """Forget the credential and whatever is under way."""
+        """Forget the credential and whatever is under way; sign in no more.
+
+        A locked route may still get answers, with a new token or without: they change nothing.
+        """
+        self._is_stopped = True
         self.credential = None
         self._cancel_next()
         if self._fetching is not None:
@@ -137,6 +142,8 @@ class SignIn:
         return self.credential is not None and self.credential.generation == generation
 
     def _adopt(self, credential: Credential, *, accepted: bool) -> None:
+        if self._is_stopped:
+            return
         self.credential = credential
         self.is_accepted = accepted
         self._since = self.clock.seconds()
@@ -145,6 +152,8 @@ class SignIn:
         self.on_credential()
 
     def _fetch_in(self, delay: float) -> None:
+        if self._is_stopped:
+            return
         self._cancel_next()
         self._next = deferLater(self.clock, delay, self._fetch).addErrback(_unless_cancelled)
 
@@ -169,7 +178,7 @@ class SignIn:
 
     def _failed(self, failure: Failure) -> None:
         self._fetching = None
-        if failure.check(CancelledError):
+        if self._is_stopped:
             return
         self._failures += 1
         error = failure.value

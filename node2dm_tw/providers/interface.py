@@ -232,7 +232,7 @@ class Credentials(Protocol):
         ...
 
     def fetch(self) -> Deferred[Credential]:
-        """Sign in once; fails with `SignInRefused`, `SignInFailed` or `CancelledError`."""
+        """Sign in once; fails with `SignInRefused` or `SignInFailed`, or as its `Post` does."""
         ...
 
     def replace(self, token: str) -> Credential:

@@ -6,7 +6,7 @@ from node2dm_tw.delivery.lane import Locked
 from node2dm_tw.delivery.window import INITIAL
 from node2dm_tw.http.interface import CertificateRefused, NoAnswer, NotSent
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
-from tests.doubles import Bench, bench
+from tests.doubles import DAY, Bench, bench
 
 
 @pytest.fixture
@@ -423,6 +423,23 @@ def test_over_quota_locks_the_lane_and_keeps_every_push(lane):
     assert len(lane.http.posted) == 8
     assert lane.queue.depth == 20
     lane.check()
+
+
+def test_a_locked_lane_does_not_sign_in_again(tmp_path):
+    """A renewal under way at the lock ends with it, and a token that comes later starts none."""
+    lane = bench(tmp_path, script=[3_600.0])
+    lane.lane.start()
+    lane.push_many(2)
+    lane.credentials.hold = True
+    lane.advance(3_301, step=1)
+    assert lane.credentials.fetches == 2
+    over_quota, late = lane.http.waiting()
+    over_quota.say(body=b"Error=QuotaExceeded")
+    late.say(Update_Client_Auth="late")
+    lane.lane.session.signin.renew()
+    lane.advance(30 * DAY, step=DAY)
+    assert lane.credentials.fetches == 2
+    assert not lane.stats.gauges["signed_in"]()
 
 
 def test_bad_devices_are_reported(lane):
