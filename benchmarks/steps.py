@@ -21,7 +21,7 @@ from benchmarks.upstream import FCM_SENT
 from node2dm_tw import config
 from node2dm_tw.config import Settings
 from node2dm_tw.delivery.rates import DeviceRates, Pace
-from node2dm_tw.http.head import parse_block
+from node2dm_tw.http.head import parse_head
 from node2dm_tw.http.interface import Response
 from node2dm_tw.intake.lines import Lines
 from node2dm_tw.providers.c2dm import C2DM
@@ -55,8 +55,8 @@ _HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 23 Nov 2026 03:00:00 GMT\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\n"
 )
-_SENT = Response(200, parse_block(_HEAD), _ID)
-_SIGNED_IN = Response(200, parse_block(_HEAD), b"Auth=a-token\n")
+_SENT = Response(*parse_head(_HEAD), _ID)
+_SIGNED_IN = Response(*parse_head(_HEAD), b"Auth=a-token\n")
 
 
 class _Answering:
@@ -163,7 +163,7 @@ def judge(provider: Provider, body: bytes) -> Callable[[], object]:
     """An answer, and what it means."""
 
     def once() -> None:
-        answer = Response(200, parse_block(_HEAD), body)
+        answer = Response(*parse_head(_HEAD), body)
         provider.replacement(answer)
         provider.judge(answer, NOW)
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pycurl  # type: ignore[import-untyped]
 
-from node2dm_tw.http.head import parse_block
+from node2dm_tw.http.head import parse_head
 from node2dm_tw.http.interface import MAX_RESPONSE, Headers, Outcome, Response
 
 _KEPT_PINS = 16
@@ -167,7 +167,8 @@ class Transfer:
             cut = True
             head = head[: head.rfind(b"\n", 0, MAX_RESPONSE) + 1]
             body = body[:MAX_RESPONSE]
-        return _response((self.getinfo(pycurl.RESPONSE_CODE), parse_block(head), body, cut))
+        status, headers = parse_head(head)
+        return _response((status or self.getinfo(pycurl.RESPONSE_CODE), headers, body, cut))
 
     def _write_body(self, data: bytes) -> int | None:
         """Keep a part of the body; 0 refuses what is beyond the bound."""

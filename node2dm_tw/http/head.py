@@ -30,16 +30,16 @@ def parse_fields(lines: Iterable[bytes]) -> Mapping[bytes, bytes]:
 
 
 @functools.lru_cache(maxsize=16)
-def parse_block(block: bytes) -> Mapping[bytes, bytes]:
-    """Read header lines, their line ends included, into a mapping by lower-case names.
+def parse_head(block: bytes) -> tuple[int, Mapping[bytes, bytes]]:
+    """Read the status (0 where there is none) and the fields, by their lower-case names.
 
     Of several blocks (interim answers) the last one counts. Answers of one second differ in
     little, so a block is mostly one that was read just now.
     """
-    lines: list[bytes] = []
+    status, lines = 0, list[bytes]()
     for line in block.split(b"\n"):
         if line.startswith(b"HTTP/"):
-            lines.clear()
+            status, lines = parse_status(line) or 0, []
         else:
             lines.append(line)
-    return MappingProxyType(parse_fields(lines))
+    return status, MappingProxyType(parse_fields(lines))

@@ -15,6 +15,7 @@ from node2dm_tw.http.limits import IDLE_TIMEOUT
 log = Logger()
 
 _EVENTS = 64
+_REMOVE, _OUT = pycurl.POLL_REMOVE, select.EPOLLOUT
 _MASKS = {
     pycurl.POLL_NONE: 0,
     pycurl.POLL_IN: select.EPOLLIN,
@@ -201,13 +202,13 @@ class Multi:
         A connection that becomes idle stays in the epoll, for the next request will want it
         there; one that was still connecting is about to be closed, and its number to be reused.
         """
-        if what == pycurl.POLL_REMOVE:
-            if self._wanted.pop(descriptor, 0) & select.EPOLLOUT:
+        if what == _REMOVE:
+            if self._wanted.pop(descriptor, 0) & _OUT:
                 self._forget(descriptor)
-            return
-        mask = self._wanted[descriptor] = _MASKS[what]
-        if self._masks.get(descriptor) != mask:
-            self._register(descriptor, mask)
+        else:
+            mask = self._wanted[descriptor] = _MASKS[what]
+            if self._masks.get(descriptor) != mask:
+                self._register(descriptor, mask)
 
     def _register(self, descriptor: int, mask: int) -> None:
         """Have the epoll watch a descriptor; what is not a connection's may close unnoticed."""
