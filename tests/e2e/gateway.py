@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 
 import attrs
 
+HEEDING = ("env", "--default-signal=INT")
+"""Starts a command that heeds SIGINT, though a suite that runs in the background ignores it."""
+
 TWISTD = Path(sys.executable).with_name("twistd")
 ENDINGS = (
     "messages_sent",

@@ -17,7 +17,7 @@ import pytest
 from examples.jumpnote.server import JumpNote, Notes, serve
 from node2dm_tw.client import PushClient
 from node2dm_tw.emulator.client import EmulatorClient
-from tests.e2e.gateway import Gateway, free_port, wait_until
+from tests.e2e.gateway import HEEDING, Gateway, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +65,7 @@ def start() -> Iterator[Start]:
     running: list[tuple[Program, threading.Thread]] = []
 
     def begin(module: str, *arguments: object) -> Program:
-        command = [sys.executable, "-m", f"examples.{module}", *map(str, arguments)]
+        command = [*HEEDING, sys.executable, "-m", f"examples.{module}", *map(str, arguments)]
         process = subprocess.Popen(
             command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

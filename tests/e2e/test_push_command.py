@@ -19,7 +19,7 @@ import pytest
 from node2dm_tw.push_command import Run, main
 from node2dm_tw.push_rows import Row
 from node2dm_tw.push_screen import CLEAR_LINE, Screen, progress
-from tests.e2e.gateway import Gateway
+from tests.e2e.gateway import HEEDING, Gateway
 from tests.e2e.test_push import received as received_by_phone
 
 COMMAND = [sys.executable, "-m", "node2dm_tw.push_command"]
@@ -212,7 +212,8 @@ def test_an_interrupt(receiver: socket.socket, tmp_path: Path) -> None:
     """Ctrl-C ends it with the summary and status 130."""
     file = tmp_path / "rows.csv"
     file.write_text(CSV + "T,k,x\n" * 1000)
-    command = [*COMMAND, "--from", str(file), "--port", port_of(receiver), "--rate", "1"]
+    options = ["--from", str(file), "--port", port_of(receiver), "--rate", "1"]
+    command = [*HEEDING, *COMMAND, *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         receiver.recv(100)
         process.send_signal(signal.SIGINT)
