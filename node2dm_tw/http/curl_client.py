@@ -75,9 +75,8 @@ class CurlClient(Posting):
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
         self._transfers: dict[object, Transfer] = {}
-        options = _options(timeout, ca_file, proxy)
+        self._options = _options(timeout, ca_file, proxy)
         self._multi = Multi(reactor, connections, self._finished, self._reported)
-        self._options = [*options, (pycurl.SOCKOPTFUNCTION, self._multi.opened)]
 
     def send(
         self,
@@ -124,7 +123,7 @@ class CurlClient(Posting):
         return succeed(None)
 
     def _make_transfer(self) -> Transfer:
-        transfer = Transfer(self._cancel)
+        transfer = Transfer(self._cancel, self._multi.opened)
         self._transfers[transfer.curl] = transfer
         for option, value in self._options:
             transfer.setopt(option, value)
@@ -214,7 +213,7 @@ class CurlClient(Posting):
         transfer = self._transfers[curl]
         target = transfer.target
         assert target is not None
-        if transfer.getinfo(pycurl.NUM_CONNECTS):
+        if transfer.connected:
             self._count(transfer, target)
         if transfer.getinfo(pycurl.REQUEST_SIZE) > 1.5 * transfer.once:
             self.reconnects += 1

@@ -82,6 +82,7 @@ class Transfer:
         curl: the handle. Looking up an attribute of it costs as much as sending, so its methods
             are kept as `setopt` and `getinfo`.
         cancel: breaks the request off.
+        connected: a socket was opened for it.
         done: told the outcome of the request under way, with `context`; None where nobody waits.
         target: where it goes; `options` are the target's that were set.
         headers: the tuple whose lines were set.
@@ -94,8 +95,10 @@ class Transfer:
     """
 
     __slots__ = (
+        "_opened",
         "cancel",
         "chunks",
+        "connected",
         "context",
         "curl",
         "deadline",
@@ -112,13 +115,15 @@ class Transfer:
         "tries",
     )
 
-    def __init__(self, cancel: Callable[["Transfer"], None]) -> None:
+    def __init__(self, cancel: Callable[["Transfer"], None], opened: Callable[[int], None]) -> None:
         self.cancel: Callable[[], None] = partial(cancel, self)
         self.curl: Any = pycurl.Curl()
         self.setopt: Callable[[int, object], None] = self.curl.setopt
         self.getinfo: Callable[[int], Any] = self.curl.getinfo
         self.chunks: list[bytes] = []
         self.lines: list[bytes] = []
+        self._opened = opened
+        self.connected = False
         self.head_size = self.once = self.size = self.tries = 0
         self.done: Callable[[Outcome, Any], None] | None = None
         self.context: Any = None
@@ -129,6 +134,7 @@ class Transfer:
         self.setopt(pycurl.USERAGENT, "")  # else pycurl names itself
         self.setopt(pycurl.HEADERFUNCTION, self.lines.append)
         self.setopt(pycurl.WRITEFUNCTION, self._write_body)
+        self.setopt(pycurl.SOCKOPTFUNCTION, self._connect)
 
     def aim(self, target: Target, timeout: float) -> None:
         """Set what depends on the target, and on the seconds that are left."""
@@ -145,6 +151,7 @@ class Transfer:
         self.chunks.clear()
         self.lines.clear()
         self.size = 0
+        self.connected = False
         self.done = self.context = None
         if self.tries:
             self.tries = 0
@@ -175,6 +182,12 @@ class Transfer:
         self.chunks.append(data)
         self.size += len(data)
         return 0 if self.size > MAX_RESPONSE else None
+
+    def _connect(self, descriptor: int, purpose: int) -> int:
+        """Note that a socket was made for this request, before it is connected or watched."""
+        self.connected = True
+        self._opened(descriptor)
+        return 0  # pycurl.SOCKOPT_OK
 
     def set_headers(self, headers: Headers, lines: list[bytes]) -> None:
         """Send `headers`, given as `lines` too, from now on; the target is set before."""

@@ -188,13 +188,9 @@ class Multi:
 
     # libcurl's side: callbacks, in which nothing may be reported
 
-    def opened(self, descriptor: int, purpose: int) -> int:
-        """Note a new socket, before it is watched: its number may be that of one that closed.
-
-        This is libcurl's SOCKOPTFUNCTION, which every handle must be given.
-        """
+    def opened(self, descriptor: int) -> None:
+        """Be told of a new connection's socket: its number may be that of one that closed."""
         self._masks[descriptor] = 0
-        return 0  # pycurl.SOCKOPT_OK
 
     def _watch(self, what: int, descriptor: int, multi: object, data: object) -> None:
         """Watch a socket, or leave it.
