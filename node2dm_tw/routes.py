@@ -124,7 +124,7 @@ class Way:
         if self.lane.alarm is not None:
             self.lane.alarm.percent = settings.bad_device_alarm
         if self.lane.pace is not None and settings.project_rate is not None:
-            self.lane.pace.limit = settings.project_rate  # without another slow start
+            self.lane.pace.change(settings.project_rate)
         else:
             self.lane.pace = _pace(settings, self.lane.clock)
 

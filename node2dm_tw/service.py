@@ -287,7 +287,7 @@ class Gateway(Service):
             return
         self._settings, reloaded, waiting = config.reload(self._settings, new)
         waiting += [f"[emulator] {name}" for name in differing(self._options.emulator, emulator)]
-        log.info("reloaded: {options}", options=", ".join(reloaded) or "nothing has changed")
+        log.info("reloaded: {options}", options=", ".join(reloaded) or "nothing")
         if waiting:
             log.warn("changed, but waiting for a restart: {options}", options=", ".join(waiting))
         gateway = self._settings.gateway

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
+from twisted.web import server
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -40,6 +41,11 @@ NO_METRICS = (
     b"Metrics want the extra `metrics`: pip install node2dm_tw[metrics],"
     b" then start the gateway again.\n"
 )
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a request's body."""
+
+TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 READ: tuple[bytes, ...] = (b"GET", b"HEAD")
 
@@ -162,9 +168,24 @@ class _Folder(Resource):
         return _Leaf(lambda request: NOT_HERE).render(request)
 
 
+class _Request(server.Request):
+    """Takes a body of up to `MAX_BODY` bytes; a longer one ends the connection."""
+
+    def handleContentChunk(self, data: bytes) -> None:
+        content: Any = self.content
+        if content.tell() > MAX_BODY:
+            return  # of what comes until the connection is closed nothing is kept
+        server.Request.handleContentChunk(self, data)
+        if content.tell() > MAX_BODY:
+            channel: Any = self.channel
+            channel.transport.write(TOO_LARGE)
+            channel.transport.loseConnection()
+
+
 class _Quiet(Site):
     """Logs no requests: a line for each would drown what is worth reading."""
 
+    requestFactory = _Request
     displayTracebacks = False
     noisy = False
 

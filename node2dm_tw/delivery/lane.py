@@ -177,10 +177,10 @@ class Lane:
         self._pumping = True
         try:
             again_in = self._send_some()
-            if again_in is not None and self._next_turn is None:
-                self._next_turn = self.clock.callLater(again_in, self._take_turn)
         finally:
             self._pumping = False
+        if again_in is not None:
+            self._pump_in(again_in)
         if self._drained is not None and self._nothing_to_wait_for():
             self._halt()
 
@@ -206,6 +206,12 @@ class Lane:
             if self.gate.admits(lease, now, is_fresh=is_fresh):
                 self._send(lease, credential, now)
         return 0.0
+
+    def _pump_in(self, delay: float) -> None:
+        if self._next_turn is None:
+            self._next_turn = self.clock.callLater(delay, self._take_turn)
+        elif self._next_turn.getTime() > self.clock.seconds() + delay:
+            self._next_turn.reset(delay)
 
     def _take_turn(self) -> None:
         self._next_turn = None
@@ -248,7 +254,10 @@ class Lane:
             case Delivered():
                 self.stats.messages_sent += 1
             case Retry(whole_lane=True):
-                self.stats.unavailable_answers += 1
+                if verdict.over_quota:
+                    self.stats.quota_answers += 1
+                else:
+                    self.stats.unavailable_answers += 1
                 self._note("paused", verdict.reason, lease)
                 self._pause(lease, verdict.after, verdict.reason)
                 self.queue.release(lease)

@@ -125,22 +125,32 @@ class Pace:
     _spent: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        count, seconds = self.limit
-        self._most_saved = max(1.0, count / seconds * SHARE)
-        # Pushes a second once the ramp is over; what may be saved up counts into the limit.
-        self._rate = max(count - self._most_saved, 0.5) / stretched(seconds)
         self.restart()
+        self._follow(self.limit)
 
     def restart(self) -> None:
         """Begin again from zero."""
         self._began = self.seconds()
         self._spent = 0.0
 
+    def change(self, limit: Limit) -> None:
+        """Let another limit hold from now on, without another slow start."""
+        age = self.seconds() - self._began
+        saved = self._earned(age) - self._spent
+        self._follow(limit)
+        self._spent = self._earned(age) - min(saved, self._most_saved)
+
+    def _follow(self, limit: Limit) -> None:
+        self.limit = limit
+        count, seconds = limit
+        self._most_saved = max(1.0, count / seconds * SHARE)
+        # Pushes a second once the ramp is over; what may be saved up counts into the limit.
+        self._rate = max(count - self._most_saved, 0.5) / stretched(seconds)
+
     def wait(self) -> float:
         """Seconds until a push may go; 0.0 where one may go now."""
         age = self.seconds() - self._began
-        # Pushes earned since the beginning: the ramp's triangle, then an even flow.
-        earned = self._rate * (age - RAMP / 2 if age > RAMP else age * age / (2 * RAMP))
+        earned = self._earned(age)
         if earned - self._spent > self._most_saved:
             self._spent = earned - self._most_saved
         return 0.0 if earned - self._spent >= 1.0 else self._until_next(age)
@@ -148,6 +158,10 @@ class Pace:
     def spend(self) -> None:
         """A push goes."""
         self._spent += 1.0
+
+    def _earned(self, age: float) -> float:
+        """Pushes earned since the beginning: the ramp's triangle, then an even flow."""
+        return self._rate * (age - RAMP / 2 if age > RAMP else age * age / (2 * RAMP))
 
     def _until_next(self, age: float) -> float:
         """Seconds until a whole push is earned."""

@@ -154,7 +154,7 @@ def _not_now(code: str, error: _Error, after: float | None) -> Verdict:
         wait = QUOTA_PAUSE if after is None else after
         if any(subject.startswith("device:") for subject in error.subjects):
             return DeviceOverQuota(wait)
-        return Retry(wait, whole_lane=True, reason=reason)
+        return Retry(wait, whole_lane=True, reason=reason, over_quota=True)
     if code == "UNAVAILABLE":
         return Retry(after, whole_lane=True, reason=reason)
     named = None if after is None else max(SHORTEST_DELAY, after)

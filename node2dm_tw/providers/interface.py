@@ -76,11 +76,13 @@ class Retry:
         after: seconds that the service named, or None.
         whole_lane: every push is meant, not this one alone.
         reason: for the log and the status page.
+        over_quota: the sender's quota is the reason, not the service.
     """
 
     after: float | None
     whole_lane: bool
     reason: str
+    over_quota: bool = False
 
 
 @attrs.frozen

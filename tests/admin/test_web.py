@@ -166,3 +166,19 @@ def test_garbage_is_refused():
     connection = Connection(open_site())
     connection.channel.dataReceived(b"\x16\x03\x01\r\n\r\n")
     assert connection.transport.value().startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 99999999", "Transfer-Encoding: chunked"])
+def test_a_body_beyond_a_mebibyte_ends_the_connection(head):
+    """Nothing beyond it is kept, whatever the address."""
+    connection = get("/v1/push", head, method="POST")
+    sent, chunk = 0, b"x" * 65_536
+    framed = b"10000\r\n" + chunk + b"\r\n" if "chunked" in head else chunk
+    while not connection.transport.disconnecting:
+        assert sent <= 1_048_576
+        connection.channel.dataReceived(framed)
+        sent += len(chunk)
+    assert connection.status == 413
+    connection.channel.dataReceived(framed)
+    assert connection.transport.value().count(b"HTTP/1.1") == 1
+    connection.lose()

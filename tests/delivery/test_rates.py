@@ -149,3 +149,27 @@ def test_a_pace_begins_again_after_a_pause():
     assert pace.wait() == 0.0
     pace.restart()
     assert pace.wait() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [((60_000, 60.0), (60, 60.0)), ((60, 60.0), (60_000, 60.0))]
+)
+def test_another_limit_holds_from_then_on(before, after):
+    """Nothing is held back for what went before, and no more goes at once than the limit saves."""
+    now = Now()
+    pace = Pace(before, now)
+    end = 500.0
+    sent = []
+    while now.seconds < end:
+        if pace.limit == before and now.seconds >= 200.0:
+            pace.change(after)
+        wait = pace.wait()
+        if wait:
+            now.seconds += min(wait + 1e-9, 200.0 - now.seconds if now.seconds < 200.0 else wait)
+        else:
+            pace.spend()
+            sent.append(now.seconds)
+    late = [moment for moment in sent if moment >= 200.0]
+    count, window = after
+    assert most_in_any(late, window) <= count
+    assert len(late) >= 0.9 * count / window * 300.0 - 2

@@ -107,10 +107,12 @@ ROWS = {
         {"messages_blocked": 1, "quota_answers": 1, "rate_limited_tokens": 1},
         answer(429, "RESOURCE_EXHAUSTED", QUOTA, "violations", {"subject": "device:it"}),
     ),
-    "project-quota": Row((429, 200), SENT, {"error": "QUOTA_EXCEEDED", **WAIT_2}, gap=2),
+    "project-quota": Row(
+        (429, 200), {**SENT, "quota_answers": 1}, {"error": "QUOTA_EXCEEDED", **WAIT_2}, gap=2
+    ),
     "project-quota-unnamed": Row(
         (429,),
-        KEPT,
+        {**KEPT, "quota_answers": 1},
         {"error": "QUOTA_EXCEEDED", **ALWAYS},
         log="paused for 60.0 s: 429 QUOTA_EXCEEDED",
     ),

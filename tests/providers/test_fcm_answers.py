@@ -153,7 +153,7 @@ def test_over_quota(headers, after):
         (quota_failure("x:device:"),),
     ):
         verdict = judge(error(429, name, *details, **headers), NOW)
-        assert (verdict.after, verdict.whole_lane) == (wait, True)
+        assert (verdict.after, verdict.whole_lane, verdict.over_quota) == (wait, True, True)
     assert judge(answer(429, HTML, **headers), NOW).whole_lane
     for details in ((code, quota_failure("device:t")), (quota_failure("project:x", "device:t"),)):
         assert judge(error(429, name, *details, **headers), NOW) == DeviceOverQuota(wait)
