@@ -30,6 +30,9 @@ _TOO_LARGE = 100
 _KEPT_TARGETS = 64
 _MOST_KEYS = 4
 _REFUSALS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_INVALIDCERTSTATUS}
+_NOT_HTTP = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_FTP_WEIRD_SERVER_REPLY}
+"""Something was answered, if not what was expected."""
+
 _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
 
 
@@ -325,7 +328,8 @@ def _outcome(transfer: Transfer, code: int, text: str) -> Outcome:
         return _refusal(transfer, text)
     timed_out = code == pycurl.E_OPERATION_TIMEDOUT
     text = text or f"libcurl's error {code}"
-    return _failure(transfer, text, timed_out=timed_out, lost=not timed_out)
+    lost = not timed_out and code not in _NOT_HTTP
+    return _failure(transfer, text, timed_out=timed_out, lost=lost)
 
 
 def _refusal(transfer: Transfer, text: str) -> RequestFailed:

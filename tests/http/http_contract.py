@@ -176,6 +176,21 @@ class ContractTests(ClientFixtures):
         assert [answer.body for answer in answers] == bodies
         assert client.handshakes == 5
 
+    async def test_what_is_no_http_is_an_answer_all_the_same(self):
+        """A kept connection that says something else did not close before it answered."""
+        for junk in (b"SSH-2.0-x\r\n", b"HTTP/1.1 abc X\r\n\r\n"):
+
+            def script(connection, request, junk=junk):
+                connection.write(OK if request.body == b"first" else junk)
+                if request.body != b"first":
+                    connection.close()
+
+            server = self.server(script)
+            client = self.client()
+            await client.post(server.url(), HEADERS, b"first")
+            error = await self.failure(client.post(server.url(), HEADERS, b"x"), NoAnswer)
+            assert not error.reused
+
     async def test_no_redirect(self):
         """A redirect is an answer like any other."""
         answer = b"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"
