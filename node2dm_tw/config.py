@@ -127,7 +127,7 @@ def _fit(routes: list[C2DMRoute | FCMRoute | None], parser: RawConfigParser) -> 
             taken.add(route.prefix)
         if not parser.get(route.title, "device_burst", fallback="") and route.device_rate:
             lowest = min(count for count, _ in route.device_rate)
-            if route.device_burst is None or route.device_burst >= lowest:
+            if route.device_burst is None or route.device_burst > lowest:
                 changed["device_burst"] = max(1, lowest // 4)
         routes[place] = attrs.evolve(route, **changed)
 
@@ -143,8 +143,8 @@ def _route_faults(routes: list[C2DMRoute | FCMRoute]) -> list[str]:
         if route.name == "callbacks":
             faults.append(f"[{route.title}]: wanted: another name; callbacks.spool keeps callbacks")
         burst = route.device_burst or 0
-        if any(count <= burst for count, _ in route.device_rate or ()):
-            faults.append(f"[{route.title}] device_burst: wanted: less than each device_rate")
+        if any(count < burst for count, _ in route.device_rate or ()):
+            faults.append(f"[{route.title}] device_burst: wanted: no more than each device_rate")
     return faults
 
 
@@ -211,13 +211,14 @@ def reload(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]
         for route in old.routes
     ]
     waiting += [f"[{title}]" for title in coming.keys() - {route.title for route in old.routes}]
+    others: dict[str, Any] = {}
     for title in ("callback", "statsd"):
         before, after = getattr(old, title), getattr(new, title)
         if before is not None:
-            _reload_section(title, before, after, reloaded, waiting)
+            others[title] = _reload_section(title, before, after, reloaded, waiting)
         elif after is not None:
             waiting.append(f"[{title}]")
-    return attrs.evolve(old, gateway=gateway, routes=tuple(routes)), reloaded, waiting
+    return attrs.evolve(old, gateway=gateway, routes=tuple(routes), **others), reloaded, waiting
 
 
 def _reload_section(

@@ -273,9 +273,15 @@ class Callback:
     host: str = option(_host, None, "the host of the application")
     port: int | None = option(number(1, 65_535), "", "its port; empty: that of the protocol")
     path: str = option(_url_path, "/", "the path of the webhook")
-    shared_secret: str | None = option(text, "", "sent along as shared_secret", secret=True)
+    shared_secret: str | None = option(
+        text, "", "sent along as shared_secret", secret=True, reloads=True
+    )
     signing_secret: bytes | None = option(
-        _signing_secret, "", "signs as Standard Webhooks says: whsec_ and base64", secret=True
+        _signing_secret,
+        "",
+        "signs as Standard Webhooks says: whsec_ and base64",
+        secret=True,
+        reloads=True,
     )
     timeout: float = option(seconds(1, 600), "10", "seconds for one request")
     retries: int = option(number(0, 100), "5", "how often a report is sent again")

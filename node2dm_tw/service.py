@@ -113,6 +113,11 @@ def _refuse(status: int, *lines: str) -> NoReturn:
     raise SystemExit(status)
 
 
+def _hook(callback: Callback) -> Hook:
+    secrets = callback.shared_secret or "", callback.signing_secret
+    return Hook(callback.url, *secrets, callback.retries)
+
+
 def makeService(options: Options) -> IService:
     """Make the gateway that `twistd node2dm` runs."""
     # Twisted's own clock is the wall clock, which steps; durations must not.
@@ -222,11 +227,8 @@ class Gateway(Service):
             self._admin.open_statsd(sender, port, statsd.interval)
 
     def _make_feedback(self, callback: Callback) -> Feedback:
-        hook = Hook(
-            callback.url, callback.shared_secret or "", callback.signing_secret, callback.retries
-        )
         return Feedback(
-            hook,
+            _hook(callback),
             self._make_client(callback.timeout, feedback.IN_FLIGHT, None, curl=False),
             self._stats.routes,
             Spool(self._settings.gateway.state_dir / "callbacks.spool"),
@@ -296,6 +298,8 @@ class Gateway(Service):
             intake.allow_only(gateway.allow)
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
             way.apply(gateway, settings)
+        if self._feedback is not None and self._settings.callback is not None:
+            self._feedback.hook = _hook(self._settings.callback)
 
     @inlineCallbacks
     def stopService(self) -> Any:

@@ -31,13 +31,13 @@ def stretched(seconds: float) -> float:
 class DeviceRates:
     """Token buckets for each device, such that no window of a limit ever holds more than it says.
 
-    A bucket of `burst` that refills at (count - burst) / seconds lets no more than `count` through
-    in any `seconds`. Each bucket is kept as the moment at which it will be full again (the generic
-    cell rate algorithm, ITU-T I.371), so that a device costs one small tuple.
+    A bucket of `burst` that earns count - burst + 1 in the `stretched` seconds lets no more than
+    `count` through in any `seconds`. Each is kept as the moment at which it will be full again (the
+    generic cell rate algorithm, ITU-T I.371), so that a device costs one small tuple.
 
     Args:
         limits: all of them hold.
-        burst: pushes that may follow one another at once; less than each limit's count.
+        burst: pushes that may follow one another at once; no more than each limit's count.
         seconds: the clock, monotonic.
     """
 
@@ -61,7 +61,7 @@ class DeviceRates:
             self._full_at = {}
         self.limits, self.burst = limits, burst
         # For each limit the seconds in which a push is earned, and in which a whole burst but one.
-        gaps = [stretched(seconds) / (count - burst) for count, seconds in limits]
+        gaps = [stretched(seconds) / (count - burst + 1) for count, seconds in limits]
         self._flows = [(gap, (burst - 1) * gap) for gap in gaps]
 
     def take(self, device: bytes) -> float:

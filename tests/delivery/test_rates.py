@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node2dm_tw.delivery.rates import CROWDED, RAMP, DeviceRates, Pace
+from node2dm_tw.delivery.rates import CROWDED, RAMP, DeviceRates, Pace, stretched
 
 FCM = ((240, 60.0), (5_000, 3_600.0))
 
@@ -28,12 +28,15 @@ def most_in_any(moments: list[float], window: float) -> int:
     )
 
 
-@given(st.lists(st.sampled_from([0.0, 0.01, 0.3, 1.0, 20.0, 59.9, 600.0]), max_size=1_500))
-def test_no_window_of_a_limit_ever_holds_more_than_it_says(gaps):
+@given(
+    st.lists(st.sampled_from([0.0, 0.01, 0.3, 1.0, 20.0, 59.9, 600.0]), max_size=1_500),
+    st.sampled_from([1, 6, 24]),
+)
+def test_no_window_of_a_limit_ever_holds_more_than_it_says(gaps, burst):
     """However pushes come: at most 24 in a sliding minute, 50 in a sliding hour."""
     now = Now()
     limits = ((24, 60.0), (50, 3_600.0))
-    rates = DeviceRates(limits, 6, now)
+    rates = DeviceRates(limits, burst, now)
     sent = []
     for gap in gaps:
         now.seconds += gap
@@ -49,7 +52,7 @@ def test_a_burst_goes_at_once_and_then_an_even_flow():
     rates = DeviceRates(FCM, 60, now)
     assert [rates.take(b"phone") for _ in range(60)] == [0.0] * 60
     wait = rates.take(b"phone")
-    assert wait == pytest.approx(3_601 / (5_000 - 60))
+    assert wait == pytest.approx(3_601 / (5_000 - 60 + 1))
     now.seconds += wait
     assert rates.take(b"phone") == 0.0
     assert rates.take(b"other") == 0.0
@@ -90,6 +93,16 @@ def test_a_wait_always_leads_to_a_later_moment(begun):
         wait = rates.take(b"phone")
         assert wait == 0.0 or now.seconds + wait > now.seconds
         now.seconds += wait
+
+
+def test_one_a_second():
+    """The least burst is enough for the least rate."""
+    now = Now()
+    rates = DeviceRates(((1, 1.0),), 1, now)
+    assert rates.take(b"phone") == 0.0
+    assert rates.take(b"phone") == pytest.approx(stretched(1.0))
+    now.seconds += stretched(1.0)
+    assert rates.take(b"phone") == 0.0
 
 
 def test_without_a_limit_nothing_waits():

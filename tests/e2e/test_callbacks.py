@@ -3,6 +3,7 @@
 import time
 
 from tests.e2e.gateway import free_port, wait_until
+from tests.e2e.test_reload import reload
 from tests.upstream import Answer, Sent, Upstream, upstream
 
 
@@ -33,6 +34,23 @@ def test_a_dead_device_is_reported_to_the_application(make_gateway):
                 }
             ]
             assert "shhh" not in gateway.log
+    finally:
+        hook.stop()
+
+
+def test_a_new_secret_is_taken_over_while_running(make_gateway):
+    """SIGHUP changes what reports carry from then on."""
+    hook = Upstream(lambda sent: Answer(b"thanks")).start()
+    try:
+        with upstream(gone_or_delivered) as google:
+            old = google.section() + section(hook.port, "shared_secret = shhh")
+            gateway = make_gateway(old).start()
+            gateway.config = google.section() + section(hook.port, "shared_secret = hush")
+            reload(gateway, "reloaded: [callback] shared_secret\n")
+            gateway.push(b"gone1:key:x")
+            gateway.wait_for(callbacks_sent=1)
+            assert [sent.form["shared_secret"] for sent in hook.requests] == ["hush"]
+            assert "hush" not in gateway.log
     finally:
         hook.stop()
 
