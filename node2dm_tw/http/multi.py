@@ -77,12 +77,12 @@ class Multi:
         """Make the multi handle; its methods are kept, for looking one up is expensive."""
         self._multi: Any = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, self._connections)
         self._add_handle = self._multi.add_handle
         self._remove_handle = self._multi.remove_handle
         self._info_read = self._multi.info_read
         self._socket_action = self._multi.socket_action
+        self._timeout = self._multi.timeout
 
     def add(self, handle: Any) -> None:
         """Start a transfer.
@@ -94,7 +94,9 @@ class Multi:
         self._running += 1
         if self._retirement is None:
             self._retirement = self._reactor.callLater(IDLE_TIMEOUT, self._retire)
-        if not self._reaping:
+        if self._reaping:
+            self._due = True
+        else:
             self._act()
 
     def remove(self, handle: Any) -> bool:
@@ -142,14 +144,17 @@ class Multi:
 
     def _reap(self) -> None:
         """Report what has finished, then start at once what was added meanwhile."""
-        self._last_use = self._seconds()
         self._reaping = True
         try:
             self._report()
         finally:
             self._reaping = False
-        if self._due and not self._closed:
+        if self._closed:
+            return
+        if self._due:
             self._act()
+        else:
+            self._set_timer()
 
     def _report(self) -> None:
         queued = 1
@@ -160,6 +165,7 @@ class Multi:
 
     def _tell(self, outcomes: list[tuple[Any, int, str]]) -> None:
         """Tell of each; a fault must not cost the others their report, nor us our reader."""
+        self._last_use = self._seconds()
         self._running -= len(outcomes)
         for handle, _, _ in outcomes:
             self._remove_handle(handle)
@@ -174,17 +180,39 @@ class Multi:
             log.failure("after reporting finished requests")
 
     def _act(self) -> None:
-        """Let libcurl do what its timer asked for."""
+        """Let libcurl start what was added, and end what has run out of time."""
         self._due = False
         _, running = self._socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        if (self._due or running < self._running) and self._soon is None:
+        self._set_timer()
+        if running < self._running:
+            self._act_soon()
+
+    def _act_soon(self) -> None:
+        if self._soon is None:
             self._soon = self._reactor.callLater(0, self._act_again)
 
     def _act_again(self) -> None:
         self._soon = None
-        if self._due:
-            self._act()
+        self._act()
         self._reap()
+
+    def _set_timer(self) -> None:
+        """Ask when libcurl wants to act: one delayed call, moved only to an earlier moment.
+
+        Its own word on every change (TIMERFUNCTION) would come once a request, and cost more.
+        """
+        milliseconds = self._timeout()
+        if milliseconds < 0:
+            self._deadline = None
+        elif milliseconds == 0:
+            self._act_soon()
+        else:
+            delay = milliseconds / 1000
+            self._deadline = self._seconds() + delay
+            if self._timer is None:
+                self._timer = self._reactor.callLater(delay, self._expired)
+            elif self._timer.getTime() > self._deadline:
+                self._timer.reset(delay)
 
     # libcurl's side: callbacks, in which nothing may be reported
 
@@ -221,21 +249,6 @@ class Multi:
             self._epoll.unregister(descriptor)
         except OSError:
             return  # Closed already, and so no longer in the epoll.
-
-    def _set_timer(self, milliseconds: int) -> None:
-        """Note when libcurl wants to act; one delayed call is moved only to an earlier moment."""
-        if milliseconds == 0:
-            self._due = True
-            return
-        if milliseconds < 0:
-            self._deadline = None
-            return
-        delay = milliseconds / 1000
-        self._deadline = self._seconds() + delay
-        if self._timer is None:
-            self._timer = self._reactor.callLater(delay, self._expired)
-        elif self._timer.getTime() > self._deadline:
-            self._timer.reset(delay)
 
     def _expired(self) -> None:
         self._timer = None
