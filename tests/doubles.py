@@ -18,7 +18,7 @@ from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
-from node2dm_tw.http.interface import Headers, NoAnswer, Outcome, RequestFailed, Response
+from node2dm_tw.http.interface import Done, Headers, NoAnswer, Outcome, RequestFailed, Response
 from node2dm_tw.http.posting import Posting
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.interface import Credential, SignInFailed
@@ -43,7 +43,7 @@ class Posted:
     url: str
     headers: Headers
     body: bytes
-    done: Callable[[Outcome, Any], None]
+    done: Done
     context: Any
     reported: Callable[[], None]
     answered: bool = False
@@ -79,14 +79,7 @@ class MemoryHTTP(Posting):
     reconnects: int = 0
     posted: list[Posted] = attrs.field(factory=list)
 
-    def send(
-        self,
-        url: str,
-        headers: Headers,
-        body: bytes,
-        done: Callable[[Outcome, Any], None],
-        context: Any,
-    ) -> Posted:
+    def send(self, url: str, headers: Headers, body: bytes, done: Done, context: Any) -> Posted:
         self.posted.append(Posted(url, headers, body, done, context, self.on_reported))
         return self.posted[-1]
 

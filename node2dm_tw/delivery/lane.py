@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from node2dm_tw.backoff import exponential
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate
+from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import Pace
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.troubles import Troubles
@@ -119,20 +120,9 @@ class Lane:
         self.gate.waiting.wake = self._pump
         self.session.on_ready = self._resume
         self.session.signin.on_given_up = self._give_up
-        self.stats.gauges |= {
-            "messages_in_queue": lambda: self.queue.depth,
-            "messages_in_flight": lambda: len(self._in_flight),
-            "messages_waiting": lambda: len(self.gate.waiting),
-            "window": lambda: self.window.size,
-            "backing_off": lambda: self.session.pause_left > 0,
-            "rate_limited_tokens": lambda: len(self.gate.blocked),
-            "signed_in": lambda: self.session.signin.credential is not None,
-            "token_age": self._token_age,
-            "state": lambda: self.session.state,
-            "state_reason": lambda: self.session.why,
-            "pause_left": lambda: round(self.session.pause_left, 1),
-            "oldest_age": self._oldest_age,
-        }
+        self.stats.gauges |= gauges(
+            self.queue, self.gate, self.window, self.session, self._in_flight, self.wall
+        )
         self.stats.details |= {"errors": self._troubles.latest, "blocked": self.gate.blocked.latest}
 
     def start(self) -> None:
@@ -154,14 +144,6 @@ class Lane:
         drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
         self._pump()
         return drained
-
-    def _token_age(self) -> int | None:
-        credential = self.session.signin.credential
-        return None if credential is None else int(max(0.0, self.wall() - credential.obtained_at))
-
-    def _oldest_age(self) -> float:
-        received = self.queue.next_received
-        return 0.0 if received is None else round(max(0.0, self.wall() - received), 1)
 
     def _resume(self, after_pause: bool) -> None:
         if after_pause:

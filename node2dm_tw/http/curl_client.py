@@ -1,7 +1,6 @@
 """The fast client: libcurl, HTTP/2 where offered, else HTTP/1.1 kept alive; proxies."""
 
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from node2dm_tw.http.curl_transfer import Target, Transfer, header_lines
 from node2dm_tw.http.interface import (
     MAX_RESPONSE,
     CertificateRefused,
+    Done,
     Headers,
     InFlight,
     NoAnswer,
@@ -82,12 +82,7 @@ class CurlClient(Posting):
         self._multi = Multi(reactor, connections, self._finished, self._reported)
 
     def send(
-        self,
-        url: str,
-        headers: Headers,
-        body: bytes,
-        done: Callable[[Outcome, Any], None],
-        context: Any,
+        self, url: str, headers: Headers, body: bytes, done: Done, context: Any
     ) -> InFlight | None:
         if self._closed:
             done(NotSent("the client is closed"), context)

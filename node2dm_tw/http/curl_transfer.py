@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pycurl  # type: ignore[import-untyped]
 
 from node2dm_tw.http.head import parse_head
-from node2dm_tw.http.interface import MAX_RESPONSE, Headers, Outcome, Response
+from node2dm_tw.http.interface import MAX_RESPONSE, Done, Headers, Response
 
 _KEPT_PINS = 16
 _MATCHES_NOTHING = "sha256//" + "A" * 43 + "="
@@ -125,7 +125,7 @@ class Transfer:
         self._opened = opened
         self.connected = False
         self.head_size = self.once = self.size = self.tries = 0
-        self.done: Callable[[Outcome, Any], None] | None = None
+        self.done: Done | None = None
         self.context: Any = None
         self.options: object = None
         self.target: Target | None = None

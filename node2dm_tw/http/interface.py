@@ -60,6 +60,9 @@ class CertificateRefused(NotSent):
 
 Outcome = Response | RequestFailed
 
+Done = Callable[[Outcome, Any], None]
+"""Is told an outcome, and the context that came with the request."""
+
 
 class InFlight(Protocol):
     """A request that has not ended."""
@@ -92,12 +95,7 @@ class HTTPClient(Protocol):
         ...
 
     def send(
-        self,
-        url: str,
-        headers: Headers,
-        body: bytes,
-        done: Callable[[Outcome, Any], None],
-        context: Any,
+        self, url: str, headers: Headers, body: bytes, done: Done, context: Any
     ) -> InFlight | None:
         """POST `body`, and call done(outcome, context) once, when the request has ended.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from node2dm_tw.http.interface import Headers, InFlight, Outcome, Response
+from node2dm_tw.http.interface import Done, Headers, InFlight, Outcome, Response
 
 
 class Posting(ABC):
@@ -16,12 +16,7 @@ class Posting(ABC):
 
     @abstractmethod
     def send(
-        self,
-        url: str,
-        headers: Headers,
-        body: bytes,
-        done: Callable[[Outcome, Any], None],
-        context: Any,
+        self, url: str, headers: Headers, body: bytes, done: Done, context: Any
     ) -> InFlight | None: ...
 
     def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:

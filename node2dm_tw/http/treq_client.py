@@ -14,7 +14,7 @@ from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
 from node2dm_tw.http.exchange import Exchange
-from node2dm_tw.http.interface import Headers, InFlight, Outcome
+from node2dm_tw.http.interface import Done, Headers, InFlight, Outcome
 from node2dm_tw.http.limits import CONNECT_TIMEOUT
 from node2dm_tw.http.pool import ExchangeEndpoints, ExchangePool
 from node2dm_tw.http.posting import Posting
@@ -91,12 +91,7 @@ class TreqClient(Posting):
         return self._pool.handshakes
 
     def send(
-        self,
-        url: str,
-        headers: Headers,
-        body: bytes,
-        done: Callable[[Outcome, Any], None],
-        context: Any,
+        self, url: str, headers: Headers, body: bytes, done: Done, context: Any
     ) -> InFlight | None:
         def ended(outcome: Outcome) -> None:
             self._exchanges.discard(exchange)

@@ -14,7 +14,7 @@ from node2dm_tw.emulator.certificates import PROJECT
 from node2dm_tw.emulator.google import Google
 from node2dm_tw.emulator.messages import Answer, Call, Message
 from node2dm_tw.emulator.settings import EmulatorSettings
-from node2dm_tw.http.interface import Headers, NotSent, Outcome, Response
+from node2dm_tw.http.interface import Done, Headers, NotSent, Response
 from node2dm_tw.http.posting import Posting
 from tests.doubles import Posted
 from tests.emulator.support import ACCOUNT
@@ -132,14 +132,7 @@ class SimulatedGoogle(Posting):
             said = self._call("POST", "/faults", json.dumps(rules).encode())
             assert said.status == 200, said.body
 
-    def send(
-        self,
-        url: str,
-        headers: Headers,
-        body: bytes,
-        done: Callable[[Outcome, Any], None],
-        context: Any,
-    ) -> Posted:
+    def send(self, url: str, headers: Headers, body: bytes, done: Done, context: Any) -> Posted:
         posted = Posted(url, headers, body, done, context, self.on_reported)
         path = url.removeprefix(BASE)
         if path != "/token":

@@ -1,0 +1,49 @@
+"""What a lane shows of itself, whenever somebody looks."""
+
+from collections.abc import Callable, Sized
+
+from node2dm_tw.delivery.gate import Gate
+from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.window import Window
+from node2dm_tw.queues.interface import PushQueue
+from node2dm_tw.stats import Gauge
+
+
+def gauges(
+    queue: PushQueue,
+    gate: Gate,
+    window: Window,
+    session: Session,
+    in_flight: Sized,
+    wall: Callable[[], float],
+) -> dict[str, Gauge]:
+    """Make the gauges of a lane out of its parts; docs/stats.md says what each one is.
+
+    Args:
+        in_flight: the requests under way.
+        wall: seconds since the epoch.
+    """
+    signin = session.signin
+
+    def token_age() -> int | None:
+        credential = signin.credential
+        return None if credential is None else int(max(0.0, wall() - credential.obtained_at))
+
+    def oldest_age() -> float:
+        received = queue.next_received
+        return 0.0 if received is None else round(max(0.0, wall() - received), 1)
+
+    return {
+        "messages_in_queue": lambda: queue.depth,
+        "messages_in_flight": lambda: len(in_flight),
+        "messages_waiting": lambda: len(gate.waiting),
+        "window": lambda: window.size,
+        "backing_off": lambda: session.pause_left > 0,
+        "rate_limited_tokens": lambda: len(gate.blocked),
+        "signed_in": lambda: signin.credential is not None,
+        "token_age": token_age,
+        "state": lambda: session.state,
+        "state_reason": lambda: session.why,
+        "pause_left": lambda: round(session.pause_left, 1),
+        "oldest_age": oldest_age,
+    }
