@@ -60,6 +60,7 @@ class ClientLogin:
 
     def stored(self) -> Credential | None:
         try:
+            self.token_file.chmod(0o600)  # somebody may have copied it here
             kept = json.loads(self.token_file.read_text(encoding="utf-8"))
             token, obtained, account = kept["auth"], float(kept["obtained"]), kept["account"]
         except FileNotFoundError:

@@ -155,9 +155,11 @@ def test_the_token_outlives_the_process(account, tmp_path):
     assert account.login.stored() is None
     account.fetch()
     assert account.file.stat().st_mode & 0o777 == 0o600
+    account.file.chmod(0o644)
     later = Account(tmp_path)
     later.now += 600
     credential = later.login.stored()
+    assert account.file.stat().st_mode & 0o777 == 0o600
     assert credential.header == b"GoogleLogin auth=token"
     assert (credential.obtained_at, credential.expires_at) == (NOW, NOW + 14 * DAY)
 
