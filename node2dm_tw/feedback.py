@@ -221,7 +221,7 @@ class Feedback:
         elif status // 100 == 4 and status not in (408, 429):
             self._give_up(report, f"status {status}")
         else:
-            after = retry_after(response.header(b"retry-after"), self.wall())
+            after = retry_after(response.headers.get(b"retry-after"), self.wall())
             self._try_again(report, f"status {status}", after)
 
     def _failed(self, failure: Failure, report: Report) -> None:

@@ -20,8 +20,8 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    access_log {folder}/access.log requests;
 {http}
+    access_log {folder}/access.log requests;
 }}
 """
 

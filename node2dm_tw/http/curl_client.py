@@ -246,8 +246,8 @@ class CurlClient(Posting):
 
     def _settle(self, transfer: Transfer, outcome: Outcome) -> None:
         done, context = transfer.done, transfer.context
-        self._release(transfer)
         assert done is not None
+        self._release(transfer)
         done(outcome, context)
 
     def _release(self, transfer: Transfer) -> None:

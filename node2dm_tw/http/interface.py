@@ -27,10 +27,6 @@ class Response(NamedTuple):
     body: bytes
     truncated: bool = False
 
-    def header(self, name: bytes) -> bytes | None:
-        """The value of a header, its name given in lower case, or None."""
-        return self.headers.get(name)
-
 
 class RequestFailed(Exception):
     """No answer came. The subclass says whether the upstream may have acted on the request."""

@@ -27,7 +27,7 @@ from node2dm_tw.push import InvalidPush, Push, split_at_colons
 
 UNAVAILABLE = frozenset((500, 502, 503, 504))
 _request = functools.partial(tuple.__new__, Request)  # Calling the class costs half as much again.
-_ERROR_WORD = re.compile(rb"[A-Za-z]{1,40}$")
+_ERROR_WORD = re.compile(rb"[A-Za-z0-9_-]{1,40}$")
 _USUAL = (string.ascii_letters + string.digits + '_.-~%": ,{}').encode()
 _UNUSUAL = bytes(byte not in _USUAL for byte in range(256))
 """For each byte 1 where `_quote` has more to do."""
@@ -80,13 +80,13 @@ class C2DM:
         if status == 401:
             return SignInAgain()
         if status in UNAVAILABLE:
-            after = retry_after(answer.header(b"retry-after"), now)
+            after = retry_after(answer.headers.get(b"retry-after"), now)
             named = "" if after is None else ", Retry-After"
             return Retry(after, whole_lane=True, reason=f"{status}{named}")
         return Refused(f"http_{status}")
 
     def replacement(self, answer: Answer) -> str | None:
-        token = answer.header(b"update-client-auth")
+        token = answer.headers.get(b"update-client-auth")
         return token.decode("ascii", "replace") if token else None
 
 

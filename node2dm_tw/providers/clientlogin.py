@@ -132,7 +132,7 @@ def read_answer(answer: Answer, now: float) -> str:
         return token
     code = values.get("Error", "")
     if answer.status >= 500 or not code or code in _NOT_OURS:
-        after = retry_after(answer.header(b"retry-after"), now)
+        after = retry_after(answer.headers.get(b"retry-after"), now)
         raise SignInFailed(f"status {answer.status} {code[:60]}".rstrip(), after)
     if code == "CaptchaRequired":
         url = _captcha_url(values.get("CaptchaUrl", ""))

@@ -123,7 +123,7 @@ def judge(answer: Answer, now: float) -> Verdict:
         case "OUR_FAULT":
             return Misconfigured(_describe(error))
         case "QUOTA_EXCEEDED" | "INTERNAL" | "UNAVAILABLE":
-            return _not_now(code, error, retry_after(answer.header(b"retry-after"), now))
+            return _not_now(code, error, retry_after(answer.headers.get(b"retry-after"), now))
         case "UNREADABLE":
             return Refused("unreadable")
         case _:

@@ -1,5 +1,6 @@
 """The seam to a push service: what one must know of it, and the verdicts on its answers."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import attrs
@@ -47,6 +48,11 @@ class Answer(Protocol):
         ...
 
     @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """The headers, by their names in lower case."""
+        ...
+
+    @property
     def body(self) -> bytes:
         """The body, perhaps cut."""
         ...
@@ -54,10 +60,6 @@ class Answer(Protocol):
     @property
     def truncated(self) -> bool:
         """Whether body or headers were cut."""
-        ...
-
-    def header(self, name: bytes) -> bytes | None:
-        """The value of a header, its name given in lower case."""
         ...
 
 

@@ -244,11 +244,11 @@ def read_answer(answer: Answer, now: float) -> tuple[str, float]:
         return token, _seconds(content.get("expires_in"))
     code, description = _error(content)
     if not code or code in _NOT_OURS or answer.status >= 500 or answer.status in (408, 429):
-        after = retry_after(answer.header(b"retry-after"), now)
+        after = retry_after(answer.headers.get(b"retry-after"), now)
         raise SignInFailed(f"status {answer.status} {code}".rstrip(), after)
     reason = f"{code}: {description}" if description else code
     if code == "invalid_grant":
-        reason += _clock(http_date(answer.header(b"date")), now)
+        reason += _clock(http_date(answer.headers.get(b"date")), now)
     raise SignInRefused(reason)
 
 
