@@ -15,7 +15,9 @@ RATE = 12_000.0
 """Datagrams a second that a gateway under valgrind takes in."""
 
 WINDOW, WINDOWS = 600, 5
-REOPENING = 1_000
+REOPENING = 2_500
+"""Requests in which the window opens again, and idle connections are replaced."""
+
 SHALLOW = WINDOW * WINDOWS + REOPENING + 1_000
 
 
@@ -54,7 +56,6 @@ def _count(bench: Bench, queued: int, meter: Meter) -> tuple[list[float], list[f
         intake = [_window_in(gateway, meter) for _ in range(WINDOWS)]
         base = bench.upstream.requests()
         bench.upstream.end_outage()
-        # The probes of the pause, and the first ones after it, while the window opens.
         wait_for_count(bench.upstream.requests, base + REOPENING, every=0.001)
         meter.lap()
         sending = [_window_out(bench, meter) for _ in range(WINDOWS)]
