@@ -90,8 +90,8 @@ class Push:
         return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
 
-blank_push: Callable[[], Push] = functools.partial(object.__new__, Push)
-"""A push whose five fields are yet to be set, one by one: at two thirds of the cost of `Push`."""
+_blank: Callable[[], Push] = functools.partial(object.__new__, Push)
+"""Makes a push whose fields are yet to be set, one by one: two thirds of the cost of `Push`."""
 
 
 def split_at_colons(line: bytes, received: float) -> Push:
@@ -101,12 +101,20 @@ def split_at_colons(line: bytes, received: float) -> Push:
         InvalidPush: `colons`, `token` or `utf8`.
     """
     device_end = line.find(b":")
-    key_end = line.find(b":", device_end + 1)
+    return cut(line, device_end, line.find(b":", device_end + 1), received)
+
+
+def cut(line: bytes, device_end: int, key_end: int, received: float) -> Push:
+    """Make a push of a line and its two colons, of which one that is missing is at -1.
+
+    Raises:
+        InvalidPush: `colons`, `token` or `utf8`.
+    """
     if device_end <= 0 or key_end < 0:
         raise InvalidPush("token" if device_end == 0 <= key_end else "colons")
     if not line.isascii():
         check_utf8(line)
-    push = blank_push()
+    push = _blank()
     push.line, push.received, push.is_json = line, received, False
     push.device_end, push.key_end = device_end, key_end
     return push

@@ -12,7 +12,7 @@ import attrs
 
 from node2dm_tw.providers import fcm_answers
 from node2dm_tw.providers.interface import Answer, Credential, Headers, Request, Verdict
-from node2dm_tw.push import TARGETS, InvalidPush, Push, blank_push, check_utf8, split_at_colons
+from node2dm_tw.push import TARGETS, InvalidPush, Push, cut, split_at_colons
 
 MOST_BYTES = 4096
 """Keys and values of the data of one message."""
@@ -64,17 +64,7 @@ class FCM:
             if line.count(b":") > 2:
                 raise InvalidPush("ambiguous")
             return split_at_colons(line, received)
-        device_end = line.rfind(b":", 0, key_end)
-        if device_end < 0:
-            raise InvalidPush("colons")
-        if device_end == 0:
-            raise InvalidPush("token")
-        if not line.isascii():
-            check_utf8(line)
-        push = blank_push()
-        push.line, push.received, push.is_json = line, received, False
-        push.device_end, push.key_end = device_end, key_end
-        return push
+        return cut(line, line.rfind(b":", 0, key_end), key_end, received)
 
     def validate(self, push: Push) -> None:
         most = MOST_BYTES
