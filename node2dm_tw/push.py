@@ -110,8 +110,10 @@ def cut(line: bytes, device_end: int, key_end: int, received: float) -> Push:
     Raises:
         InvalidPush: `colons`, `token` or `utf8`.
     """
-    if device_end <= 0 or key_end < 0:
-        raise InvalidPush("token" if device_end == 0 <= key_end else "colons")
+    if device_end < 0 or key_end < 0:
+        raise InvalidPush("colons")
+    if device_end == 0:
+        raise InvalidPush("token")
     if not line.isascii():
         check_utf8(line)
     push = _blank()
