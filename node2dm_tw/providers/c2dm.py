@@ -15,13 +15,13 @@ from node2dm_tw.providers.interface import (
     Credential,
     Delivered,
     DeviceOverQuota,
-    Headers,
     Refused,
     Request,
     Retry,
     SenderOverQuota,
     SignInAgain,
     Verdict,
+    signed,
 )
 from node2dm_tw.push import InvalidPush, Push, split_at_colons
 
@@ -32,15 +32,8 @@ _USUAL = (string.ascii_letters + string.digits + '_.-~%": ,{}').encode()
 _UNUSUAL = bytes(byte not in _USUAL for byte in range(256))
 """For each byte 1 where `_quote` has more to do."""
 
+_CONTENT_TYPE = b"application/x-www-form-urlencoded;charset=UTF-8"
 _UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
-
-
-@functools.lru_cache(maxsize=8)
-def _headers(header: bytes) -> Headers:
-    return (
-        (b"Authorization", header),
-        (b"Content-Type", b"application/x-www-form-urlencoded;charset=UTF-8"),
-    )
 
 
 @attrs.frozen
@@ -64,7 +57,7 @@ class C2DM:
 
     def request(self, push: Push, credential: Credential, now: float) -> Request:
         body = self._json_body(push) if push.is_json else _line_body(push)
-        return _request((self.send_url, _headers(credential.header), body))
+        return _request((self.send_url, signed(credential.header, _CONTENT_TYPE), body))
 
     def _json_body(self, push: Push) -> bytes:
         form = {"registration_id": push.device, "collapse_key": push.collapse_key}

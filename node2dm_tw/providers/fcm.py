@@ -1,6 +1,5 @@
 """FCM HTTP v1, Firebase Cloud Messaging: what messages:send can carry, and its requests."""
 
-import functools
 import json
 import math
 import re
@@ -11,7 +10,7 @@ from urllib.parse import quote as quote_path
 import attrs
 
 from node2dm_tw.providers import fcm_answers
-from node2dm_tw.providers.interface import Answer, Credential, Headers, Request, Verdict
+from node2dm_tw.providers.interface import Answer, Credential, Request, Verdict, signed
 from node2dm_tw.push import TARGETS, InvalidPush, Push, cut, split_at_colons
 
 MOST_BYTES = 4096
@@ -28,6 +27,7 @@ _TOPIC = r"[a-zA-Z0-9_.~%-]{1,900}"
 _CONDITION = re.compile(rf"(?:\s*(?:'{_TOPIC}'\s+in\s+topics\b|&&|\|\||[!()]))+\s*")
 _NOTIFICATION = frozenset(("title", "body", "image"))
 
+_CONTENT_TYPE = b"application/json; charset=UTF-8"
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -40,14 +40,6 @@ def send_url(project: str, url: str = "https://fcm.googleapis.com") -> str:
     if url.endswith("/messages:send"):
         return url
     return f"{url.rstrip('/')}/v1/projects/{quote_path(project, safe=':')}/messages:send"
-
-
-@functools.lru_cache(maxsize=256)
-def _headers(header: bytes) -> Headers:
-    return (
-        (b"Authorization", header),
-        (b"Content-Type", b"application/json; charset=UTF-8"),
-    )
 
 
 @attrs.frozen
@@ -88,7 +80,7 @@ class FCM:
                 f'{{"message":{{"token":{quote(push.device.decode())},'
                 f'"data":{{"data":{quote(push.payload.decode())}}}{android}}}}}'
             )
-        return Request(self.url, _headers(credential.header), body.encode())
+        return Request(self.url, signed(credential.header, _CONTENT_TYPE), body.encode())
 
     def judge(self, answer: Answer, now: float) -> Verdict:
         return fcm_answers.judge(answer, now)

@@ -1,5 +1,6 @@
 """The seam to a push service: what one must know of it, and the verdicts on its answers."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -37,6 +38,12 @@ class Request(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Request(url={self.url!r})"  # the rest holds secrets and what is nobody's business
+
+
+@functools.lru_cache(maxsize=256)
+def signed(header: bytes, content_type: bytes) -> Headers:
+    """Make the headers of a request: the same object for as long as the credential is the same."""
+    return ((b"Authorization", header), (b"Content-Type", content_type))
 
 
 class Answer(Protocol):
