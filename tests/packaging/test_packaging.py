@@ -165,6 +165,41 @@ def test_the_emulator_alone_in_an_empty_environment(make_gateway, installed):
         wait_until(lambda: not pid.exists(), "it ended")
 
 
+WITHOUT_PYTEST = """
+import importlib.util, pathlib, sys
+from node2dm_tw.emulator.testing import start
+
+assert importlib.util.find_spec("pytest") is None
+with start(pathlib.Path(sys.argv[1])) as emulator, emulator.register(emulator.project) as phone:
+    phone.unregister()
+    print(phone.receive()["event"])
+"""
+
+
+def test_the_emulator_of_an_applications_tests_needs_no_pytest(tmp_path, installed):
+    """`start` serves a test that unittest runs, or nothing but Python."""
+    printed = call(installed / "bin/python", "-c", WITHOUT_PYTEST, tmp_path / "state", cwd="/")
+    assert printed == "unregistered\n"
+
+
+EVERY_MODULE = """
+import importlib, pkgutil, node2dm_tw
+
+for module in pkgutil.walk_packages(node2dm_tw.__path__, "node2dm_tw."):
+    try:
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        print(error.name)
+"""
+
+
+def test_every_module_imports_in_an_empty_environment(installed):
+    """Or what it lacks is of an extra, never of the tests."""
+    lacking = call(installed / "bin/python", "-c", EVERY_MODULE, cwd="/").split()
+    assert set(lacking) <= {"pycurl", "jwt", "prometheus_client"}
+
+
 def test_uninstalling_leaves_twisted_whole(tmp_path, installed):
     """None of its files is missing, and twistd runs without us."""
     venv = tmp_path / "venv"
