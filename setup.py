@@ -18,6 +18,8 @@ DEV = [
     "mypy-zope",
     "pytest>=9",
     "pytest-cov",
+    "pytest-xdist",
+    "setuptools>=77",  # Also pip's, to build the package: constraints.txt has its version.
     "PyYAML",
     "ruff",
     "types-psutil",

@@ -1,3 +1,5 @@
+import signal
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -5,6 +7,41 @@ from typing import Any
 import pytest
 
 from tests.e2e.gateway import Gateway
+from tests.support import processes
+
+
+def pytest_configure() -> None:
+    """Have SIGTERM end the run as Ctrl-C does, which a run in the background does not see."""
+    processes.adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", 143))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Leave no process, whatever became of a test or of the process that ran it."""
+    processes.kill_all()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not tested, and why."""
+    skipped: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        skipped[reason][report.nodeid.partition("[")[0]] += 1
+    for reason, tests in skipped.items():
+        terminalreporter.section(f"{tests.total()} skipped: {reason}", sep="-")
+        for test, times in tests.items():
+            terminalreporter.line(test if times == 1 else f"{test} ({times})")
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """Kill what a test started and left running, and say so; a daemon may need a moment to end."""
+    before = processes.children()
+    yield
+    left = [processes.end(process, 5.0) for process in processes.children() - before]
+    if killed := [command for command in left if command is not None]:
+        pytest.fail(f"left running: {killed}")
 
 
 @pytest.fixture

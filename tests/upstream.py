@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl
 
 import attrs
 
+from tests.support.ports import free_port
+
 
 @attrs.frozen
 class Sent:
@@ -73,8 +75,9 @@ class Upstream:
     _writers: set[asyncio.StreamWriter] = attrs.field(factory=set)
 
     def start(self) -> "Upstream":
+        # Not one that the kernel gives: it may give it to another while nobody listens here.
+        self.port = self.port or free_port()
         listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
-        self.port = listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listener, self._loop, ready))

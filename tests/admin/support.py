@@ -1,10 +1,6 @@
 """Snapshots for the views' tests."""
 
-import os
-import shutil
 from typing import Any
-
-import pytest
 
 from node2dm_tw.stats import COUNTERS, RouteStats, Stats
 
@@ -44,12 +40,3 @@ def fake_route(stats: Stats, name: str, **gauges: Any) -> RouteStats:
     values = {k: v for k, v in {**ROUTE, **gauges}.items() if k not in (*COUNTERS, "total_errors")}
     made.gauges |= {name: (lambda value=value: value) for name, value in values.items()}
     return made
-
-
-def tool(name: str) -> str:
-    """The path of a program; without it the test is skipped, but fails under CI=true."""
-    found = shutil.which(name)
-    if found is None:
-        assert os.environ.get("CI") != "true", f"{name} is not installed"
-        pytest.skip(f"{name} is not installed")
-    return found

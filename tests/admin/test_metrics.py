@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from node2dm_tw.admin.health import Health, Phase
 from node2dm_tw.admin.metric_names import BY_OTHER_MEANS, PROCESS, ROUTE
 from node2dm_tw.stats import ENDINGS, Stats, never_falls
-from tests.admin.support import fake_route, tool
+from tests.admin.support import fake_route
+from tests.support.tools import tool
 
 try:
     from prometheus_client.parser import text_string_to_metric_families

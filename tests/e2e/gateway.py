@@ -1,7 +1,6 @@
 """A real gateway, `twistd node2dm` in a process of its own, for tests."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
+
+from tests.support.ports import free_port
 
 HEEDING = ("env", "--default-signal=INT")
 """Starts a command that heeds SIGINT, though a suite that runs in the background ignores it."""
@@ -42,18 +43,6 @@ NODE2DM_LINES = [
     "memory_heapUsed",
 ]
 """What node2dm answers to `stats`, in its order and spelling."""
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    """A port that nobody has now, below the range from which the kernel gives ports out."""
-    while True:
-        port = 10_000 + int.from_bytes(os.urandom(2)) % 20_000
-        with socket.socket(socket.AF_INET, kind) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def wait_until(holds: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

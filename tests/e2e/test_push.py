@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.e2e.gateway import NODE2DM_LINES
+from tests.support.tools import tool
 
 
 def received(log: str) -> list[tuple[str, str]]:
@@ -24,6 +25,7 @@ def received(log: str) -> list[tuple[str, str]]:
 
 def test_a_datagram_by_nc_reaches_the_phone_and_telnet_tells_of_it(make_gateway):
     """The README's two commands do what it says, and `nc` returns by itself."""
+    tool("nc")
     gateway = make_gateway().start()
     push = """printf 'demo-phone:greeting:{"hello":"world"}' | nc -u -w1 127.0.0.1 %d"""
     subprocess.run(["sh", "-c", push % gateway.udp], check=True, timeout=10)

@@ -13,10 +13,12 @@ import pytest
 
 from node2dm_tw.admin.metric_names import LABELLED, PROCESS, ROUTE
 from node2dm_tw.stats import never_falls
-from tests.admin.support import tool
 from tests.e2e.browser import browser
 from tests.e2e.gateway import free_port, telnet, wait_until
+from tests.support.tools import module
 from tests.upstream import Answer, upstream
+
+pytestmark = pytest.mark.xdist_group("web")  # One browser serves all.
 
 TOKEN = "APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 MOVING = {"uptime", "token_age", "memory_rss", "memory_heapTotal", "memory_heapUsed"}
@@ -26,8 +28,6 @@ MOVING = {"uptime", "token_age", "memory_rss", "memory_heapTotal", "memory_heapU
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
     """One browser for all tests of this module."""
-    tool("chromium")
-    tool("chromedriver")
     with browser(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
 
@@ -104,7 +104,7 @@ def page_lines(chromium, web):
 
 def metric_lines(web):
     """/metrics by the lines of the stats that they come from."""
-    prometheus = pytest.importorskip("prometheus_client.parser")
+    prometheus = module("prometheus_client.parser")
     found = {}
     for family in prometheus.text_string_to_metric_families(get(web, "/metrics")[1].decode()):
         for sample in family.samples:

@@ -22,12 +22,18 @@ NOT_SOURCE = shutil.ignore_patterns(
     ".git", ".venv", "run", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
 )
 
-pytestmark = pytest.mark.slow
+# One environment serves all: one worker runs them.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 
 
 def environment():
-    """Ours, without what would let an installation see this checkout."""
-    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    """Ours, without what would let an installation see this checkout.
+
+    pip keeps to the versions of the checkout, unless PIP_CONSTRAINT is there and says otherwise.
+    """
+    constraints = os.environ.get("PIP_CONSTRAINT", "constraints.txt")
+    made = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return made | {"PIP_CONSTRAINT": constraints and (ROOT / constraints).as_uri()}
 
 
 def call(*command, cwd):
