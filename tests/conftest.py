@@ -5,9 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.e2e.gateway import Gateway
 from tests.support import processes
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile(
+    "tests", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 
 def pytest_configure() -> None:
@@ -35,12 +42,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_process_is_left() -> Iterator[None]:
+def _no_process_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Kill what a test started and left running, and say so; a daemon may need a moment to end."""
     before = processes.children()
     yield
-    left = [processes.end(process, 5.0) for process in processes.children() - before]
-    if killed := [command for command in left if command is not None]:
+    if request.session.exitstatus:
+        return  # The run was interrupted: `pytest_unconfigure` kills all.
+    if killed := processes.end(processes.children() - before, 5.0):
         pytest.fail(f"left running: {killed}")
 
 

@@ -52,6 +52,6 @@ def running(folder: Path, http: Callable[[int], str]) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
     unexpected = [line for line in errors.splitlines() if b"inherited sockets" not in line]
     assert unexpected == []

@@ -32,7 +32,7 @@ class Receiver:
     def __init__(self, family: socket.AddressFamily, host: str) -> None:
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
-        self.socket.settimeout(5)
+        self.socket.settimeout(60)
         self.host, self.port = self.socket.getsockname()[:2]
 
     def datagram(self) -> bytes:
@@ -315,7 +315,7 @@ def test_pushes_go_on_when_the_gateway_returns(receiver: Receiver) -> None:
         assert not client.check(wait=5)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
             back.bind((host, port))
-            back.settimeout(5)
+            back.settimeout(60)
             client.push("T", "found", "k")
             assert back.recv(100) == b"T:k:found"
             assert client.check()
@@ -419,14 +419,14 @@ def test_a_slow_name_keeps_one_thread_only(receiver: Receiver) -> None:
         if clock.now == 1000.0:
             raise OSError("no such name")
         asked.set()
-        assert answered.wait(20)
+        assert answered.wait(60)
         return connect(host, port)
 
     with PushClient(port=receiver.port, clock=clock, connect=slow_after_a_failure) as client:
         clock.now += 2
         thread = threading.Thread(target=client.push, args=("T", "first", "k"))
         thread.start()
-        assert asked.wait(20)
+        assert asked.wait(60)
         assert not client.push("T", "second", "k")
         answered.set()
         thread.join()
@@ -484,7 +484,7 @@ def test_the_module_stands_alone(receiver: Receiver, tmp_path: Path) -> None:
     shutil.copy(source, tmp_path / "pushing.py")
     code = f"import pushing; pushing.PushClient(port={receiver.port}).push('T', 'alone', 'k')"
     subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path[0:0] = ['.']; {code}"],
-                   cwd=tmp_path, check=True, timeout=30)  # fmt: skip
+                   cwd=tmp_path, check=True, timeout=60)  # fmt: skip
     assert receiver.datagram() == b"T:k:alone"
 
 

@@ -85,7 +85,7 @@ def test_exit_with_stops_the_services_and_gives_the_status(when):
         [sys.executable, "-c", PROGRAM.format(when=when)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "stopped\nafter\n", "")

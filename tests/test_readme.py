@@ -45,7 +45,7 @@ class Reader:
             command,
             cwd=self.gateway.folder,
             check=True,
-            timeout=30,
+            timeout=60,
             stdout=subprocess.PIPE,
             text=True,
         )

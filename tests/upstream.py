@@ -82,7 +82,7 @@ class Upstream:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listener, self._loop, ready))
         self._thread.start()
-        ready.wait(10)
+        ready.wait(60)
         return self
 
     def stop(self) -> None:
@@ -90,7 +90,7 @@ class Upstream:
         assert self._loop is not None
         assert self._thread is not None
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def sends(self) -> list[Sent]:
         return [sent for sent in self.requests if sent.path == "/send"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from node2dm_tw.stats import COUNTERS, RouteStats, Stats
+from tests.support.tools import tool as tool
 
 ROUTE: dict[str, Any] = {
     **dict.fromkeys(COUNTERS, 0),

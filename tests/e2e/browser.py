@@ -120,7 +120,7 @@ def browser(folder: Path) -> Iterator[Browser]:
         made.call("", "DELETE")
     finally:
         driver.terminate()
-        driver.wait(20)
+        driver.wait(60)
 
 
 def _is_ready(driver: Browser) -> bool:

@@ -118,7 +118,7 @@ def test_many_dead_devices_raise_the_alarm_and_hold_every_report(make_gateway):
         gateway.config = gateway.config.replace("[fcm]\n", "[fcm]\nbad_device_alarm = 0\n")
         gateway.write_config()
         gateway.process.send_signal(1)
-        gateway.wait_for(callbacks_sent=30, seconds=30)
+        gateway.wait_for(callbacks_sent=30)
     finally:
         hook.stop()
 

@@ -55,7 +55,7 @@ def answer(sent):
 def get(port, path):
     """The status and the body of a page of the gateway."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -147,7 +147,7 @@ def test_all_views_agree(make_gateway, chromium):
     """After a scenario telnet, /stats, /metrics, statsd and the page show the same numbers."""
     with upstream(answer) as google, closing(socket.socket(type=socket.SOCK_DGRAM)) as statsd:
         statsd.bind(("127.0.0.1", 0))
-        statsd.settimeout(10)
+        statsd.settimeout(60)
         section = f"[statsd]\nhost = localhost\nport = {statsd.getsockname()[1]}\ninterval = 1\n"
         web, gateway = with_web(make_gateway, google, section)
         gateway.start()
@@ -375,7 +375,7 @@ def test_a_thousand_telnet_connections_at_once(make_gateway):
         made = []
         # As many at a time as the kernel lets wait to be accepted.
         for _ in range(25):
-            some = [stack.enter_context(socket.create_connection(place, 20)) for _ in range(40)]
+            some = [stack.enter_context(socket.create_connection(place, 60)) for _ in range(40)]
             for connection in some:
                 connection.sendall(b"version\r\n")
             assert {connection.recv(100)[:11] for connection in some} == {b"node2dm_tw "}

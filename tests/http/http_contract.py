@@ -25,7 +25,7 @@ class ClientFixtures:
     `make_client(ca_file, reactor=..., **settings)`.
     """
 
-    timeout = 20
+    timeout = 60
 
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path):

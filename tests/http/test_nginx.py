@@ -16,7 +16,7 @@ from node2dm_tw.http.treq_client import TreqClient
 class NginxTests:
     """Mix in before `TestCase`; `kind` is the client's class, `protocol` what nginx logs."""
 
-    timeout = 20
+    timeout = 60
     http2 = False
     protocol = "HTTP/1.1"
 

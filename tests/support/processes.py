@@ -26,24 +26,31 @@ def children() -> set[int]:
     return found
 
 
-def end(process: int, seconds: float) -> str | None:
-    """Wait for a child, and kill it after `seconds`; return the command line of one killed."""
+def end(processes: set[int], seconds: float) -> list[str]:
+    """Wait for children, and kill those left after `seconds`; return their command lines."""
     deadline = time.monotonic() + seconds
-    try:
-        while os.waitpid(process, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline:
-                command = Path(f"/proc/{process}/cmdline").read_text(errors="replace")
-                os.kill(process, signal.SIGKILL)
-                os.waitpid(process, 0)
-                return command.replace("\0", " ").strip()
-            time.sleep(0.01)
-    except ChildProcessError:
-        pass  # Its `Popen` waited for it.
-    return None
+    while running := {process for process in processes if not _has_ended(process)}:
+        if time.monotonic() > deadline:
+            return [_kill(process) for process in running]
+        time.sleep(0.01)
+    return []
 
 
 def kill_all() -> None:
     """Kill every descendant."""
     while found := children():
-        for process in found:
-            end(process, 0.0)
+        end(found, 0.0)
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        return os.waitpid(process, os.WNOHANG) != (0, 0)
+    except ChildProcessError:
+        return True  # Its `Popen` waited for it.
+
+
+def _kill(process: int) -> str:
+    command = Path(f"/proc/{process}/cmdline").read_text(errors="replace")
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return command.replace("\0", " ").strip()

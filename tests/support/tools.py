@@ -19,6 +19,8 @@ PROGRAMS = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "curl": "curl",
+    "faketime": "faketime",
+    "logrotate": "logrotate",
     "nc": "netcat-openbsd",
     "nginx": "nginx-light",
     "promtool": "prometheus",
