@@ -1,3 +1,4 @@
+import resource
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -18,7 +19,12 @@ settings.load_profile("tests")
 
 
 def pytest_configure() -> None:
-    """Have SIGTERM end the run as Ctrl-C does, which a run in the background does not see."""
+    """Prepare the process: SIGTERM ends the run as Ctrl-C does, which the background does not see.
+
+    It may open as many files as it is allowed to: some tests open thousands of connections.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     processes.adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", 143))
 
