@@ -26,7 +26,7 @@ def pytest_configure() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     processes.adopt_orphans()
-    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", 143))
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM"))
 
 
 @pytest.hookimpl(trylast=True)
