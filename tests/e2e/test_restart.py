@@ -68,7 +68,7 @@ def test_a_stop_does_not_wait_for_a_lane_that_cannot_send(make_gateway):
         return Answer(b"", 503, ("Retry-After: 60",)) if refuse["now"] else Answer()
 
     with upstream(answer) as google:
-        gateway = make_gateway(google.section(), node2dm="drain = 60").start()
+        gateway = make_gateway(google.section(), node2dm="drain = 40").start()
         push_many(gateway, range(100))
         wait_until(lambda: gateway.stats()["backing_off"] == "true", "it backs off")
         began = time.monotonic()
