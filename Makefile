@@ -3,7 +3,7 @@
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
 PYTHON ?= python3
-INSTALL = python -m pip --disable-pip-version-check install --quiet --editable
+INSTALL = python -m pip --disable-pip-version-check install --quiet --no-compile --editable
 
 # The versions that the tests passed with, for pip here and for each that the tests call.
 export PIP_CONSTRAINT ?= constraints.txt
