@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from node2dm_tw.http.curl_client import CurlClient
 from node2dm_tw.http.interface import CertificateRefused, NoAnswer, NotSent
+from tests.support.ports import free_port
 
 
 class CurlContractTests(ContractTests, TestCase):
@@ -85,10 +86,10 @@ class CurlContractTests(ContractTests, TestCase):
 
     async def test_new_key(self):
         """A server that comes back with another good certificate is met again."""
-        server = self.server(always(OK))
+        number = free_port()
+        server = self.server(always(OK), port=number)
         client = self.client()
         await client.post(server.url(), HEADERS, b"x")
-        number = server.port.getHost().port
         await server.stop()
         other = certificates.make(
             "localhost", issuer=certificates.authority(), names=certificates.NAMES
