@@ -32,6 +32,9 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
     _, ports = _range()
     for port in itertools.islice(ports, SIZE):
         with socket.socket(socket.AF_INET, kind) as probe:
+            # As a server does: a connection of an earlier one that lingers is no obstacle.
+            is_stream = kind == socket.SOCK_STREAM
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, is_stream)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
