@@ -5,8 +5,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 INSTALL = python -m pip --disable-pip-version-check install --quiet --no-compile --editable
 
-# The versions that the tests passed with, for pip here and for each that the tests call.
+# The versions that the tests passed with, for every pip that is called from here on. Newer ones ask
+# the second name about what builds a package.
 export PIP_CONSTRAINT ?= constraints.txt
+export PIP_BUILD_CONSTRAINT = $(PIP_CONSTRAINT)
 
 .PHONY: help
 help: ## say what can be made

@@ -33,7 +33,8 @@ def environment():
     """
     constraints = os.environ.get("PIP_CONSTRAINT", "constraints.txt")
     made = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return made | {"PIP_CONSTRAINT": constraints and (ROOT / constraints).as_uri()}
+    file = constraints and (ROOT / constraints).as_uri()
+    return made | {"PIP_CONSTRAINT": file, "PIP_BUILD_CONSTRAINT": file}
 
 
 def call(*command, cwd):
@@ -148,6 +149,17 @@ def test_the_wheel_in_an_empty_environment(make_gateway, installed):
     )
     assert where.startswith(str(installed))
     call(installed / "bin/python", "-m", "pip", "check", cwd="/")
+
+
+def test_what_is_installed_is_what_was_tested(installed):
+    """The versions are those of constraints.txt."""
+    if os.environ.get("PIP_CONSTRAINT") == "":
+        pytest.skip("the newest versions were asked for")
+    freeze = ("-m", "pip", "freeze", "--exclude", "node2dm_tw")
+    lines = call(installed / "bin/python", *freeze, cwd="/").splitlines()
+    tested = (ROOT / "constraints.txt").read_text(encoding="ascii").splitlines()
+    assert "Twisted" in {line.partition("==")[0] for line in lines}
+    assert set(lines) <= set(tested)
 
 
 @pytest.mark.parametrize("command", ["node2dm-push", "node2dm-phone"])
