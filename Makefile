@@ -63,7 +63,7 @@ test test-long test-newest constraints:
 	# A process group of its own, so that the tests end in order when make is stopped by a signal.
 	set -m
 	trap 'kill -TERM -$$!' INT TERM
-	python -m pytest --numprocesses=logical --dist=loadgroup $(ARGS) </dev/null &
+	python -m pytest --numprocesses=logical $(ARGS) </dev/null &
 	wait $$! || wait $$!
 	if [ $@ = constraints ]; then
 		python -m pip freeze --all --exclude-editable --exclude pip > "$(CURDIR)/constraints.txt"

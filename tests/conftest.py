@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.e2e.gateway import Gateway
 from tests.support import processes
+from tests.support.schedule import Schedule
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile(
@@ -27,6 +28,12 @@ def pytest_configure() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     processes.adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
+    """Choose which worker runs which tests."""
+    return Schedule(config, log)
 
 
 @pytest.hookimpl(trylast=True)

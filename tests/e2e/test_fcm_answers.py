@@ -17,8 +17,6 @@ from node2dm_tw.emulator import testing
 from tests.e2e.gateway import Gateway
 from tests.e2e.nginx import Front, in_front_of
 
-pytestmark = pytest.mark.xdist_group("fcm_answers")  # Three gateways serve all.
-
 CLIENTS = {"treq": "treq", "curl": "curl", "curl-http2": "curl"}
 """Names of the ways to send, and the client that each takes."""
 

@@ -18,8 +18,6 @@ from tests.e2e.gateway import free_port, telnet, wait_until
 from tests.support.tools import module
 from tests.upstream import Answer, upstream
 
-pytestmark = pytest.mark.xdist_group("web")  # One browser serves all.
-
 TOKEN = "APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 MOVING = {"uptime", "token_age", "memory_rss", "memory_heapTotal", "memory_heapUsed"}
 """Lines that differ between two looks at a gateway at rest."""

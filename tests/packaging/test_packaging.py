@@ -22,8 +22,7 @@ NOT_SOURCE = shutil.ignore_patterns(
     ".git", ".venv", "run", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
 )
 
-# One environment serves all: one worker runs them.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
+pytestmark = pytest.mark.slow
 
 
 def environment():
