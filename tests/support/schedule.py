@@ -1,18 +1,20 @@
 """Which worker runs which tests, when there are several."""
 
+from functools import cache
+from pathlib import Path
+
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = {
-    "tests/e2e/test_fcm_answers.py",
-    "tests/e2e/test_web.py",
-    "tests/packaging/test_packaging.py",
-}
-"""Modules whose tests share what takes long to make: one worker runs all of them."""
+
+@cache
+def shares_fixtures(module: Path) -> bool:
+    """Whether tests of a module share what takes long to make: gateways, a browser, a venv."""
+    return 'scope="module"' in module.read_text(encoding="utf-8")
 
 
 class Schedule(LoadScopeScheduling):
-    """Gives out those modules first, and then one test at a time."""
+    """Keeps a module that shares fixtures on one worker; gives out all other tests one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
         module, _, _ = nodeid.partition("::")
-        return module if module in TOGETHER else nodeid
+        return module if shares_fixtures(self.config.rootpath / module) else nodeid
