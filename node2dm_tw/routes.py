@@ -88,7 +88,7 @@ class Way:
     renew: Callable[[Any], bool]
 
     def start(self) -> None:
-        """Take up what was left, and send, unless the route is over its quota."""
+        """Restore what was left, and send, unless the route is over its quota."""
         self.queue.start()
         if self.quota_lock.is_set:
             self.lane.session.lock("QuotaExceeded")
@@ -118,6 +118,7 @@ class Way:
             self._apply_to_fcm(settings)
         if self.renew(settings):
             self.lane.session.signin.renew()
+        self.queue.restore()
         self.queue.on_ready()  # more may go now than when the lane looked last
 
     def _apply_to_fcm(self, settings: FCMRoute) -> None:
