@@ -1,5 +1,6 @@
 """Puts a route together, from its section of the configuration to its lane."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from node2dm_tw.config import Settings
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate, Limits
 from node2dm_tw.delivery.lane import Lane, Locked
-from node2dm_tw.delivery.quota import QuotaLock
+from node2dm_tw.delivery.quota import QuotaLock, lock_files
 from node2dm_tw.delivery.rates import DeviceRates, Pace
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
@@ -19,6 +20,7 @@ from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.feedback import HOLD
+from node2dm_tw.files import find_files
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.intake.lines import Route
 from node2dm_tw.providers.c2dm import C2DM
@@ -31,6 +33,8 @@ from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.sections import C2DMRoute, FCMRoute, Gateway
 from node2dm_tw.stats import Stats
+
+_SPOOL = re.compile(r"(.+)\.spool(\.[0-9]+)?")
 
 FCM_DEVICE_BLOCK = 60.0
 """Seconds for which a device over FCM's quota is left alone where the answer names none."""
@@ -134,6 +138,18 @@ def quota_lock(settings: Settings, route: str) -> QuotaLock:
     """Name the file that locks `route`."""
     name = "quota.lock" if len(settings.routes) == 1 else f"quota.lock.{route}"
     return QuotaLock(settings.gateway.state_dir / name, route)
+
+
+def stray_files(settings: Settings) -> list[Path]:
+    """List the spools and locks in state_dir that belong to no section of the configuration."""
+    folder, routes = settings.gateway.state_dir, [route.name for route in settings.routes]
+    known = {*routes, "callbacks"} if settings.callback else {*routes}
+    spools = [(_SPOOL.fullmatch(file.name), file) for file in find_files(folder, "*.spool*")]
+    locks = [quota_lock(settings, route) for route in routes]
+    return [
+        *(file for match, file in spools if match and match[1] not in known),
+        *(file for file in lock_files(folder) if not any(lock.is_held_by(file) for lock in locks)),
+    ]
 
 
 def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
