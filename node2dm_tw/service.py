@@ -230,7 +230,7 @@ class GatewayService(Service):
             self._feedback.start()
         self._admin.start()
         log.info(
-            "node2dm_tw {version} takes pushes at UDP {udp} and tells its state at {stats}",
+            "node2dm_tw {version} started: pushes on udp {udp}, stats on {stats}",
             version=__version__,
             udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),

@@ -75,7 +75,7 @@ def test_a_file_in_the_way(tmp_path):
 
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_regular_file_cannot_be_locked(tmp_path, monkeypatch, kind):
-    """The reason is told, nothing blocks, and no link is followed."""
+    """The error has the reason; nothing blocks, and no link is followed."""
     monkeypatch.chdir(tmp_path)
     ODD[kind](tmp_path / "lock")
     with pytest.raises(NotRegularFile, match=f"it is {kind}"):

@@ -82,6 +82,7 @@ class PushSpool:
             return False
         finally:
             reader.close()
+            self._report_damage(reader)
         return True
 
     def _restore_slice(self) -> None:
@@ -114,6 +115,7 @@ class PushSpool:
         except OSError as error:
             _log_unreadable(reader.path, error)
             self._leave(reader)
+            self._report_damage(reader)
             return
         self._count += len(pushes)
         self.stats.messages_taken_over += len(pushes)
@@ -140,6 +142,9 @@ class PushSpool:
             _log_not_removed(reader.path, error)
         else:
             del self._offsets[reader.path]
+        self._report_damage(reader)
+
+    def _report_damage(self, reader: SpoolReader[Push]) -> None:
         if reader.damaged:
             self.stats.spool_damaged += reader.damaged
             log.error(

@@ -105,7 +105,7 @@ def test_a_step_of_the_stop_that_fails_loses_nothing(make_gateway, number):
 
 def starting(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> None:
     gateway.start(wait=False)
-    wait_until(lambda: "started" in gateway.log or "takes pushes" in gateway.log, "it has started")
+    wait_until(lambda: "started: " in gateway.log, "it has started")
 
 
 def signing_in(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> None:

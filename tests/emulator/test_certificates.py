@@ -57,7 +57,7 @@ def test_what_is_damaged_is_made_again(settings, name, damage):
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("name", ["ca.pem", "server.pem", "service-account.json"])
 def test_what_is_no_file_gives_way_to_one(settings, monkeypatch, name, kind):
-    """A FIFO is not waited for and a link not followed; a directory is told."""
+    """A FIFO is not waited for and a link not followed; a directory ends the start."""
     prepare(settings)
     monkeypatch.chdir(settings.folder)
     (settings.folder / name).unlink()

@@ -150,6 +150,23 @@ def test_a_file_that_is_no_spool_never_stops_the_start(tmp_path, damage):
     assert path.exists()
 
 
+def test_damage_that_was_met_before_a_stop_is_reported(tmp_path):
+    """Though the file was not restored to its end; what comes after is left to the next start."""
+    Bench(tmp_path).spool.save(pushes(2 * SLICE))
+    path = tmp_path / "spool"
+    first, *lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, b"zz\n", *lines, b"zz\n"]))
+    bench = Bench(tmp_path)
+    bench.spool.restore()
+    with logged(
+        f"{path} was damaged: 1 records could not be read; they are kept in {path}.damaged",
+        f"saved {SLICE - 1} unsent pushes to {path}",
+    ):
+        bench.spool.save(bench.queued)
+    assert bench.stats.spool_damaged == 1
+    assert left(tmp_path) == {"spool": 2 * SLICE + 1, "spool.damaged": 1}
+
+
 @pytest.mark.parametrize("kind", ODD)
 def test_what_is_no_spool_is_left_where_it_is(tmp_path, monkeypatch, kind):
     """It is reported once; pushes flow, and those that are left go to another file."""
