@@ -278,9 +278,11 @@ _FORMS = tuple([str, int, int, number, bool] for number in (float, int))
 
 
 def _checked(push: Push) -> Push | None:
-    """Return `push` if its payload is the JSON form of a push to the same target, else None."""
+    """Return a push in the JSON form as the intake would read its payload now; None: not at all."""
     try:
         _, checked = read_json(push.payload, push.received)
     except InvalidPush:
         return None
-    return push if checked.device == push.device else None
+    if checked.device != push.device:
+        return None
+    return push if checked.payload == push.payload else checked
