@@ -12,7 +12,7 @@ from node2dm_tw.config import Settings
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate, Limits
 from node2dm_tw.delivery.lane import Lane, Locked
-from node2dm_tw.delivery.quota import QuotaLock, lock_files
+from node2dm_tw.delivery.quota import QuotaLock, find_lock_files
 from node2dm_tw.delivery.rates import DeviceRates, Pace
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
@@ -140,7 +140,7 @@ def quota_lock(settings: Settings, route: str) -> QuotaLock:
     return QuotaLock(settings.gateway.state_dir / name, route)
 
 
-def stray_files(settings: Settings) -> list[Path]:
+def find_stray_files(settings: Settings) -> list[Path]:
     """List the spools and locks in state_dir that belong to no section of the configuration."""
     folder, routes = settings.gateway.state_dir, [route.name for route in settings.routes]
     known = {*routes, "callbacks"} if settings.callback else {*routes}
@@ -148,7 +148,11 @@ def stray_files(settings: Settings) -> list[Path]:
     locks = [quota_lock(settings, route) for route in routes]
     return [
         *(file for match, file in spools if match and match[1] not in known),
-        *(file for file in lock_files(folder) if not any(lock.is_held_by(file) for lock in locks)),
+        *(
+            file
+            for file in find_lock_files(folder)
+            if not any(lock.is_held_by(file) for lock in locks)
+        ),
     ]
 
 

@@ -47,7 +47,7 @@ from node2dm_tw.process import (
 from node2dm_tw.providers.oauth2 import read_key_file
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool
-from node2dm_tw.routes import Surroundings, Way, make_way, quota_lock, stray_files
+from node2dm_tw.routes import Surroundings, Way, make_way, quota_lock, find_stray_files
 from node2dm_tw.sections import Callback
 from node2dm_tw.statedir import StateDir
 from node2dm_tw.stats import Stats
@@ -204,7 +204,7 @@ class GatewayService(Service):
         named = {name.encode(): way.route for way in ways for name in way.names}
         self._open_udp(Lines(named, ways[0].route, self._stats, reactor))
         self._open_views()
-        for path in stray_files(self._settings):
+        for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
         # What an earlier process left is restored once a signal no longer ends this one at once.
         reactor.callWhenRunning(self._run)
