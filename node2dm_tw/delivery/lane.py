@@ -144,7 +144,7 @@ class Lane:
         self._deadline = self.clock.seconds() + drain
         drained: Deferred[None] = Deferred()
         self._drained = drained
-        timer = self.clock.callLater(drain, self._abort)
+        timer = self.clock.callLater(drain, self.abort)
         drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
         self._pump()
         return drained
@@ -174,7 +174,7 @@ class Lane:
         if again_in is not None:
             self._pump_in(again_in)
         if self._drained is not None and self._is_drained():
-            self._abort()
+            self.abort()
 
     def _send_some(self) -> float | None:
         """Look at up to a turn of leases.
@@ -303,18 +303,18 @@ class Lane:
         asleep = len(retry_queue)
         return self.queue.depth == asleep and retry_queue.next_due > self._deadline
 
-    def _abort(self) -> None:
-        """Stop sending, and give the queue back every push that has not ended."""
+    def abort(self) -> None:
+        """Stop sending at once, and give the queue back every push that has not ended."""
+        if not self._aborted:
+            self._aborted = True
+            self.session.stop()
+            if self._next_turn is not None:
+                self._next_turn.cancel()
+            for in_flight in list(self._in_flight.values()):
+                in_flight.cancel()
+            self._verdicts.release_aside()
+            for lease in self.admission.retry_queue.empty():
+                self.queue.release(lease)
         drained, self._drained = self._drained, None
-        if drained is None:
-            return
-        self._aborted = True
-        self.session.stop()
-        if self._next_turn is not None:
-            self._next_turn.cancel()
-        for in_flight in list(self._in_flight.values()):
-            in_flight.cancel()
-        self._verdicts.release_aside()
-        for lease in self.admission.retry_queue.empty():
-            self.queue.release(lease)
-        drained.callback(None)
+        if drained is not None:
+            drained.callback(None)

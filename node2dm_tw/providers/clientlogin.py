@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import urlencode
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from node2dm_tw.backoff import retry_after
-from node2dm_tw.files import write_atomically
+from node2dm_tw.files import as_number, parse_json, read_own_file, write_atomically
 from node2dm_tw.logs import logger
 from node2dm_tw.providers.interface import (
     Answer,
@@ -26,6 +27,9 @@ log = logger()
 _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 """What can stand in a header."""
+
+MAX_FILE_BYTES = 65_536
+"""Bounds the token file."""
 
 _NOT_OURS = frozenset(("Unknown", "ServiceUnavailable"))
 """Codes that say nothing about the account: tried again for ever, never counted."""
@@ -51,6 +55,7 @@ class ClientLogin:
     source: str
     token_max_age: float
     _generation: int = attrs.field(default=0, init=False)
+    _is_discarded: bool = attrs.field(default=False, init=False)
     _kept: dict[str, str | float] = attrs.field(factory=dict, init=False, repr=False)
 
     def use(self, username: str, password: str, source: str) -> bool:
@@ -60,21 +65,20 @@ class ClientLogin:
         return is_other
 
     def stored(self) -> Credential | None:
-        try:
-            self.token_file.chmod(0o600)  # somebody may have copied it here
-            kept = json.loads(self.token_file.read_text(encoding="utf-8"))
-            token, obtained, account = kept["auth"], float(kept["obtained"]), kept["account"]
-        except FileNotFoundError:
+        if self._is_discarded:  # but perhaps could not be removed
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warn(
-                "the token in {path} cannot be read and is not used: {error}",
-                path=str(self.token_file),
-                error=type(error).__name__,
-            )
+        content = read_own_file(self.token_file, MAX_FILE_BYTES)
+        if content is None:
+            return None
+        kept = parse_json(content)
+        if not isinstance(kept, dict):
+            kept = {}
+        token, obtained = kept.get("auth"), as_number(kept.get("obtained"))
+        if obtained is None or not _is_token(token):
+            log.warn("{path} is damaged: its token is not used", path=str(self.token_file))
             return None
         age = max(0.0, self.wall() - obtained)
-        if account != self._account or not _is_token(token) or age >= self.token_max_age:
+        if kept.get("account") != self._account or age >= self.token_max_age:
             return None
         return self._credential(token, self.wall() - age)
 
@@ -99,10 +103,12 @@ class ClientLogin:
     def keep(self) -> None:
         try:
             write_atomically(self.token_file, [json.dumps(self._kept).encode()])
+            self._is_discarded = False
         except OSError as error:
             log.warn("the token could not be kept for the next start: {error}", error=str(error))
 
     def discard_stored(self) -> None:
+        self._is_discarded = True
         try:
             self.token_file.unlink(missing_ok=True)
         except OSError as error:
@@ -122,7 +128,7 @@ class ClientLogin:
         return Credential(header, self._generation, obtained, obtained + self.token_max_age)
 
 
-def _is_token(token: object) -> bool:
+def _is_token(token: object) -> TypeGuard[str]:
     return isinstance(token, str) and _TOKEN.fullmatch(token) is not None
 
 
