@@ -12,7 +12,7 @@ from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate, Limits
 from node2dm_tw.delivery.lane import Lane, Locked
 from node2dm_tw.delivery.quota import QuotaLock
-from node2dm_tw.delivery.rates import DeviceRates, Pace
+from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
@@ -221,9 +221,9 @@ def _fcm(section: FCMRoute, post: Post, wall: Callable[[], float]) -> Service:
     return FCM(send_url(section.project or key.project, section.url)), credentials, renew
 
 
-def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> Pace | None:
+def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> ProjectRate | None:
     if isinstance(section, FCMRoute) and section.project_rate is not None:
-        return Pace(section.project_rate, reactor.seconds)
+        return ProjectRate(section.project_rate, reactor.seconds)
     return None
 
 

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate, Limits
 from node2dm_tw.delivery.lane import Lane, Locked
-from node2dm_tw.delivery.rates import DeviceRates, Limit, Pace
+from node2dm_tw.delivery.rates import DeviceRates, Limit, ProjectRate
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
@@ -229,7 +229,7 @@ def bench(
         clock=clock,
         wall=wall,
         random=no_jitter,
-        pace=None if project_rate is None else Pace(project_rate, clock.seconds),
+        pace=None if project_rate is None else ProjectRate(project_rate, clock.seconds),
         alarm=alarm,
         on_bad_device=report,
         on_locked=locked.append,
