@@ -19,7 +19,7 @@ from twisted.python import usage
 from node2dm_tw import __version__, config, feedback
 from node2dm_tw.admin.views import Admin, statsd_sender
 from node2dm_tw.config import Settings
-from node2dm_tw.config_text import shown
+from node2dm_tw.config_text import format_settings
 from node2dm_tw.delivery.lane import Locked
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.emulator.certificates import prepare
@@ -28,16 +28,16 @@ from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_secti
 from node2dm_tw.feedback import Feedback, Hook
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
-from node2dm_tw.ini import Faults
+from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import Lines
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.logs import json_observer, logger, set_level
 from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
-from node2dm_tw.providers.oauth2 import read_key_file
+from node2dm_tw.providers.oauth2 import read_key
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.routes import Surroundings, Way, make_way, quota_lock
-from node2dm_tw.sections import Callback
+from node2dm_tw.sections import CallbackSection
 from node2dm_tw.statedir import StateDir
 from node2dm_tw.stats import Stats
 
@@ -68,28 +68,30 @@ class Options(usage.Options):
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()
-        except Faults as error:
-            _refuse(FAILED, *error.faults)
+        except ConfigErrors as error:
+            _refuse(FAILED, *error.errors)
         locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
         if all(lock.is_set for lock in locks):
             _refuse(STATUS[Locked.OVER_QUOTA], *(lock.advice for lock in locks))
 
     def read(self) -> tuple[Settings, EmulatorSettings | None]:
-        """Read the configuration file. Raises Faults."""
+        """Read the configuration file. Raises ConfigErrors."""
         emulators: list[EmulatorSettings] = []
 
-        def embed(texts: Mapping[str, str], state_dir: Path, folder: Path) -> Mapping[str, str]:
-            settings, faults = read_section(texts, state_dir, folder)
+        def emulator_defaults(
+            texts: Mapping[str, str], state_dir: Path, folder: Path
+        ) -> Mapping[str, str]:
+            settings, errors = read_section(texts, state_dir, folder)
             if settings is None:
-                raise Faults([f"[emulator] {option}: {wanted}" for option, wanted in faults])
+                raise ConfigErrors(errors)
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
             return _route_defaults(self.emulator or settings)
 
-        def check_key(file: Path) -> str:
-            return read_key_file(file).project
+        def check_key(key: bytes) -> str:
+            return read_key(key).project
 
-        settings = config.load(self._file, self._folder, embed, check_key)
+        settings = config.load(self._file, self._folder, emulator_defaults, check_key)
         return settings, next(iter(emulators), None)
 
 
@@ -113,7 +115,7 @@ def _refuse(status: int, *lines: str) -> NoReturn:
     raise SystemExit(status)
 
 
-def _hook(callback: Callback) -> Hook:
+def _hook(callback: CallbackSection) -> Hook:
     secrets = callback.shared_secret or "", callback.signing_secret
     return Hook(callback.url, *secrets, callback.retries)
 
@@ -142,7 +144,9 @@ class Gateway(Service):
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
-        self._admin = Admin(self._stats, reactor, time.time, lambda: shown(self._settings))
+        self._admin = Admin(
+            self._stats, reactor, time.time, lambda: format_settings(self._settings)
+        )
         self._is_ending = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -226,7 +230,7 @@ class Gateway(Service):
             port = opened("statsd", lambda: reactor.listenUDP(0, sender, interface))
             self._admin.open_statsd(sender, port, statsd.interval)
 
-    def _make_feedback(self, callback: Callback) -> Feedback:
+    def _make_feedback(self, callback: CallbackSection) -> Feedback:
         return Feedback(
             _hook(callback),
             self._make_client(callback.timeout, feedback.IN_FLIGHT, None, curl=False),
@@ -284,8 +288,8 @@ class Gateway(Service):
         """Read the configuration again (SIGHUP); a faulty one changes nothing."""
         try:
             new, emulator = self._options.read()
-        except Faults as error:
-            log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.faults))
+        except ConfigErrors as error:
+            log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.errors))
             return
         self._settings, reloaded, waiting = config.reload(self._settings, new)
         waiting += [f"[emulator] {name}" for name in differing(self._options.emulator, emulator)]
