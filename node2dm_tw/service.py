@@ -226,9 +226,7 @@ class Gateway(Service):
             opened("web", lambda: self._admin.open_web(web))
         if statsd is not None:
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
-            interface = "::" if ":" in statsd.host else ""
-            port = opened("statsd", lambda: reactor.listenUDP(0, sender, interface))
-            self._admin.open_statsd(sender, port, statsd.interval)
+            self._admin.open_statsd(sender, statsd.interval)
 
     def _make_feedback(self, callback: CallbackSection) -> Feedback:
         return Feedback(
