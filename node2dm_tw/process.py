@@ -1,9 +1,9 @@
-"""How the process fails to start, and how it ends with a status of its own."""
+"""What the environment may change, how the start fails, how the process ends with a status."""
 
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -14,6 +14,24 @@ T = TypeVar("T")
 
 FAILED = 1
 """Exit status: the configuration is wrong, or the start failed."""
+
+
+KEY_LOG = "SSLKEYLOGFILE"
+"""The variable that has libcurl write the keys of each TLS connection into a file."""
+
+TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""The variables that tell OpenSSL where the platform's certificates are; some need them."""
+
+
+def drop_key_log(environment: MutableMapping[str, str]) -> list[str]:
+    """Stop the keys of TLS from being written down; must be called before libcurl is imported.
+
+    Returns:
+        a warning where they would have been.
+    """
+    if not environment.pop(KEY_LOG, ""):
+        return []
+    return [f"{KEY_LOG} in the environment is ignored: whoever has those keys can read all tokens"]
 
 
 class StartFailed(Exception):

@@ -1,10 +1,11 @@
 """Where the parts meet: `twistd node2dm`, its options, its start and its stop."""
 
+import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -32,7 +33,7 @@ from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import Lines
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.logs import json_observer, logger, set_level
-from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
+from node2dm_tw.process import FAILED, TRUST, StartFailed, drop_key_log, exit_with, opened
 from node2dm_tw.providers.oauth2 import read_key
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool
@@ -56,6 +57,7 @@ class Options(usage.Options):
         ["config", "c", None, "The configuration file; etc/config.ini shows one."]
     ]
     emulator: EmulatorSettings | None = None
+    warnings: Sequence[str] = ()
     longdesc = (
         "A push gateway: takes pushes by UDP and sends them to Android devices"
         " through Google's push services."
@@ -63,6 +65,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read the configuration before twistd forks: what is wrong with it ends it here."""
+        self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
@@ -161,8 +164,11 @@ class Gateway(Service):
         """Open everything, or say in one line why that cannot be and end with status 1."""
         Service.startService(self)
         set_level(self._settings.gateway.log_level)
-        for warning in self._settings.warnings:
+        for warning in (*self._options.warnings, *self._settings.warnings):
             log.warn("{warning}", warning=warning)
+        for name in TRUST:
+            if name in os.environ:
+                log.info("{name} in the environment says which certificates are trusted", name=name)
         try:
             self._open()
         except StartFailed as error:
