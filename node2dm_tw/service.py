@@ -17,7 +17,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from node2dm_tw import __version__, config, feedback
+from node2dm_tw import __version__, config, feedback, untracked
 from node2dm_tw.admin.views import Admin, statsd_sender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import format_settings
@@ -205,6 +205,7 @@ class Gateway(Service):
         if self._feedback is not None:
             self._feedback.start()
         self._admin.start()
+        untracked.freeze()
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._reload))
         log.info(
             "node2dm_tw {version} takes pushes at UDP {udp} and tells its state at {stats}",

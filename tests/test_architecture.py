@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "node2dm_tw"
 OURS = PACKAGE.name
 
-TOOLS = {"backoff", "files", "logs"}
+TOOLS = {"backoff", "files", "logs", "untracked"}
 """Helpers that import nothing of ours; anybody but the purest may use them."""
 
 ALLOWED = {
@@ -19,6 +19,7 @@ ALLOWED = {
     "backoff": set(),
     "files": set(),
     "logs": set(),
+    "untracked": set(),
     "converters": set(),
     "ini": {"converters"},
     "process": set(),

@@ -13,11 +13,15 @@ from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease
 from node2dm_tw.queues.spool import Spool, from_record, to_record
 from node2dm_tw.stats import RouteStats
+from node2dm_tw.untracked import untrack
 
 log = logger()
 
 SLICE = 500
 """Spooled pushes taken up before the reactor gets its turn."""
+
+DEEP = 10_000
+"""Pushes behind which those that come are hidden from the garbage collector: a few milliseconds."""
 
 
 def _ignore() -> None:
@@ -53,6 +57,9 @@ class MemoryQueue:
             return self._released[0].push.received
         return self._fresh[0].received if self._fresh else None
 
+    def __attrs_post_init__(self) -> None:
+        untrack([self._fresh])
+
     def start(self) -> None:
         self._spooled = self.spool.read()
         self._take_up()
@@ -62,6 +69,8 @@ class MemoryQueue:
         self._fresh.extend(pushes)
         came = len(self._fresh) - before
         self.depth += came
+        if before > DEEP:
+            untrack(islice(reversed(self._fresh), came))
         if self.depth > self.max_queued:
             self._make_room(came)
         if self._fresh and not before:

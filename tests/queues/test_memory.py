@@ -1,12 +1,13 @@
 """The queue in memory, and its spool."""
 
+import gc
 from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
 
 from node2dm_tw.push import Push, split_at_colons
-from node2dm_tw.queues.memory import SLICE, MemoryQueue
+from node2dm_tw.queues.memory import DEEP, SLICE, MemoryQueue
 from node2dm_tw.queues.spool import Spool, from_record, to_record
 from node2dm_tw.stats import RouteStats
 
@@ -184,3 +185,29 @@ def test_a_push_survives_its_record():
 def test_a_record_that_is_no_push_is_none(record):
     """Whatever it is, it is told, not raised."""
     assert from_record(record) is None
+
+
+def test_the_garbage_collector_does_not_look_at_a_long_queue(tmp_path):
+    """However long it is, it looks at the first 10,000 and at those that were put with them."""
+    queue = make(tmp_path, 100_000)
+    gc.collect()
+    before = len(gc.get_objects())
+    for first in range(0, 60_000, 100):
+        queue.put(pushes(100, first))
+    assert queue.depth == 60_000
+    assert len(gc.get_objects()) - before < DEEP + 200
+    assert payloads(queue) == list(range(60_000))
+    for first in range(0, 1_000, 100):
+        queue.put(pushes(100, first))
+    assert payloads(queue) == list(range(1_000))
+    assert len(gc.get_objects()) - before < 100
+
+
+def test_pushes_that_make_others_overflow_are_not_looked_at_either(tmp_path):
+    """A queue may stay full for days."""
+    queue = make(tmp_path, 20_000)
+    for first in range(0, 60_000, 100):
+        queue.put(pushes(100, first))
+    gc.collect()
+    assert sum(isinstance(found, Push) for found in gc.get_objects()) == 0
+    assert payloads(queue) == list(range(40_000, 60_000))
