@@ -1,8 +1,8 @@
-"""Runs a program of Python's in this process, and writes down when it stands still for how long.
+"""Runs a Python program in this process and records its long pauses.
 
 `python -m benchmarks.pause_probe FILE PYTHON PROGRAM ARGUMENTS`: FILE gets a line for each garbage
-collection and each turn of the reactor that takes long: what it was, and milliseconds of CPU time,
-which others on the machine do not lengthen.
+collection and each turn of the reactor that takes long, with its milliseconds of CPU time, which
+other processes on the machine do not lengthen.
 """
 
 import gc
@@ -18,7 +18,7 @@ from twisted.internet import reactor as _reactor
 reactor: Any = _reactor
 
 LONG = 0.001
-"""Seconds; what takes less is not written down."""
+"""Seconds; what takes less is not recorded."""
 
 
 @attrs.define(eq=False)

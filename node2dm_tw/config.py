@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import attrs
 
 from node2dm_tw.converters import path
-from node2dm_tw.ini import ConfigErrors, printable, read, section, unknown
+from node2dm_tw.ini import ConfigErrors, describe_unknown, format_value, read, section
 from node2dm_tw.sections import (
     C2DMRoute,
     CallbackSection,
@@ -127,9 +127,11 @@ def _section_errors(parser: RawConfigParser, routes: list[str]) -> list[str]:
     errors = []
     for title in parser.sections():
         if title.partition(":")[0] in KINDS and title not in routes:
-            errors.append(f"[{printable(title)}]: expected a name of letters, digits, _ . and -")
+            errors.append(f"[{format_value(title)}]: expected a name of letters, digits, _ . and -")
         elif title not in (*OTHERS, *routes):
-            errors.append(unknown(f"[{printable(title)}]", "section", title, (*KINDS, *OTHERS)))
+            errors.append(
+                describe_unknown(f"[{format_value(title)}]", "section", title, (*KINDS, *OTHERS))
+            )
     if not routes:
         errors.append("[c2dm] or [fcm]: expected a section for the account that sends")
     return errors
@@ -190,7 +192,7 @@ def _key_errors(key: bytes | None, texts: Mapping[str, str], check_key: CheckKey
     try:
         project = check_key(key)
     except ValueError as error:
-        name = printable(texts.get("service_account", ""))
+        name = format_value(texts.get("service_account", ""))
         return [f"service_account = {name}: expected {error}"]
     is_whole_address = texts.get("url", "").endswith("/messages:send")
     if project == "" and not texts.get("project") and not is_whole_address:

@@ -47,10 +47,10 @@ def path(value: str, folder: Path) -> Path:
 
 
 def read_file(file: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Read a regular file of at most `limit` bytes. Never waits, as for who writes into a FIFO.
+    """Read a regular file of at most `limit` bytes. Never blocks, even on a FIFO without a writer.
 
     Raises:
-        OSError: it cannot be read, is none, or is larger.
+        OSError: it cannot be read, is no regular file, or is larger.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -66,7 +66,7 @@ def read_file(file: Path, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def file_content(limit: int = MAX_FILE_BYTES) -> Converter:
-    """Make a converter to a file, which is given by its path, with its content."""
+    """Make a converter from the path of a file to the file with its content."""
 
     def convert(value: str, folder: Path) -> FileContent:
         found = path(value, folder)
@@ -79,7 +79,7 @@ def file_content(limit: int = MAX_FILE_BYTES) -> Converter:
 
 
 def file_text(value: str, folder: Path) -> str:
-    """The text in a file, which is given by its path, without line ends at its end."""
+    """The text in the file at a path, without a byte-order mark and trailing line ends."""
     file: FileContent = file_content(MAX_SECRET_BYTES)(value, folder)
     try:
         found = file.content.decode("utf-8-sig").rstrip("\r\n")

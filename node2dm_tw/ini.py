@@ -44,11 +44,11 @@ def mask(value: str) -> str:
     return re.sub(r"^[^/]*:[^/]*@", "***@", value).partition("?")[0]
 
 
-def printable(value: str) -> str:
-    """Prepare a value for an error: one line, escaped, bounded, without what may be secret.
+def format_value(value: str) -> str:
+    """Format a value for an error: one line, escaped, bounded, without what may be secret.
 
-    The lines behind the first are left out: where the next option is indented by mistake, it is
-    one of them, and it may be the password.
+    Continuation lines are left out: an option that is indented by mistake is one of them, and may
+    be the password.
     """
     first, _, rest = value.partition("\n")
     first = mask(first)
@@ -56,7 +56,7 @@ def printable(value: str) -> str:
     return f"{shown}..." if rest or len(first) > MAX_SHOWN else shown
 
 
-def unknown(place: str, kind: str, word: str, known: Collection[str]) -> str:
+def describe_unknown(place: str, kind: str, word: str, known: Collection[str]) -> str:
     """Write the error of an unknown name, with the known one that is most like it."""
     near = get_close_matches(word.lower()[:MAX_SHOWN], known, 1)
     return f"{place}: unknown {kind}" + (f"; did you mean {near[0]}?" if near else "")
@@ -112,7 +112,7 @@ def read(file: Path) -> RawConfigParser:
         raise ConfigErrors([f"{file}: it is not UTF-8"]) from error
     except (DuplicateSectionError, DuplicateOptionError) as error:
         place = f"[{error.section}] {getattr(error, 'option', '')}".rstrip()
-        line = f"{file}: line {error.lineno}: {printable(place)} is defined twice"
+        line = f"{file}: line {error.lineno}: {format_value(place)} is defined twice"
         raise ConfigErrors([line]) from None
     except MissingSectionHeaderError as error:
         raise ConfigErrors([f"{file}: line {error.lineno}: expected a [section] first"]) from None
@@ -164,7 +164,9 @@ def section(
         if name in not_implemented:
             errors.append(f"[{title}] {name}: {NOT_IMPLEMENTED}")
         elif name not in names:
-            errors.append(unknown(f"[{title}] {printable(name)}", "option", name, names))
+            errors.append(
+                describe_unknown(f"[{title}] {format_value(name)}", "option", name, names)
+            )
     return kind(**values) if len(errors) == before else None
 
 
@@ -197,7 +199,7 @@ def _describe(field: Any, given: Mapping[str, str]) -> str:
     """Name an option for an error, with its value where that may be shown."""
     file_option = _file_option(field)
     if file_option in given and field.name not in given:
-        return f"{file_option} = {printable(given[file_option])}"
+        return f"{file_option} = {format_value(given[file_option])}"
     if field.metadata["shown"] and field.name in given:
-        return f"{field.name} = {printable(given[field.name])}"
+        return f"{field.name} = {format_value(given[field.name])}"
     return str(field.name)

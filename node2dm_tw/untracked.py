@@ -1,8 +1,8 @@
-"""Objects that Python's garbage collector need not look at.
+"""Excludes objects from Python's garbage collection.
 
-It looks for objects that refer to one another in a circle, and for that at each object that may
-refer to others: at a million queued pushes for 0.2 s. A push refers to nothing but bytes and
-numbers, so it is in no circle, and is freed when the last reference to it goes.
+The collector looks for reference cycles, and visits every object that may be part of one: a
+million queued pushes take 0.2 s. A push refers to bytes and numbers only, so it is part of no cycle
+and is freed with the last reference to it.
 """
 
 import ctypes
@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable
 
 
 def freeze() -> None:
-    """Let the collector look no more at what is there now: the modules, and what a start makes."""
+    """Exclude everything that exists now: modules, and what the start has made."""
     gc.collect()
     gc.freeze()
 
 
 def untrack(objects: Iterable[object]) -> None:
-    """Let the collector look no more at `objects`, none of which may ever be in a circle."""
+    """Exclude `objects`, none of which may ever be part of a reference cycle."""
     deque(map(_untrack, filter(gc.is_tracked, objects)), maxlen=0)
 
 
-# Crashes for an object that the collector has no place for, such as a number.
+# Crashes the process for an object of a type that is never tracked, such as a number.
 _untrack: Callable[[object], None] = ctypes.pythonapi.PyObject_GC_UnTrack
 _untrack.argtypes, _untrack.restype = [ctypes.py_object], None  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Objects that the garbage collector need not look at."""
+"""Objects that are excluded from garbage collection."""
 
 import gc
 import weakref
@@ -10,14 +10,14 @@ from node2dm_tw.push import split_at_colons
 
 
 class Thing:
-    """Refers to itself, if it is told to: then only the collector takes it away."""
+    """May be made part of a reference cycle."""
 
     def __init__(self):
         self.other = None
 
 
-def test_an_untracked_object_stays_untracked_and_goes_with_its_last_reference():
-    """Whatever is set on it; its memory is not lost."""
+def test_an_untracked_object_stays_untracked_and_is_freed_with_its_last_reference():
+    """Setting an attribute does not track it again."""
     thing = Thing()
     untracked.untrack([thing])
     thing.other = b"bytes"
@@ -27,8 +27,8 @@ def test_an_untracked_object_stays_untracked_and_goes_with_its_last_reference():
     assert reference() is None
 
 
-def test_what_is_untracked_already_stays_so():
-    """Numbers never were tracked."""
+def test_an_object_that_is_not_tracked_is_left_as_it_is():
+    """It is untracked already, or of a type that is never tracked."""
     push = split_at_colons(b"a:b:c", 1.0)
     untracked.untrack([push, push, 1, b"bytes"])
     assert not gc.is_tracked(push)
@@ -45,14 +45,14 @@ def frozen():
     assert gc.isenabled()
 
 
-def test_what_was_there_is_looked_at_no_more(frozen):
-    """Modules and classes: they stay until the end."""
+def test_what_exists_at_the_start_is_excluded(frozen):
+    """Modules and classes stay until the end."""
     assert gc.get_freeze_count() > 10_000
     assert not any(found is Thing for found in gc.get_objects())
 
 
 def failed():
-    """An exception in a circle with the frame that raised it, as Twisted's failures often are."""
+    """An exception in a cycle with the frame that raised it, as Twisted's failures often are."""
     thing = Thing()
     try:
         raise ZeroDivisionError
@@ -61,8 +61,8 @@ def failed():
     return weakref.ref(thing)
 
 
-def test_circles_that_come_later_are_collected(frozen):
-    """By Python itself, however old they have become."""
+def test_later_cycles_are_collected(frozen):
+    """By Python itself, however old they are."""
     references = []
     gc.disable()
     for _ in range(10):

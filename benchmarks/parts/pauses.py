@@ -1,4 +1,4 @@
-"""How long the gateway ever stands still while a million pushes wait."""
+"""The longest pause of the gateway while a million pushes wait."""
 
 import signal
 import sys

@@ -135,7 +135,7 @@ class StatsdSender:
 
     def send(self, snapshot: dict[str, Any]) -> None:
         """Send a report; to a host that is not found, the next one tells more."""
-        self.resolve(self.host).addCallback(self._found, snapshot).addErrback(self._failed)
+        self.resolve(self.host).addCallback(self._on_address, snapshot).addErrback(self._failed)
 
     def send_last(self, snapshot: dict[str, Any]) -> None:
         """Send a report to where the one before went: a stop does not wait for a lookup."""
@@ -146,7 +146,7 @@ class StatsdSender:
             except OSError:
                 self._failed(Failure())
 
-    def _found(self, address: str, snapshot: dict[str, Any]) -> None:
+    def _on_address(self, address: str, snapshot: dict[str, Any]) -> None:
         self._address = address
         if not self._is_stopped:
             self._send(snapshot)

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from node2dm_tw.converters import file_text
-from node2dm_tw.ini import printable, unknown
+from node2dm_tw.ini import describe_unknown, format_value
 
 DEFAULT_LISTEN = "tcp:8443:interface=127.0.0.1"
 
@@ -100,7 +100,7 @@ def read_section(
         the settings, or None and a line for each error.
     """
     errors = [
-        unknown(f"[emulator] {printable(name)}", "option", name, OPTIONS)
+        describe_unknown(f"[emulator] {format_value(name)}", "option", name, OPTIONS)
         for name in section
         if name not in OPTIONS
     ]
@@ -111,7 +111,7 @@ def read_section(
             if text:
                 values[name.removesuffix("_file")] = read(text, base)
         except ValueError as error:
-            shown = "" if name == "accounts" else f" = {printable(text)}"
+            shown = "" if name == "accounts" else f" = {format_value(text)}"
             errors.append(f"[emulator] {name}{shown}: {error}")
     if section.get("accounts", "").strip() and section.get("accounts_file", "").strip():
         errors.append("[emulator] accounts: expected either accounts or accounts_file, not both")

@@ -21,7 +21,7 @@ SLICE = 500
 """Spooled pushes taken up before the reactor gets its turn."""
 
 DEEP = 10_000
-"""Pushes behind which those that come are hidden from the garbage collector: a few milliseconds."""
+"""Pushes beyond which new ones are excluded from garbage collection; these take a few ms."""
 
 
 def _ignore() -> None:

@@ -1,4 +1,4 @@
-"""How long a real gateway stands still with a million pushes in its queue."""
+"""The longest pause of a real gateway with a million pushes in its queue."""
 
 import io
 import os

@@ -187,8 +187,8 @@ def test_a_record_that_is_no_push_is_none(record):
     assert from_record(record) is None
 
 
-def test_the_garbage_collector_does_not_look_at_a_long_queue(tmp_path):
-    """However long it is, it looks at the first 10,000 and at those that were put with them."""
+def test_a_long_queue_is_excluded_from_garbage_collection(tmp_path):
+    """However long it is, the collector visits the first 10,000 and those put with them."""
     queue = make(tmp_path, 100_000)
     gc.collect()
     before = len(gc.get_objects())
@@ -203,8 +203,8 @@ def test_the_garbage_collector_does_not_look_at_a_long_queue(tmp_path):
     assert len(gc.get_objects()) - before < 100
 
 
-def test_pushes_that_make_others_overflow_are_not_looked_at_either(tmp_path):
-    """A queue may stay full for days."""
+def test_a_queue_that_stays_full_is_excluded_from_garbage_collection(tmp_path):
+    """After a while the collector visits none of its pushes."""
     queue = make(tmp_path, 20_000)
     for first in range(0, 60_000, 100):
         queue.put(pushes(100, first))
