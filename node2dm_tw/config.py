@@ -103,11 +103,13 @@ def load(
         errors.append("[node2dm] proxy: expected the extra curl, and http_client = auto or curl")
     errors += _section_errors(parser, titles)
     errors += _route_errors([route for route in routes if route is not None])
-    for title, route in zip(titles, routes, strict=True):
+    for place, title in enumerate(titles):
         if title.startswith("fcm"):
             texts = {**defaults, **dict(parser.items(title))}
-            key = _find_key(route, texts, folder)
-            errors += [f"[{title}] {error}" for error in _key_errors(key, texts, check_key)]
+            project, key_errors = _check_key(routes[place], texts, folder, check_key)
+            errors += [f"[{title}] {error}" for error in key_errors]
+            if routes[place] is not None:
+                routes[place] = attrs.evolve(routes[place], project=project)
     if errors:
         raise ConfigErrors(errors)
     return Settings(file, gateway, tuple(routes), callback, statsd, tuple(_warnings(file, parser)))
@@ -174,30 +176,27 @@ def _route_errors(routes: list[C2DMRoute | FCMRoute]) -> list[str]:
     return errors
 
 
-def _find_key(route: FCMRoute | None, texts: Mapping[str, str], folder: Path) -> bytes | None:
-    """Find the key of an [fcm], also where other options of the section have errors."""
-    if route is not None:
-        return route.service_account.content
+def _check_key(
+    route: FCMRoute | None, texts: Mapping[str, str], folder: Path, check_key: CheckKey
+) -> tuple[str | None, list[str]]:
+    """Check the key of an [fcm], also where other options of the section have errors.
+
+    Returns:
+        The project to send for, the key's own unless another is given, and errors.
+    """
+    name, project = texts.get("service_account", ""), texts.get("project")
     try:
-        content: bytes = key_file(texts.get("service_account", ""), folder).content
+        key = key_file(name, folder) if route is None else route.service_account
     except ValueError:
-        return None  # an error of the option itself
-    return content
-
-
-def _key_errors(key: bytes | None, texts: Mapping[str, str], check_key: CheckKey) -> list[str]:
-    """Check the key of an [fcm], and that there is a project."""
-    if key is None:
-        return []
+        return project, []  # an error of the option itself
     try:
-        project = check_key(key)
+        own_project = check_key(key.content)
     except ValueError as error:
-        name = format_value(texts.get("service_account", ""))
-        return [f"service_account = {name}: expected {error}"]
+        return project, [f"service_account = {format_value(name)}: expected {error}"]
     is_whole_address = texts.get("url", "").endswith("/messages:send")
-    if project == "" and not texts.get("project") and not is_whole_address:
-        return ["project: expected a project ID; the key names none"]
-    return []
+    if own_project == "" and not project and not is_whole_address:
+        return project, ["project: expected a project ID; the key names none"]
+    return project or own_project or None, []
 
 
 def _skip_key_check(key: bytes) -> None:

@@ -364,6 +364,15 @@ def test_reload_sees_what_changed_in_a_file(tmp_path):
     assert "other" not in repr(settings)
 
 
+def test_a_key_of_another_project_waits_for_a_restart(tmp_path, key):
+    """The address to send to holds the project; one that is given stays what it is."""
+    for given, waits in (("", ["[fcm] project"]), ("project = given\n", [])):
+        text = f"[fcm]\n{key}{given}"
+        old = load(tmp_path, text, check_key=lambda _: "shop")
+        assert old.routes[0].project == ("given" if given else "shop")
+        assert config.reload(old, load(tmp_path, text, check_key=lambda _: "other"))[2] == waits
+
+
 def test_reload_of_the_same_changes_nothing(tmp_path):
     """Two readings of a file are equal."""
     old = load(tmp_path, MINIMAL)
