@@ -20,7 +20,7 @@ from benchmarks.pushes import datagram
 from benchmarks.upstream import FCM_SENT
 from node2dm_tw import config
 from node2dm_tw.config import Settings
-from node2dm_tw.delivery.rates import DeviceRates, Pace
+from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.http.head import parse_head
 from node2dm_tw.http.interface import Response
 from node2dm_tw.intake.lines import Lines
@@ -197,13 +197,13 @@ def rates() -> Callable[[], object]:
     section: Any = _settings().routes[1]
     seconds = count(1_000.0, 0.001).__next__
     devices = DeviceRates(section.device_rate, section.device_burst, seconds)
-    pace = Pace(section.project_rate, seconds)
+    pace = ProjectRate(section.project_rate, seconds)
     pushes = iter([_FCM.split(datagram(number), NOW) for number in range(2 * TIMES)])
 
     def once() -> None:
         pace.wait()
         devices.take(next(pushes).device)
-        pace.spend()
+        pace.consume()
 
     return once
 

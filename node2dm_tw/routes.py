@@ -14,7 +14,7 @@ from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
 from node2dm_tw.delivery.lane import Lane, LockReason
 from node2dm_tw.delivery.quota import QuotaLock, find_lock_files
-from node2dm_tw.delivery.rates import DeviceRates, Pace
+from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
@@ -29,11 +29,11 @@ from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credentials, Post, Provider
-from node2dm_tw.providers.oauth2 import ServiceAccount, read_key_file
+from node2dm_tw.providers.oauth2 import ServiceAccount, read_key
 from node2dm_tw.push import Push
 from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
-from node2dm_tw.sections import C2DMRoute, FCMRoute, Gateway
+from node2dm_tw.sections import C2DMRoute, FCMRoute, GatewaySection
 from node2dm_tw.stats import Stats
 
 _SPOOL = re.compile(r"(.+)\.spool(\.[0-9]+)?")
@@ -112,7 +112,7 @@ class Way:
         alarm, has_delivered = self.lane.alarm, self.lane.stats.messages_sent > 0
         return alarm is not None and alarm.holds(reason, has_delivered=has_delivered)
 
-    def apply(self, gateway: Gateway, settings: C2DMRoute | FCMRoute) -> None:
+    def apply(self, gateway: GatewaySection, settings: C2DMRoute | FCMRoute) -> None:
         """Take over the options that change while running."""
         self.queue.max_queued = gateway.max_queued
         admission = self.lane.admission
@@ -163,7 +163,8 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     gateway, reactor, name = around.settings.gateway, around.reactor, section.name
     wall, random = around.wall, around.random
     stats = around.stats.route(name)
-    client = partial(around.make_client, section.timeout, ca_file=section.ca_file)
+    ca_file = None if section.ca_file is None else section.ca_file.path
+    client = partial(around.make_client, section.timeout, ca_file=ca_file)
     http = client(section.max_in_flight, curl=gateway.uses_curl)
     post = client(1, curl=gateway.proxy is not None).post
     provider, credentials, renew = (
@@ -235,26 +236,26 @@ def _c2dm(section: C2DMRoute, post: Post, wall: Callable[[], float], state_dir: 
 
 
 def _fcm(section: FCMRoute, post: Post, wall: Callable[[], float]) -> Service:
-    key = read_key_file(section.service_account)
+    key = read_key(section.service_account.content)
     credentials = ServiceAccount(post, wall, key)
 
     def renew(changed: FCMRoute) -> bool:
-        return credentials.use(read_key_file(changed.service_account))
+        return credentials.use(read_key(changed.service_account.content))
 
     return FCM(send_url(section.project or key.project, section.url)), credentials, renew
 
 
-def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> Pace | None:
+def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> ProjectRate | None:
     if isinstance(section, FCMRoute) and section.project_rate is not None:
-        return Pace(section.project_rate, reactor.seconds)
+        return ProjectRate(section.project_rate, reactor.seconds)
     return None
 
 
-def _limits(gateway: Gateway, section: C2DMRoute | FCMRoute) -> LaneLimits:
+def _limits(gateway: GatewaySection, section: C2DMRoute | FCMRoute) -> LaneLimits:
     if isinstance(section, FCMRoute):
         return LaneLimits(min(gateway.max_age, section.max_age), FCM_DEVICE_BLOCK)
     return LaneLimits(gateway.max_age, section.device_block)
 
 
-def _retry_capacity(gateway: Gateway) -> int:
+def _retry_capacity(gateway: GatewaySection) -> int:
     return max(1, gateway.max_queued // 10)

@@ -2,11 +2,12 @@
 
 from node2dm_tw.hangups import hang_ups  # isort: skip - it handles SIGHUP while the rest is loaded
 
+import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -19,10 +20,10 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from node2dm_tw import __version__, config, feedback
+from node2dm_tw import __version__, config, feedback, untracked
 from node2dm_tw.admin.views import Admin, statsd_sender
 from node2dm_tw.config import Settings
-from node2dm_tw.config_text import shown
+from node2dm_tw.config_text import format_settings
 from node2dm_tw.delivery.lane import LockReason
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.delivery.session import LaneState
@@ -32,24 +33,26 @@ from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_secti
 from node2dm_tw.feedback import Feedback, Hook
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
-from node2dm_tw.ini import Faults
+from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import Lines
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.logs import json_observer, logger, set_level
 from node2dm_tw.process import (
     FAILED,
+    TRUST,
     ShutdownStep,
     StartFailed,
+    drop_key_log,
     exit_with,
     opened,
     run_shutdown_steps,
     set_exit_status,
 )
-from node2dm_tw.providers.oauth2 import read_key_file
+from node2dm_tw.providers.oauth2 import read_key
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.routes import Surroundings, Way, find_stray_files, make_way, quota_lock
-from node2dm_tw.sections import Callback
+from node2dm_tw.sections import CallbackSection
 from node2dm_tw.statedir import StateDir
 from node2dm_tw.stats import Stats
 
@@ -71,6 +74,7 @@ class Options(usage.Options):
         ["config", "c", None, "The configuration file; etc/config.ini shows one."]
     ]
     emulator: EmulatorSettings | None = None
+    warnings: Sequence[str] = ()
     longdesc = (
         "A push gateway: takes pushes by UDP and sends them to Android devices"
         " through Google's push services."
@@ -78,33 +82,36 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read the configuration before twistd forks: what is wrong with it ends it here."""
+        self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()
-        except Faults as error:
-            _refuse(FAILED, *error.faults)
+        except ConfigErrors as error:
+            _refuse(FAILED, *error.errors)
         locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
         if all(lock.is_set for lock in locks):
             _refuse(STATUS[LockReason.OVER_QUOTA], *(lock.advice for lock in locks))
 
     def read(self) -> tuple[Settings, EmulatorSettings | None]:
-        """Read the configuration file. Raises Faults."""
+        """Read the configuration file. Raises ConfigErrors."""
         emulators: list[EmulatorSettings] = []
 
-        def embed(texts: Mapping[str, str], state_dir: Path, folder: Path) -> Mapping[str, str]:
-            settings, faults = read_section(texts, state_dir, folder)
+        def emulator_defaults(
+            texts: Mapping[str, str], state_dir: Path, folder: Path
+        ) -> Mapping[str, str]:
+            settings, errors = read_section(texts, state_dir, folder)
             if settings is None:
-                raise Faults([f"[emulator] {option}: {wanted}" for option, wanted in faults])
+                raise ConfigErrors(errors)
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
             return _route_defaults(self.emulator or settings)
 
-        def check_key(file: Path) -> str:
-            return read_key_file(file).project
+        def check_key(key: bytes) -> str:
+            return read_key(key).project
 
-        settings = config.load(self._file, self._folder, embed, check_key)
+        settings = config.load(self._file, self._folder, emulator_defaults, check_key)
         return settings, next(iter(emulators), None)
 
 
@@ -128,7 +135,7 @@ def _refuse(status: int, *lines: str) -> NoReturn:
     raise SystemExit(status)
 
 
-def _hook(callback: Callback) -> Hook:
+def _hook(callback: CallbackSection) -> Hook:
     secrets = callback.shared_secret or "", callback.signing_secret
     return Hook(callback.url, *secrets, callback.retries)
 
@@ -157,7 +164,9 @@ class GatewayService(Service):
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
-        self._admin = Admin(self._stats, reactor, time.time, lambda: shown(self._settings))
+        self._admin = Admin(
+            self._stats, reactor, time.time, lambda: format_settings(self._settings)
+        )
         self._is_ending = False
         self._is_hurried = False
 
@@ -173,8 +182,11 @@ class GatewayService(Service):
         """Open everything, or say in one line why that cannot be and end with status 1."""
         Service.startService(self)
         set_level(self._settings.gateway.log_level)
-        for warning in self._settings.warnings:
+        for warning in (*self._options.warnings, *self._settings.warnings):
             log.warn("{warning}", warning=warning)
+        for name in TRUST:
+            if name in os.environ:
+                log.info("{name} in the environment says which certificates are trusted", name=name)
         try:
             self._open()
         except StartFailed as error:
@@ -230,6 +242,7 @@ class GatewayService(Service):
         if self._feedback is not None:
             self._feedback.start()
         self._admin.start()
+        untracked.freeze()
         log.info(
             "node2dm_tw {version} started: pushes on udp {udp}, stats on {stats}",
             version=__version__,
@@ -256,11 +269,9 @@ class GatewayService(Service):
             opened("web", lambda: self._admin.open_web(web))
         if statsd is not None:
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
-            interface = "::" if ":" in statsd.host else ""
-            port = opened("statsd", lambda: reactor.listenUDP(0, sender, interface))
-            self._admin.open_statsd(sender, port, statsd.interval)
+            self._admin.open_statsd(sender, statsd.interval)
 
-    def _make_feedback(self, callback: Callback) -> Feedback:
+    def _make_feedback(self, callback: CallbackSection) -> Feedback:
         return Feedback(
             _hook(callback),
             self._make_client(callback.timeout, feedback.IN_FLIGHT, None, curl=False),
@@ -333,8 +344,8 @@ class GatewayService(Service):
             return
         try:
             new, emulator = self._options.read()
-        except Faults as error:
-            log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.faults))
+        except ConfigErrors as error:
+            log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.errors))
             return
         self._settings, reloaded, waiting = config.reload(self._settings, new)
         waiting += [f"[emulator] {name}" for name in differing(self._options.emulator, emulator)]

@@ -13,7 +13,7 @@ from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.gauges import gauges
-from node2dm_tw.delivery.rates import Pace
+from node2dm_tw.delivery.rates import ProjectRate
 from node2dm_tw.delivery.session import LaneState, Session
 from node2dm_tw.delivery.settlement import Settlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
@@ -74,7 +74,7 @@ class Lane:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    pace: Pace | None
+    pace: ProjectRate | None
     alarm: BadDeviceAlarm | None
     on_bad_device: Callable[[Push, str], None]
     on_locked: Callable[[LockReason], None]
@@ -245,7 +245,7 @@ class Lane:
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
         if self.pace is not None:
-            self.pace.spend()
+            self.pace.consume()
         in_flight = self.http.send(request.url, request.headers, request.body, self._ended, lease)
         if in_flight is not None:
             self._in_flight[lease] = in_flight

@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IProtocol,
@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from node2dm_tw.http.exchange import Exchange
 from node2dm_tw.http.head import parse_status
+from node2dm_tw.http.hosts import PlainHostEndpoint
 from node2dm_tw.http.interface import MAX_RESPONSE, CertificateRefused
 from node2dm_tw.http.limits import IDLE_TIMEOUT
 from node2dm_tw.http.tls import VerifiedTLS, verify_name
@@ -238,7 +239,7 @@ class ExchangeEndpoints:
         if uri.scheme not in {b"http", b"https"}:
             raise SchemeNotSupported(f"Unsupported scheme: {uri.scheme!r}")
         host = uri.host.decode("ascii")
-        endpoint: Any = HostnameEndpoint(self._reactor, host, uri.port, timeout=self._timeout)
+        endpoint: Any = PlainHostEndpoint(self._reactor, host, uri.port, timeout=self._timeout)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._tls.creatorForNetloc(uri.host, uri.port), endpoint)
         return _Endpoint(self._exchange, endpoint, self._pool, uri)

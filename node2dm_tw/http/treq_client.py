@@ -14,6 +14,7 @@ from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
 from node2dm_tw.http.exchange import Exchange
+from node2dm_tw.http.hosts import PlainURL
 from node2dm_tw.http.interface import Done, Headers, InFlight, Outcome
 from node2dm_tw.http.limits import CONNECT_TIMEOUT
 from node2dm_tw.http.pool import ExchangeEndpoints, ExchangePool
@@ -117,7 +118,7 @@ class TreqClient(Posting):
         for name, value in headers:
             fields.addRawHeader(name, value)
         return self._treq.post(
-            url,
+            PlainURL.from_text(url),
             data=exchange,
             headers=fields,
             allow_redirects=False,

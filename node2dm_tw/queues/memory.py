@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -12,8 +13,12 @@ from node2dm_tw.queues.interface import Lease
 from node2dm_tw.queues.push_spool import PushSpool
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.stats import RouteStats
+from node2dm_tw.untracked import untrack
 
 log = logger()
+
+DEEP = 10_000
+"""Pushes beyond which new ones are excluded from garbage collection; these take a few ms."""
 
 
 def _ignore() -> None:
@@ -52,6 +57,7 @@ class MemoryQueue:
             lambda: self.max_queued - self.depth,
             self.put,
         )
+        untrack([self._fresh])
 
     @property
     def depth(self) -> int:
@@ -74,6 +80,8 @@ class MemoryQueue:
         before = len(self._fresh)
         self._fresh.extend(pushes)
         came = len(self._fresh) - before
+        if before > DEEP:
+            untrack(islice(reversed(self._fresh), came))
         if self.depth > self.max_queued:
             self._make_room(came)
         if self._fresh and not before:

@@ -1,5 +1,6 @@
 """Snapshots for the views' tests."""
 
+import socket
 from typing import Any
 
 from node2dm_tw.stats import COUNTERS, RouteStats, Stats
@@ -41,3 +42,28 @@ def fake_route(stats: Stats, name: str, **gauges: Any) -> RouteStats:
     values = {k: v for k, v in {**ROUTE, **gauges}.items() if k not in (*COUNTERS, "total_errors")}
     made.gauges |= {name: (lambda value=value: value) for name, value in values.items()}
     return made
+
+
+class StatsdServer:
+    """A UDP socket to which reports are sent, on a free port."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind((host, port))
+        self.port: int = self._socket.getsockname()[1]
+
+    def __enter__(self) -> "StatsdServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def lines(self) -> list[str]:
+        """The lines that came since the last look."""
+        found: list[str] = []
+        while True:
+            try:
+                found += self._socket.recv(65_536).decode().split("\n")
+            except BlockingIOError:
+                return found

@@ -206,7 +206,7 @@ def test_a_key_file_that_is_none_is_told_in_a_line(make_gateway, fault):
     done = gateway.run("-n", config="[fcm]\nservice_account = key.json\n")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("[fcm] service_account: wanted: ")
+    assert line.startswith("[fcm] service_account = key.json: expected ")
     assert said in line
 
 

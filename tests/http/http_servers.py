@@ -127,7 +127,7 @@ class ScriptedServer(Factory):
     protocol = Connection
     noisy = False
 
-    def __init__(self, script, identity=None, *, tls=True, http2=False, port=0):
+    def __init__(self, script, identity=None, *, tls=True, http2=False, port=0, host="127.0.0.1"):
         self.script = script
         if http2:
             self.protocol = HTTP2Connection
@@ -146,7 +146,7 @@ class ScriptedServer(Factory):
             factory = TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=self)
             factory.noisy = False
         self.scheme = "https" if tls else "http"
-        self.port = reactor.listenTCP(port, factory, interface="127.0.0.1")
+        self.port = reactor.listenTCP(port, factory, interface=host)
 
     @property
     def used(self):
