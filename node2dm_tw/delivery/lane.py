@@ -19,7 +19,6 @@ from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import (
     HTTPClient,
     InFlight,
-    NoAnswer,
     NotSent,
     Outcome,
     RequestFailed,
@@ -335,7 +334,7 @@ class Lane:
         self._note("no answer", str(error), lease)
         if error.timed_out:
             self.window.halve(len(self._in_flight))
-        if isinstance(error, NoAnswer) and error.reused and not lease.resent:
+        if error.retry_at_once and not lease.resent:
             lease.resent = True
             self.queue.release(lease)
         else:

@@ -275,9 +275,9 @@ def test_a_push_without_an_answer_sleeps_and_fresh_ones_pass_it(lane, error):
 def test_a_kept_alive_connection_that_breaks_costs_one_repeat_at_once(lane):
     """The first time the push goes again at once, the second time it sleeps."""
     lane.push_many(1)
-    lane.http.posted[0].fail(NoAnswer("closed", reused=True))
+    lane.http.posted[0].fail(NoAnswer("closed", retry_at_once=True))
     assert len(lane.http.posted) == 2
-    lane.http.posted[1].fail(NoAnswer("closed", reused=True))
+    lane.http.posted[1].fail(NoAnswer("closed", retry_at_once=True))
     assert len(lane.http.posted) == 2
     lane.advance(1)
     assert len(lane.http.posted) == 3

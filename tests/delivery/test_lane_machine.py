@@ -32,7 +32,7 @@ FAILURES = st.sampled_from(
     [
         lambda: NotSent("refused"),
         lambda: NoAnswer("cut"),
-        lambda: NoAnswer("closed", reused=True),
+        lambda: NoAnswer("closed", retry_at_once=True),
         lambda: NoAnswer("slow", timed_out=True),
         lambda: CertificateRefused("forged"),
     ]

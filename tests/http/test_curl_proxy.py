@@ -1,7 +1,7 @@
 """The libcurl client behind a proxy."""
 
 import pytest
-from http_contract import HEADERS, ClientFixtures
+from http_fixtures import HEADERS, ClientFixtures
 from http_servers import OK, always
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
