@@ -165,7 +165,7 @@ class RouteSection:
     max_in_flight: int = option(
         number(1, 4096), "64", "requests in flight at the most", reloads=True
     )
-    timeout: float = option(seconds(1, 600), "30", "seconds for one request")
+    timeout: float = option(seconds(1, 600), "30", "seconds for one request and its connection")
     device_rate: Rates | None = option(
         rates,
         "",

@@ -8,7 +8,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.trial.unittest import TestCase
 
 from node2dm_tw.http.curl_client import CurlClient
-from node2dm_tw.http.interface import NoAnswer, Response
+from node2dm_tw.http.interface import NoAnswer, NotSent, Response
 
 TIMEOUT = 0.6
 
@@ -188,3 +188,23 @@ class HTTP2SilenceTests(ClientFixtures, TestCase):
         await gatherResults(requests)
         assert [answer.status for answer in await gatherResults(again)] == [200] * 3
         assert client.handshakes == 2
+
+    async def test_a_connection_that_is_never_made_holds_nobody_up(self):
+        """A request that waits for a connection in the making has another made in its time."""
+        server = self.silencer()
+        client = self.client(timeout=TIMEOUT)
+        await self.post(client, server)
+        number, url = server.port.getHost().port, server.url()
+        await server.stop()
+        mute = super().server(lambda connection, request: None, tls=False, port=number)
+        first = client.post(url, HEADERS, b"x")
+        await deferLater(reactor, TIMEOUT / 2)
+        second = client.post(url, HEADERS, b"x")
+        await mute.port.stopListening()
+        again = super().server(
+            lambda connection, stream: connection.answer(stream), http2=True, port=number
+        )
+        error = await self.failure(first, NotSent)
+        assert error.timed_out
+        assert (await second).status == 200
+        assert len(again.used) == 1
