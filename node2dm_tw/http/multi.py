@@ -267,7 +267,6 @@ class Multi:
 
     def _forget(self, descriptor: int) -> None:
         self._masks.pop(descriptor, None)
-        self._identities.pop(descriptor, None)
         try:
             self._epoll.unregister(descriptor)
         except OSError:

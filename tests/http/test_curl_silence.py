@@ -1,5 +1,7 @@
 """HTTP/2 connections that go silent, and those that are only slow."""
 
+import socket
+
 from http_fixtures import HEADERS, ClientFixtures
 from http_servers import MAX_CONCURRENT_STREAMS, PING
 from twisted.internet import reactor
@@ -101,6 +103,22 @@ class HTTP2SilenceTests(ClientFixtures, TestCase):
         await server.used[0].gone
         pinging.stop()
         assert (await self.post(client, server)).status == 200
+
+    async def test_a_connection_that_takes_no_more_bytes(self):
+        """A connection that is closed in the middle of writing is given up like any other."""
+        server = self.silencer()
+        server.port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client = self.client(timeout=TIMEOUT)
+        await self.post(client, server)
+        server.silence()
+        server.used[0].transport.pauseProducing()
+        large = ((b"X-Large", b"x" * 60_000),)
+        requests = [client.post(server.url(), large, b"x") for _ in range(90)]
+        results = await DeferredList(requests, consumeErrors=True)
+        assert not any(succeeded for succeeded, _ in results)
+        for _ in range(3):
+            assert (await self.post(client, server)).status == 200
+        assert client.handshakes == 2
 
     async def test_a_slow_answer_is_no_silence(self):
         """A connection that answered another request meanwhile is kept, and its requests live."""
