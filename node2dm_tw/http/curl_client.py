@@ -7,7 +7,6 @@ from typing import Any
 import pycurl  # type: ignore[import-untyped]
 from twisted.internet.defer import Deferred, succeed
 
-from node2dm_tw.http.curl_health import ConnectionHealth, Health
 from node2dm_tw.http.curl_outcome import failure_of, outcome_of, refusal_of
 from node2dm_tw.http.curl_transfer import Target, Transfer, header_lines
 from node2dm_tw.http.interface import (
@@ -75,8 +74,6 @@ class CurlClient(Posting):
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
         self._transfers: dict[object, Transfer] = {}
-        self._health = ConnectionHealth()
-        self._answered = self._health.answered
         self._silent: dict[int, bool] = {}
         self._options = _options(timeout, ca_file, proxy)
         self._multi = Multi(reactor, connections, timeout, self._finished, self._on_batch)
@@ -218,8 +215,6 @@ class CurlClient(Posting):
         lines = transfer.lines
         is_plain = not code and lines and lines[-1] == b"\r\n" and target.pilot is not transfer
         if is_plain and transfer.done is not None:
-            if target.pipewait:
-                self._answered[transfer.getinfo(pycurl.LOCAL_PORT)] = self._multi.dispatched_at
             self._settle(transfer, transfer.answer())
         elif transfer.done is None:  # Cancelled after it was done.
             if target.pilot is transfer:
@@ -229,10 +224,8 @@ class CurlClient(Posting):
             self._verify_new_key(transfer, target)
         else:
             outcome = outcome_of(transfer, code, text, self._multi.has_broken)
-            if code != pycurl.E_OPERATION_TIMEDOUT or transfer.lines:
-                self._answered[transfer.getinfo(pycurl.LOCAL_PORT)] = self._multi.dispatched_at
-            elif isinstance(outcome, NoAnswer):
-                self._on_silence(transfer, outcome)
+            if isinstance(outcome, NoAnswer) and outcome.timed_out and not transfer.lines:
+                self._on_silence(transfer, target, outcome)
             self._conclude(transfer, target, outcome)
 
     def _conclude(self, transfer: Transfer, target: Target, outcome: Outcome) -> None:
@@ -247,7 +240,6 @@ class CurlClient(Posting):
         """Count a connection that was opened, if the request got to use it."""
         if transfer.getinfo(pycurl.REQUEST_SIZE):
             self.handshakes += transfer.getinfo(pycurl.NUM_CONNECTS)
-            self._health.on_connected()
             version = transfer.getinfo(pycurl.INFO_HTTP_VERSION)
             if version:
                 target.found_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)
@@ -290,15 +282,22 @@ class CurlClient(Posting):
 
     # Connections on which nothing is answered any more, by the port at our end
 
-    def _on_silence(self, transfer: Transfer, outcome: NoAnswer) -> None:
-        """Condemn the connection of a request that timed out, if it answers none at all."""
+    def _on_silence(self, transfer: Transfer, target: Target, outcome: NoAnswer) -> None:
+        """Condemn the connection of a request that timed out, unless the request alone is slow.
+
+        The connection is alive when something came on it since, and any request was answered: a
+        server that does nothing but confirm what it receives is silent too.
+        """
         port = transfer.getinfo(pycurl.LOCAL_PORT)
+        if port in self._silent:
+            outcome.is_collateral = True
+            return
         waited = transfer.getinfo(pycurl.TOTAL_TIME) - transfer.getinfo(pycurl.PRETRANSFER_TIME)
-        now = self._multi.dispatched_at
-        state = self._health.on_timeout(port, now - waited, now)
-        outcome.is_collateral = state is Health.CONDEMNED
-        if state is Health.SILENT:
-            self._silent[port] = not transfer.getinfo(pycurl.NUM_CONNECTS)
+        is_shared = target.pipewait
+        has_answered = self._multi.answered_at >= self._multi.dispatched_at - waited
+        if is_shared and has_answered and self._multi.seconds_silent(port) < waited:
+            return
+        self._silent[port] = not transfer.getinfo(pycurl.NUM_CONNECTS)
 
     def _on_batch(self) -> None:
         if self._silent:

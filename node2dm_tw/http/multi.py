@@ -51,6 +51,7 @@ class Multi:
 
     Attributes:
         dispatched_at: the moment of the reactor's clock of the last batch.
+        answered_at: the moment of the last batch with a success in it.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Multi:
         self._soon: IDelayedCall | None = None
         self._idle_check: IDelayedCall | None = None
         self.dispatched_at = 0.0
+        self.answered_at = -inf
         self._broken_at = -inf
         self._wanted: dict[int, int] = {}
         self._masks: dict[int, int] = {}
@@ -180,6 +182,8 @@ class Multi:
         queued = 1
         while queued and not self._closed:
             queued, done, failed = self._info_read()
+            if done:
+                self.answered_at = self._seconds()
             if done or failed:
                 self._dispatch([(handle, 0, "") for handle in done] + failed)
 
@@ -289,6 +293,13 @@ class Multi:
     def has_broken(self, seconds: float) -> bool:
         """Tell whether a connection in use was reset within the last `seconds`."""
         return self._seconds() - self._broken_at <= seconds
+
+    def seconds_silent(self, port: int) -> float:
+        """Tell for how long nothing has come on the connection with this local port."""
+        for descriptor in self._open_descriptors():
+            if sockets.local_port(descriptor) == port:
+                return sockets.seconds_silent(descriptor)
+        return 0.0
 
     def shut_down(self, ports: Container[int]) -> None:
         """End the connections with these local ports: libcurl finds them closed."""
