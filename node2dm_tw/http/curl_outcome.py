@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pycurl  # type: ignore[import-untyped]
 
-from node2dm_tw.http.curl_transfer import Transfer
+from node2dm_tw.http.curl_transfer import BLANK_LINES, Transfer
 from node2dm_tw.http.head import parse_status
 from node2dm_tw.http.interface import (
     CertificateRefused,
@@ -15,7 +15,6 @@ from node2dm_tw.http.interface import (
     RequestFailed,
 )
 
-_BLANK = (b"\r\n", b"\n")
 _REFUSALS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_INVALIDCERTSTATUS}
 
 _HTTP2_STREAM = 92
@@ -47,7 +46,7 @@ def outcome_of(
         return refusal_of(transfer, text)
     head = transfer.final_lines()
     if head and (parse_status(head[0]) or 0) >= 200:
-        is_complete = any(line in _BLANK for line in head)
+        is_complete = any(line in BLANK_LINES for line in head)
         return transfer.answer(cut=code != 0 or not is_complete)
     if code == 0:
         return failure_of(transfer, "no whole header came", lost=True)

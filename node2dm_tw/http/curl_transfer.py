@@ -14,6 +14,7 @@ from node2dm_tw.http.interface import MAX_RESPONSE, Done, Headers, NoAnswer, Res
 
 _KEPT_PINS = 16
 _MATCHES_NOTHING = "sha256//" + "A" * 43 + "="
+BLANK_LINES = (b"\r\n", b"\n")
 _response = partial(tuple.__new__, Response)  # Calling the class costs half as much again.
 _SUPPRESSED_HEADERS = (b"Accept", b"Content-Type")
 """What libcurl adds by itself. It adds Expect only to bodies above 1 MiB, which no push has."""
@@ -163,7 +164,8 @@ class Transfer:
         """The header lines of the last answer, without those of interim answers before it."""
         lines = self.lines
         for index in range(len(lines) - 1, -1, -1):
-            if parse_status(lines[index]) is not None:
+            is_first = index == 0 or lines[index - 1] in BLANK_LINES
+            if is_first and parse_status(lines[index]) is not None:
                 return lines[index:]
         return []
 

@@ -37,6 +37,7 @@ WHOLE = {
 BROKEN = {
     "a line without a colon": STATUS + b"no colon\r\n" + LENGTH + b"\r\nok",
     "a second status line": STATUS + b"HTTP/1.1 500 No\r\n" + LENGTH + b"\r\nok",
+    "a field like a status line": STATUS + b"HTTP/1.1 500 No: x\r\n" + LENGTH + b"\r\no",
     "a line that continues none": STATUS + b" 2\r\n" + LENGTH + b"\r\nok",
     "a NUL in a value": STATUS + b"X-A: a\0b\r\n" + LENGTH + b"\r\nok",
     "a NUL in a name": STATUS + b"X\0A: b\r\n" + LENGTH + b"\r\nok",
@@ -109,7 +110,7 @@ class AnswerTests(ClientFixtures):
         for case, raw in BROKEN.items():
             response = await self.answer(raw)
             assert response.status == 200, case
-            assert response.body[:2] in (b"", b"ok"), case
+            assert b"ok".startswith(response.body[:2]), case
             assert response.truncated or response.body == b"ok", case
             values = b"".join(response.headers.values())
             assert not {b"\0", b"\r", b"\n"} & {values[i : i + 1] for i in range(len(values))}
