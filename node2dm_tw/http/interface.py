@@ -37,25 +37,7 @@ class RequestFailed(Exception):
         timed_out: the time-out ended it.
         retry_at_once: sending it again at once is right: a kept-alive connection closed before
             any byte of the answer, or the upstream says that it did not process the request.
-    """
-
-    def __init__(
-        self, reason: str, *, timed_out: bool = False, retry_at_once: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.timed_out = timed_out
-        self.retry_at_once = retry_at_once
-
-
-class NotSent(RequestFailed):
-    """No byte of the request was processed by the upstream: sending it again is safe."""
-
-
-class NoAnswer(RequestFailed):
-    """The request, or a part of it, went out: the upstream may have acted on it.
-
-    Args:
-        is_collateral: the connection was closed because another request on it timed out.
+        is_collateral: its connection was closed because another request on it timed out.
     """
 
     def __init__(
@@ -66,8 +48,18 @@ class NoAnswer(RequestFailed):
         retry_at_once: bool = False,
         is_collateral: bool = False,
     ) -> None:
-        super().__init__(reason, timed_out=timed_out, retry_at_once=retry_at_once)
+        super().__init__(reason)
+        self.timed_out = timed_out
+        self.retry_at_once = retry_at_once
         self.is_collateral = is_collateral
+
+
+class NotSent(RequestFailed):
+    """No byte of the request was processed by the upstream: sending it again is safe."""
+
+
+class NoAnswer(RequestFailed):
+    """The request, or a part of it, went out: the upstream may have acted on it."""
 
 
 class CertificateRefused(NotSent):

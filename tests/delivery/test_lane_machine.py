@@ -111,7 +111,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_on_lease_is_in_the_queue(self) -> None:
-        out = len(self.bench.http.waiting()) + len(self.bench.lane.gate.waiting)
+        out = len(self.bench.http.waiting()) + len(self.bench.lane.admission.retry_queue)
         assert out <= self.bench.queue.depth
 
     @invariant()
