@@ -13,6 +13,7 @@ DEV = [
     *ALL,
     "build",
     "firebase-admin",
+    "h2",
     "hypothesis",
     "mypy",
     "mypy-zope",

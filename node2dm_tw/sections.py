@@ -215,7 +215,9 @@ class RouteSection:
         shown=True,
         reloads=True,
     )
-    timeout: float = option(seconds(1, 600), "30", "seconds for one request", shown=True)
+    timeout: float = option(
+        seconds(1, 600), "30", "seconds for one request and its connection", shown=True
+    )
     device_rate: Rates | None = option(
         rates,
         "",

@@ -24,7 +24,7 @@ ROUTE = {
         "Refused pushes, bad devices, quota answers and requests without one.",
     ),
     "handshakes": ("tls_handshakes", "Connections made to the upstream."),
-    "reconnects": ("reconnects", "Requests repeated because a kept-alive connection had closed."),
+    "reconnects": ("reconnects", "Requests that libcurl sent again by itself."),
     "messages_in_queue": (
         "queue_messages",
         "Pushes not ended, those in flight and asleep included.",

@@ -1,7 +1,8 @@
 """The libcurl client: the contract, and what only it does."""
 
 import http_certificates as certificates
-from http_contract import HEADERS, ContractTests
+from http_contract import ContractTests
+from http_fixtures import HEADERS
 from http_servers import OK, ClockedReactor, always
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
@@ -139,6 +140,22 @@ class CurlContractTests(ContractTests, TestCase):
         requests[0].addCallback(lambda _: client.close())
         outcomes = await DeferredList(requests, consumeErrors=True)
         assert outcomes[0][0]
+
+    async def test_cancelled_before_it_began(self):
+        """What is cancelled in the callback in which it was sent never went out."""
+        server = self.server(always(OK))
+        client = self.client()
+        later = []
+
+        def send_and_cancel(_):
+            request = client.post(server.url(), HEADERS, b"x")
+            request.cancel()
+            later.append(request)
+
+        await gatherResults([client.post(server.url(), HEADERS, b"x") for _ in range(3)])
+        await client.post(server.url(), HEADERS, b"x").addCallback(send_and_cancel)
+        await self.failure(later[0], NotSent)
+        assert len(server.requests) == 4
 
     async def test_many_wake_ups(self):
         """Handles, sockets and descriptors are used again and again without harm."""

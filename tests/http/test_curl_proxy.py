@@ -3,7 +3,7 @@
 from base64 import b64encode
 
 import pytest
-from http_contract import HEADERS, ClientFixtures
+from http_fixtures import HEADERS, ClientFixtures
 from http_servers import OK, always
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint

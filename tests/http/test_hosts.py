@@ -4,7 +4,7 @@ from ipaddress import IPv6Address
 
 import http_certificates as certificates
 from cryptography import x509
-from http_contract import HEADERS, ClientFixtures
+from http_fixtures import HEADERS, ClientFixtures
 from http_servers import OK, ClockedReactor, always
 from twisted.internet import reactor
 from twisted.internet._resolver import HostResolution

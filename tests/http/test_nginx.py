@@ -2,7 +2,7 @@
 
 import http_certificates as certificates
 import pytest
-from http_contract import HEADERS
+from http_fixtures import HEADERS
 from http_nginx import nginx
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
