@@ -130,9 +130,13 @@ def _rotating(name: str, soon: Soon) -> TextIO:
     return opened
 
 
+MAX_THROTTLE_KEYS = 1_000
+"""Kinds of lines that one `Throttle` tells apart; further ones are of one kind."""
+
+
 @attrs.define(eq=False)
 class Throttle:
-    """Lets one line through each second and says how many it held back.
+    """Lets one line of each kind through each second and says how many it held back.
 
     Args:
         log: where the lines go.
@@ -141,15 +145,23 @@ class Throttle:
 
     log: Logger
     clock: IReactorTime
-    _next: float = attrs.field(default=float("-inf"), init=False)
-    _held_back: int = attrs.field(default=0, init=False)
+    _kinds: dict[tuple[str, str], tuple[float, int]] = attrs.field(factory=dict, init=False)
 
-    def warn(self, format: str, **values: Any) -> None:  # noqa: A002 - as Logger.warn calls it
-        """Log a warning, or hold it back."""
+    def warn(self, format: str, *, key: str = "", **values: Any) -> None:  # noqa: A002
+        """Log a warning, or hold it back.
+
+        Args:
+            format: as `Logger.warn` takes it.
+            key: tells kinds of lines with one format apart.
+        """
         now = self.clock.seconds()
-        if now < self._next:
-            self._held_back += 1
+        kind = (format, key)
+        if kind not in self._kinds and len(self._kinds) >= MAX_THROTTLE_KEYS:
+            kind = ("", "")
+        begin, held_back = self._kinds.get(kind, (now, 0))
+        if now < begin:
+            self._kinds[kind] = (begin, held_back + 1)
             return
-        more = f" ({self._held_back} more like it were not logged)" if self._held_back else ""
-        self._next, self._held_back = now + 1.0, 0
+        self._kinds[kind] = (now + 1.0, 0)
+        more = f" ({held_back} more like it were not logged)" if held_back else ""
         self.log.warn(format + more, log_event=format, **values)

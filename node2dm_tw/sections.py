@@ -114,6 +114,12 @@ class Gateway:
     max_queued: int = option(
         number(1, 100_000_000), "1000000", "pushes kept for each route", reloads=True
     )
+    max_queued_bytes: int = option(
+        number(1_000_000, 1_000_000_000_000 - 1),
+        "1000000000",
+        "bytes of all pushes together that the memory keeps, 350 for each beside its line",
+        reloads=True,
+    )
     max_age: float = option(
         seconds(1, 28 * DAY), "86400", "seconds after which a push is dropped", reloads=True
     )

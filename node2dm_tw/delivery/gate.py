@@ -94,7 +94,7 @@ class Gate:
 
     def _is_in_time(self, lease: Lease) -> bool:
         """Whether the rate of its device lets a push go; else it sleeps until it does."""
-        wait = self.rates.take(lease.push.device) if lease.push.names_device else 0.0
+        wait = self.rates.take(lease.push.device) if lease.push.has_single_device else 0.0
         if wait:
             self.sleep(lease, wait)
         return not wait

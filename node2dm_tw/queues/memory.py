@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from node2dm_tw.logs import logger
 from node2dm_tw.push import Push
+from node2dm_tw.queues.budget import PUSH_OVERHEAD_BYTES, ByteBudget
 from node2dm_tw.queues.interface import Lease
 from node2dm_tw.queues.spool import Spool, from_record, to_record
 from node2dm_tw.stats import RouteStats
@@ -18,6 +19,9 @@ log = logger()
 
 SLICE = 500
 """Spooled pushes taken up before the reactor gets its turn."""
+
+MAX_PUSH_BYTES = 65_536 + PUSH_OVERHEAD_BYTES
+"""Bytes that a push may take: its line comes in one datagram."""
 
 
 def _ignore() -> None:
@@ -34,6 +38,7 @@ class MemoryQueue:
         spool: where pushes are kept from a stop to the next start.
         clock: monotonic seconds; also for the slices in which the spool is taken up.
         wall: seconds since the epoch: a push that crosses a restart is aged by it.
+        budget: bounds the bytes of all queues together.
     """
 
     max_queued: int
@@ -41,13 +46,23 @@ class MemoryQueue:
     spool: Spool
     clock: IReactorTime
     wall: Callable[[], float]
+    budget: ByteBudget = attrs.field(factory=ByteBudget)
     on_ready: Callable[[], None] = _ignore
     depth: int = 0
+    _line_bytes: int = attrs.field(default=0, init=False)
     _fresh: deque[Push] = attrs.field(factory=deque, init=False)
     _released: deque[Lease] = attrs.field(factory=deque, init=False)
     _spooled: Iterator[bytes | None] = attrs.field(factory=lambda: iter(()), init=False)
     _damaged: int = attrs.field(default=0, init=False)
     _next_slice: IDelayedCall | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.budget.add(self)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of the pushes kept, those on lease included."""
+        return self._line_bytes + PUSH_OVERHEAD_BYTES * self.depth
 
     @property
     def next_received(self) -> float | None:
@@ -60,21 +75,30 @@ class MemoryQueue:
         self._take_up()
 
     def put(self, pushes: Iterable[Push]) -> None:
-        before = len(self._fresh)
+        was_empty = not self._fresh
+        pushes = list(pushes)
+        came = len(pushes)
+        line_bytes = len(b"".join([push.line for push in pushes]))  # half the cost of adding up
         self._fresh.extend(pushes)
-        came = len(self._fresh) - before
         self.depth += came
+        self._line_bytes += line_bytes
+        # No more than came is dropped for it: the queue may have been made smaller.
         if self.depth > self.max_queued:
-            self._make_room(came)
-        if self._fresh and not before:
+            for _ in range(min(came, self.depth - self.max_queued)):
+                self.drop_oldest()
+        self.budget.grow(line_bytes + PUSH_OVERHEAD_BYTES * came)
+        if was_empty and self._fresh:
             self.on_ready()
 
-    def _make_room(self, came: int) -> None:
-        """Drop the oldest, but no more than came: the queue may have been made smaller."""
-        for _ in range(min(came, self.depth - self.max_queued)):
-            self._fresh.popleft()
-            self.depth -= 1
-            self.stats.messages_overflowed += 1
+    def drop_oldest(self) -> int:
+        """Drop the oldest push that is not on lease; return its bytes, or 0 where there is none."""
+        if not self._fresh:
+            return 0
+        line_bytes = len(self._fresh.popleft().line)
+        self.depth -= 1
+        self._line_bytes -= line_bytes
+        self.stats.messages_overflowed += 1
+        return line_bytes + PUSH_OVERHEAD_BYTES
 
     def take(self) -> Lease | None:
         if self._released:
@@ -83,6 +107,7 @@ class MemoryQueue:
 
     def settle(self, lease: Lease) -> None:
         self.depth -= 1
+        self._line_bytes -= len(lease.push.line)
 
     def release(self, lease: Lease) -> None:
         self._released.append(lease)
@@ -108,13 +133,16 @@ class MemoryQueue:
         self._fresh.clear()
         self._released.clear()
         self.depth -= len(left)
+        self._line_bytes -= sum(len(push.line) for push in left)
         self.stats.messages_handed_over += len(left)
         log.info("{count} pushes wait in {path}", count=len(left), path=str(self.spool.path))
 
     def _take_up(self) -> None:
         """Queue the next slice of the spool, as far as there is room."""
         self._next_slice = None
-        room = min(SLICE, self.max_queued - self.depth)
+        # Nothing that is taken up may overflow, so each push is expected to be as long as can be.
+        room = min(SLICE, self.max_queued - self.depth, self.budget.free // MAX_PUSH_BYTES)
+        room = max(0, room)
         records = self._read(room)
         pushes = [push for push in map(self._push_of, records) if push is not None]
         self._damaged += len(records) - len(pushes)
