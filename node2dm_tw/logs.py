@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -130,13 +131,9 @@ def _rotating(name: str, soon: Soon) -> TextIO:
     return opened
 
 
-MAX_THROTTLE_KEYS = 1_000
-"""Kinds of lines that one `Throttle` tells apart; further ones are of one kind."""
-
-
 @attrs.define(eq=False)
 class Throttle:
-    """Lets one line of each kind through each second and says how many it held back.
+    """Lets one line of a kind through each second and says how many it held back.
 
     Args:
         log: where the lines go.
@@ -145,23 +142,17 @@ class Throttle:
 
     log: Logger
     clock: IReactorTime
-    _kinds: dict[tuple[str, str], tuple[float, int]] = attrs.field(factory=dict, init=False)
+    _next: dict[Hashable, float] = attrs.field(factory=dict, init=False)
+    _held_back: Counter[Hashable] = attrs.field(factory=Counter, init=False)
 
-    def warn(self, format: str, *, key: str = "", **values: Any) -> None:  # noqa: A002
-        """Log a warning, or hold it back.
-
-        Args:
-            format: as `Logger.warn` takes it.
-            key: tells kinds of lines with one format apart.
-        """
+    def warn(self, format: str, *, key: Hashable = None, **values: Any) -> None:  # noqa: A002
+        """Log a warning, or hold it back where one of this format and key was just logged."""
         now = self.clock.seconds()
         kind = (format, key)
-        if kind not in self._kinds and len(self._kinds) >= MAX_THROTTLE_KEYS:
-            kind = ("", "")
-        begin, held_back = self._kinds.get(kind, (now, 0))
-        if now < begin:
-            self._kinds[kind] = (begin, held_back + 1)
+        if now < self._next.get(kind, 0.0):
+            self._held_back[kind] += 1
             return
-        self._kinds[kind] = (now + 1.0, 0)
+        held_back = self._held_back.pop(kind, 0)
         more = f" ({held_back} more like it were not logged)" if held_back else ""
+        self._next[kind] = now + 1.0
         self.log.warn(format + more, log_event=format, **values)
