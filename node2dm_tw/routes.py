@@ -24,13 +24,14 @@ from node2dm_tw.delivery.window import Window
 from node2dm_tw.feedback import HOLD
 from node2dm_tw.files import find_files
 from node2dm_tw.http.interface import HTTPClient
-from node2dm_tw.intake.lines import Route
+from node2dm_tw.intake.lines import IntakeRoute
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credentials, Post, Provider
 from node2dm_tw.providers.oauth2 import ServiceAccount, read_key
 from node2dm_tw.push import Push
+from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.sections import C2DMRoute, FCMRoute, GatewaySection
@@ -62,6 +63,7 @@ class Surroundings:
         wall: seconds since the epoch.
         random: numbers in [0, 1).
         stats: counts.
+        budget: bounds the bytes of all queues together.
         make_client: see `MakeClient`.
         on_bad_device: told of the route, the push and the reason.
         on_locked: told which route sends nothing more, by its lock, and why.
@@ -72,6 +74,7 @@ class Surroundings:
     wall: Callable[[], float]
     random: Callable[[], float]
     stats: Stats
+    budget: ByteBudget
     make_client: MakeClient
     on_bad_device: Callable[[str, Push, str], None]
     on_locked: Callable[[QuotaLock, LockReason], None]
@@ -87,7 +90,7 @@ class Way:
     """
 
     names: tuple[str, ...]
-    route: Route
+    route: IntakeRoute
     queue: MemoryQueue
     lane: Lane
     quota_lock: QuotaLock
@@ -115,6 +118,7 @@ class Way:
     def apply(self, gateway: GatewaySection, settings: C2DMRoute | FCMRoute) -> None:
         """Take over the options that change while running."""
         self.queue.max_queued = gateway.max_queued
+        self.queue.budget.maximum = gateway.max_queued_bytes
         admission = self.lane.admission
         admission.retry_queue.retry_capacity = _retry_capacity(gateway)
         admission.limits = _limits(gateway, settings)
@@ -173,7 +177,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         else _c2dm(section, post, wall, gateway.state_dir)
     )
     spool = Spool(gateway.state_dir / f"{name}.spool")
-    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall)
+    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall, around.budget)
     signin = SignIn(name, credentials, reactor, wall, random)
     breaker = CircuitBreaker(name, reactor, random, provider.first_delay)
     lock = quota_lock(around.settings, name)
@@ -202,6 +206,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         on_locked=partial(around.on_locked, lock),
     )
     stats.gauges["max_queued"] = lambda: queue.max_queued
+    stats.gauges["queued_bytes"] = lambda: queue.queued_bytes
     if section.kind == "c2dm":
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
     if lane.alarm is not None:
@@ -210,7 +215,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     stats.gauges["handshakes"] = lambda: http.handshakes
     stats.gauges["reconnects"] = lambda: http.reconnects
     names = (name,) if section.prefix is None else (name, section.prefix)
-    return Way(names, Route(name, provider, queue, stats), queue, lane, lock, renew)
+    return Way(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
 
 
 Service = tuple[Provider, Credentials, Callable[[Any], bool]]

@@ -131,6 +131,13 @@ class GatewaySection:
         shown=True,
         reloads=True,
     )
+    max_queued_bytes: int = option(
+        number(1_000_000, 1_000_000_000_000 - 1),
+        "1000000000",
+        "bytes of all pushes together that the memory keeps, 350 for each beside its line",
+        shown=True,
+        reloads=True,
+    )
     max_age: float = option(
         seconds(1, 28 * DAY),
         "86400",

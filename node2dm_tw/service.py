@@ -34,7 +34,7 @@ from node2dm_tw.feedback import Feedback, Hook
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
-from node2dm_tw.intake.lines import Lines
+from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.logs import json_observer, logger, set_level
 from node2dm_tw.process import (
@@ -50,6 +50,7 @@ from node2dm_tw.process import (
 )
 from node2dm_tw.providers.oauth2 import read_key
 from node2dm_tw.push import Push
+from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.routes import Surroundings, Way, find_stray_files, make_way, quota_lock
 from node2dm_tw.sections import CallbackSection
@@ -208,6 +209,7 @@ class GatewayService(Service):
             time.time,
             random.random,
             self._stats,
+            ByteBudget(self._settings.gateway.max_queued_bytes),
             self._make_client,
             self._report,
             self._locked,
@@ -215,7 +217,7 @@ class GatewayService(Service):
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
         ways = list(self._ways.values())
         named = {name.encode(): way.route for way in ways for name in way.names}
-        self._open_udp(Lines(named, ways[0].route, self._stats, reactor))
+        self._open_udp(LineParser(named, ways[0].route, self._stats, reactor))
         self._open_views()
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
@@ -250,14 +252,15 @@ class GatewayService(Service):
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
 
-    def _open_udp(self, lines: Lines) -> None:
+    def _open_udp(self, parser: LineParser) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
-            intake = UDPIntake(lines, gateway.allow)
+            intake = UDPIntake(parser, gateway.allow)
             bound = opened("udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port))
             self._udp.append((intake, listen(reactor, intake, bound)))
         gauges = self._stats.gauges
         gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
+        gauges["max_queued_bytes"] = lambda: self._settings.gateway.max_queued_bytes
         gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
 
     def _open_views(self) -> None:
@@ -375,7 +378,7 @@ class GatewayService(Service):
         steps: list[ShutdownStep] = [("announce the stop", self._admin.drain)]
         for intake, port in self._udp:
             steps += [
-                ("drain a UDP socket", intake.read_dry),
+                ("drain a UDP socket", intake.drain_socket),
                 ("close a UDP socket", port.stopListening),
             ]
         steps.append(("drain the queues", self._drain))

@@ -144,6 +144,7 @@ class Admin:
             "totals": snapshot["totals"],
             "routes": snapshot["routes"],
             "details": snapshot["details"],
+            "invalid": snapshot["invalid"],
             "health": self.health.report(snapshot).as_json(),
             "point": point,
         }

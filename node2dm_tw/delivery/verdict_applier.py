@@ -287,7 +287,7 @@ class VerdictApplier:
             self._sleep(lease, verdict.after)
 
     def _on_unavailable(self, lease: Lease, verdict: Retry) -> None:
-        if verdict.over_quota and not lease.push.names_device:
+        if verdict.over_quota and not lease.push.has_single_device:
             self._on_target_delayed(lease, TargetDelayed(verdict.after, verdict.reason))
             return
         if self.blame.is_unexplained(lease):

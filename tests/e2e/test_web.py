@@ -181,7 +181,7 @@ def test_all_views_agree(make_gateway, chromium):
 
 
 def test_the_page_in_a_browser(make_gateway, chromium, artefacts):
-    """States, errors with shortened tokens, blocked devices; no complaint of the browser."""
+    """States, errors with shortened tokens, invalid pushes; no complaint of the browser."""
     down = False
 
     def sometimes(sent):
@@ -192,15 +192,19 @@ def test_the_page_in_a_browser(make_gateway, chromium, artefacts):
         gateway.start()
         gateway.push(*(b"phone%d:key:x" % n for n in range(30)))
         gateway.push(f"bad{TOKEN}:key:x".encode(), f"over{TOKEN}:key:x".encode(), b"big:key:x")
+        gateway.push(b'{"token":"hush","collapse_key":"k","ttl":"hush"}')
         gateway.wait_for(messages_sent=30, messages_bad_device=1, messages_blocked=1)
         chromium.look_like(1280, 900)
         chromium.log()
         chromium.open(f"http://127.0.0.1:{web}/")
-        chromium.wait("return document.querySelectorAll('#errors tbody tr').length == 3", "errors")
+        chromium.wait("return document.querySelectorAll('#errors tbody tr').length == 4", "errors")
         text = chromium.run("return document.body.innerText")
         assert "NotRegistered" in text
         assert "badAPA91bH..." in text
         assert "overAPA91b..." in text
+        assert "field: ttl must be a whole number of seconds" in text
+        assert "from 127.0.0.1:" in text
+        assert "hush" not in text
         assert TOKEN not in chromium.run("return document.documentElement.outerHTML")
         down = True
         gateway.push(b"phone:key:x")
@@ -222,8 +226,8 @@ def test_the_page_on_a_phone(make_gateway, chromium, artefacts):
     with upstream(answer) as google:
         web, gateway = with_web(make_gateway, google)
         gateway.start()
-        gateway.push(b"phone:key:x", b"bad:key:x")
-        gateway.wait_for(messages_sent=1, messages_bad_device=1)
+        gateway.push(b"phone:key:x", b"bad:key:x", b'{"token":"a b"}')
+        gateway.wait_for(messages_sent=1, messages_bad_device=1, messages_invalid=1)
         for dark in (False, True):
             chromium.look_like(360, 740, dark=dark)
             assert page_lines(chromium, web)
