@@ -27,8 +27,8 @@ LEVELS = ("debug", "info", "warn", "error", "critical")
 FORMATS = ("text", "json")
 PARTS = (
     "admin",
+    "callbacks",
     "delivery",
-    "feedback",
     "http",
     "intake",
     "providers",

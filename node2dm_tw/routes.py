@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from node2dm_tw.callbacks import HOLD
 from node2dm_tw.config import Settings
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate, Limits
@@ -18,7 +19,6 @@ from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
-from node2dm_tw.feedback import HOLD
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.intake.lines import Route
 from node2dm_tw.providers.c2dm import C2DM

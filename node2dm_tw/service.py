@@ -16,8 +16,9 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from node2dm_tw import __version__, config, feedback
+from node2dm_tw import __version__, callbacks, config
 from node2dm_tw.admin.views import Admin, statsd_sender
+from node2dm_tw.callbacks import Feedback, Hook
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import shown
 from node2dm_tw.delivery.lane import Locked
@@ -25,7 +26,6 @@ from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
-from node2dm_tw.feedback import Feedback, Hook
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import Faults
@@ -229,7 +229,7 @@ class Gateway(Service):
     def _make_feedback(self, callback: Callback) -> Feedback:
         return Feedback(
             _hook(callback),
-            self._make_client(callback.timeout, feedback.IN_FLIGHT, None, curl=False),
+            self._make_client(callback.timeout, callbacks.IN_FLIGHT, None, curl=False),
             self._stats.routes,
             Spool(self._settings.gateway.state_dir / "callbacks.spool"),
             reactor,

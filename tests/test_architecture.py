@@ -38,12 +38,12 @@ ALLOWED = {
     }
     | TOOLS,
     "intake": {"intake", "queues.interface", "providers.interface", "push", "stats"} | TOOLS,
-    "feedback": {"http.interface", "queues.spool", "push", "stats"} | TOOLS,
+    "callbacks": {"http.interface", "queues.spool", "push", "stats"} | TOOLS,
     "admin": {"admin", "stats"} | TOOLS,
     "emulator": {"emulator"},
     "client": set(),
     "routes": {"config", "sections", "delivery", "http", "intake", "providers", "queues"}
-    | {"feedback", "push", "stats"},
+    | {"callbacks", "push", "stats"},
     "push_command": {"client", "push_rows", "push_screen"},
     "push_rows": {"client"},
     "push_screen": set(),

@@ -13,8 +13,8 @@ from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate
 from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import Pace
+from node2dm_tw.delivery.recent_errors import Troubles
 from node2dm_tw.delivery.session import Session
-from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import (
     HTTPClient,

@@ -14,8 +14,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 
 from node2dm_tw.admin.views import Admin
+from node2dm_tw.delivery.recent_errors import Troubles
 from node2dm_tw.delivery.shared import BlockedDevices
-from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.stats import RouteStats, Stats
 from tests.admin.support import fake_route
 

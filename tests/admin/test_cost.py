@@ -7,8 +7,8 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.admin.history import POINTS
 from node2dm_tw.admin.views import Admin
+from node2dm_tw.delivery.recent_errors import Troubles
 from node2dm_tw.delivery.shared import BlockedDevices
-from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.stats import Stats
 from tests.admin.http import Connection
 from tests.admin.support import fake_route

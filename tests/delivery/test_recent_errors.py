@@ -1,6 +1,6 @@
 """What went wrong of late."""
 
-from node2dm_tw.delivery.troubles import CAPACITY, LISTED, OTHERS, Troubles
+from node2dm_tw.delivery.recent_errors import CAPACITY, LISTED, OTHERS, Troubles
 
 TOKEN = b"APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 

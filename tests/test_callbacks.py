@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 from twisted.internet.task import Clock
 
-from node2dm_tw.feedback import CAPACITY, IN_FLIGHT, Feedback, Hook
+from node2dm_tw.callbacks import CAPACITY, IN_FLIGHT, Feedback, Hook
 from node2dm_tw.http.interface import NoAnswer, NotSent
 from node2dm_tw.push import Push, read_json, split_at_colons
 from node2dm_tw.queues.spool import Spool
