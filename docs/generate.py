@@ -6,7 +6,7 @@ import attrs
 
 from node2dm_tw.admin import metric_names as names
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
-from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
+from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, Gateway, Statsd
 from node2dm_tw.stats import never_falls
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def sections() -> dict[str, list[Row]]:
         "node2dm": rows(Gateway),
         "c2dm": rows(C2DMRoute),
         "fcm": rows(FCMRoute),
-        "callback": rows(Callback),
+        "callback": rows(CallbackSection),
         "statsd": rows(Statsd),
         "emulator": EMULATOR,
     }

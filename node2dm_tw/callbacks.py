@@ -23,7 +23,7 @@ from node2dm_tw.stats import RouteStats
 
 log = logger()
 
-HOLD = 10.0
+HOLD_INTERVAL = 10.0
 """Seconds a report waits before it goes, where something may want it held, and between looks."""
 
 CAPACITY = 10_000
@@ -34,7 +34,7 @@ IN_FLIGHT = 4
 
 
 @attrs.frozen
-class Hook:
+class CallbackTarget:
     """Where reports go, and how.
 
     Args:
@@ -70,7 +70,7 @@ class Hook:
 
 
 @attrs.define(eq=False)
-class Report:
+class Callback:
     """A device that is gone, the message that found it out, and why: as the webhook will say."""
 
     route: str
@@ -82,31 +82,31 @@ class Report:
 
 
 @attrs.define(eq=False)
-class Feedback:
+class CallbackSender:
     """Posts reports, each until it is taken, refused, or has been tried often enough.
 
     Args:
-        hook: where to.
+        target: where to.
         http: moves the requests.
         stats: by route: each report ends in a counter of its route.
         spool: where reports are kept from a stop to the next start.
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        holds: whether reports of this route and reason must wait, perhaps for ever.
+        should_hold: whether reports of this route and reason must wait, perhaps for ever.
     """
 
-    hook: Hook
+    target: CallbackTarget
     http: HTTPClient
     stats: dict[str, RouteStats]
     spool: Spool
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    holds: Callable[[str, str], bool] = attrs.field(default=lambda route, reason: False)
-    _heap: list[tuple[float, int, Report]] = attrs.field(factory=list, init=False)
+    should_hold: Callable[[str, str], bool] = attrs.field(default=lambda route, reason: False)
+    _heap: list[tuple[float, int, Callback]] = attrs.field(factory=list, init=False)
     _sequence: int = attrs.field(default=0, init=False)
-    _in_flight: dict[Report, Deferred[None] | None] = attrs.field(factory=dict, init=False)
+    _in_flight: dict[Callback, Deferred[None] | None] = attrs.field(factory=dict, init=False)
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
     _throttle: Throttle = attrs.field(init=False)
@@ -156,26 +156,26 @@ class Feedback:
         """Tell the application, in `delay` seconds, that the device of `push` is gone."""
         device = push.device.decode()
         report_id = f"msg_{uuid.uuid4().hex}"
-        self._wait(Report(route, device, push.message_body, reason, report_id), delay)
+        self._wait(Callback(route, device, push.message_body, reason, report_id), delay)
 
-    def _wait(self, report: Report, delay: float) -> None:
+    def _wait(self, report: Callback, delay: float) -> None:
         """Put a report on the heap, if there is room."""
         if len(self) >= CAPACITY:
             self._stats(report).callbacks_dropped += 1
             self._throttle.warn("more than {most} callbacks wait: one was dropped", most=CAPACITY)
             return
         self._push(report, delay)
-        self._go_on()
+        self._send_due()
 
-    def _push(self, report: Report, delay: float) -> None:
+    def _push(self, report: Callback, delay: float) -> None:
         self._sequence += 1
         heapq.heappush(self._heap, (self.clock.seconds() + delay, self._sequence, report))
 
-    def _stats(self, report: Report) -> RouteStats:
+    def _stats(self, report: Callback) -> RouteStats:
         """The counters of its route; those of another where the route is no longer configured."""
         return self.stats.get(report.route) or next(iter(self.stats.values()))
 
-    def _go_on(self) -> None:
+    def _send_due(self) -> None:
         """Post what is due; be called again when the next one is."""
         if self._timer is not None:
             self._timer.cancel()
@@ -184,80 +184,80 @@ class Feedback:
         while self._heap and len(self._in_flight) < IN_FLIGHT and not self._is_stopped:
             due, _, report = self._heap[0]
             if due > now:
-                self._timer = self.clock.callLater(due - now, self._ring)
+                self._timer = self.clock.callLater(due - now, self._timer_fired)
                 return
             heapq.heappop(self._heap)
-            if self.holds(report.route, report.reason):
-                self._push(report, HOLD)
+            if self.should_hold(report.route, report.reason):
+                self._push(report, HOLD_INTERVAL)
             else:
                 self._post(report)
 
-    def _ring(self) -> None:
+    def _timer_fired(self) -> None:
         self._timer = None
-        self._go_on()
+        self._send_due()
 
-    def _post(self, report: Report) -> None:
+    def _post(self, report: Callback) -> None:
         form = {
             "device_token": report.device,
             "message_body": report.message,
-            "shared_secret": self.hook.shared_secret,
+            "shared_secret": self.target.shared_secret,
             "reason": report.reason,
         }
         body = urlencode(form).encode()
-        headers = self.hook.headers(report.report_id, int(self.wall()), body)
+        headers = self.target.headers(report.report_id, int(self.wall()), body)
         self._in_flight[report] = None
-        posted = self.http.post(self.hook.url, headers, body)
+        posted = self.http.post(self.target.url, headers, body)
         done = posted.addCallbacks(
             self._answered, self._failed, callbackArgs=(report,), errbackArgs=(report,)
         ).addErrback(lambda failure: log.failure("a callback could not be handled", failure))
         if report in self._in_flight:
             self._in_flight[report] = done
 
-    def _answered(self, response: Response, report: Report) -> None:
+    def _answered(self, response: Response, report: Callback) -> None:
         status = response.status
         if status // 100 == 2:
             self._stats(report).callbacks_sent += 1
             self._end(report)
         elif status // 100 == 4 and status not in (408, 429):
-            self._give_up(report, f"status {status}")
+            self._abandon(report, f"status {status}")
         else:
             after = retry_after(response.headers.get(b"retry-after"), self.wall())
             self._try_again(report, f"status {status}", after)
 
-    def _failed(self, failure: Failure, report: Report) -> None:
+    def _failed(self, failure: Failure, report: Callback) -> None:
         if not self._is_stopped:
             failure.trap(RequestFailed)
             self._try_again(report, str(failure.value), None)
 
-    def _try_again(self, report: Report, reason: str, after: float | None) -> None:
+    def _try_again(self, report: Callback, reason: str, after: float | None) -> None:
         report.tries += 1
-        if report.tries > self.hook.retries:
-            self._give_up(report, reason)
+        if report.tries > self.target.retries:
+            self._abandon(report, reason)
             return
         del self._in_flight[report]
         self._throttle.warn("a callback was not taken and waits: {reason}", reason=reason)
         self._wait(report, exponential(report.tries, self.random) if after is None else after)
 
-    def _give_up(self, report: Report, reason: str) -> None:
+    def _abandon(self, report: Callback, reason: str) -> None:
         self._stats(report).callbacks_failed += 1
         self._throttle.warn("a callback was given up: {reason}", reason=reason)
         self._end(report)
 
-    def _end(self, report: Report) -> None:
+    def _end(self, report: Callback) -> None:
         del self._in_flight[report]
-        self._go_on()
+        self._send_due()
 
 
-def _to_record(report: Report) -> bytes:
+def _to_record(report: Callback) -> bytes:
     return json.dumps(attrs.astuple(report)).encode()
 
 
-def _from_record(record: bytes | None) -> Report | None:
+def _from_record(record: bytes | None) -> Callback | None:
     try:
         route, device, message, reason, report_id, tries = json.loads(record or b"")
         texts = (route, device, message, reason, report_id)
         if all(isinstance(text, str) for text in texts):
-            return Report(route, device, message, reason, report_id, int(tries))
+            return Callback(route, device, message, reason, report_id, int(tries))
     except (ValueError, TypeError):
         pass
     return None

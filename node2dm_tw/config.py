@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import attrs
 
 from node2dm_tw.ini import Faults, existing_file, path, read, section
-from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
+from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, Gateway, Statsd
 
 Reloaded = TypeVar("Reloaded", bound=attrs.AttrsInstance)
 
@@ -22,7 +22,7 @@ class Settings:
     file: Path
     gateway: Gateway
     routes: tuple[C2DMRoute | FCMRoute, ...]
-    callback: Callback | None
+    callback: CallbackSection | None
     statsd: Statsd | None
     warnings: tuple[str, ...]
 
@@ -86,7 +86,7 @@ def load(file: Path, working_directory: Path, embed: Embed, check_key: CheckKey)
         for title in titles
     ]
     _fit(routes, parser)
-    callback = take(Callback, "callback") if parser.has_section("callback") else None
+    callback = take(CallbackSection, "callback") if parser.has_section("callback") else None
     statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
         faults.append("[node2dm] proxy: wanted: the extra curl, and http_client = auto or curl")
@@ -177,7 +177,7 @@ def _warnings(file: Path, parser: RawConfigParser) -> list[str]:
     """Say where others can read a secret: in this file, or in one that it names."""
     secrets = {"accounts"} | {
         field.name
-        for kind in (*KINDS.values(), Callback)
+        for kind in (*KINDS.values(), CallbackSection)
         for field in attrs.fields(kind)
         if field.metadata.get("secret")
     }

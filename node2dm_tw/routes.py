@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from node2dm_tw.callbacks import HOLD
+from node2dm_tw.callbacks import HOLD_INTERVAL
 from node2dm_tw.config import Settings
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate, Limits
@@ -99,7 +99,7 @@ class Way:
     def report_delay(self) -> float:
         """Seconds a report of a bad device waits, so that the alarm can still hold it."""
         alarm = self.lane.alarm
-        return HOLD if alarm is not None and alarm.percent else 0.0
+        return HOLD_INTERVAL if alarm is not None and alarm.percent else 0.0
 
     def holds(self, reason: str) -> bool:
         """Whether a report of a bad device must go on waiting."""

@@ -266,7 +266,7 @@ class FCMRoute(RouteSection):
 
 
 @attrs.frozen
-class Callback:
+class CallbackSection:
     """The section [callback]: where bad registration IDs are reported to."""
 
     protocol: str = option(choice("https", "http"), "https", "https or http")

@@ -18,7 +18,7 @@ from twisted.python import usage
 
 from node2dm_tw import __version__, callbacks, config
 from node2dm_tw.admin.views import Admin, statsd_sender
-from node2dm_tw.callbacks import Feedback, Hook
+from node2dm_tw.callbacks import CallbackSender, CallbackTarget
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import shown
 from node2dm_tw.delivery.lane import Locked
@@ -37,7 +37,7 @@ from node2dm_tw.providers.oauth2 import read_key_file
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.routes import Surroundings, Way, make_way, quota_lock
-from node2dm_tw.sections import Callback
+from node2dm_tw.sections import CallbackSection
 from node2dm_tw.statedir import StateDir
 from node2dm_tw.stats import Stats
 
@@ -113,9 +113,9 @@ def _refuse(status: int, *lines: str) -> NoReturn:
     raise SystemExit(status)
 
 
-def _hook(callback: Callback) -> Hook:
+def _callback_target(callback: CallbackSection) -> CallbackTarget:
     secrets = callback.shared_secret or "", callback.signing_secret
-    return Hook(callback.url, *secrets, callback.retries)
+    return CallbackTarget(callback.url, *secrets, callback.retries)
 
 
 def makeService(options: Options) -> IService:
@@ -138,7 +138,7 @@ class Gateway(Service):
         self._state_dir = StateDir(self._settings.gateway.state_dir)
         self._stats = Stats(time.monotonic, __version__)
         self._emulator: EmulatorService | None = None
-        self._feedback: Feedback | None = None
+        self._feedback: CallbackSender | None = None
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
@@ -226,9 +226,9 @@ class Gateway(Service):
             port = opened("statsd", lambda: reactor.listenUDP(0, sender, interface))
             self._admin.open_statsd(sender, port, statsd.interval)
 
-    def _make_feedback(self, callback: Callback) -> Feedback:
-        return Feedback(
-            _hook(callback),
+    def _make_feedback(self, callback: CallbackSection) -> CallbackSender:
+        return CallbackSender(
+            _callback_target(callback),
             self._make_client(callback.timeout, callbacks.IN_FLIGHT, None, curl=False),
             self._stats.routes,
             Spool(self._settings.gateway.state_dir / "callbacks.spool"),
@@ -299,7 +299,7 @@ class Gateway(Service):
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
             way.apply(gateway, settings)
         if self._feedback is not None and self._settings.callback is not None:
-            self._feedback.hook = _hook(self._settings.callback)
+            self._feedback.target = _callback_target(self._settings.callback)
 
     @inlineCallbacks
     def stopService(self) -> Any:

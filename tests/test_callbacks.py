@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 from twisted.internet.task import Clock
 
-from node2dm_tw.callbacks import CAPACITY, IN_FLIGHT, Feedback, Hook
+from node2dm_tw.callbacks import CAPACITY, IN_FLIGHT, CallbackSender, CallbackTarget
 from node2dm_tw.http.interface import NoAnswer, NotSent
 from node2dm_tw.push import Push, read_json, split_at_colons
 from node2dm_tw.queues.spool import Spool
@@ -21,10 +21,10 @@ KEY = b"0123456789abcdef0123456789abcdef"
 PUSH = split_at_colons(b'gone:key:{"a": 1}', 0.0)
 
 
-def make(folder: Path, key: bytes | None = None, retries: int = 5) -> Feedback:
+def make(folder: Path, key: bytes | None = None, retries: int = 5) -> CallbackSender:
     clock = Clock()
-    return Feedback(
-        Hook("https://app/bad", "shhh", key, retries),
+    return CallbackSender(
+        CallbackTarget("https://app/bad", "shhh", key, retries),
         MemoryHTTP(),
         {"c2dm": RouteStats()},
         Spool(folder / "callbacks.spool"),
@@ -40,9 +40,9 @@ def form(body: bytes) -> dict[str, str]:
 
 def test_a_report_carries_node2dms_fields_and_the_reason(tmp_path):
     """device_token, message_body and shared_secret as node2dm had them, and why."""
-    feedback = make(tmp_path)
-    feedback.report("c2dm", PUSH, "NotRegistered")
-    (posted,) = feedback.http.posted
+    sender = make(tmp_path)
+    sender.report("c2dm", PUSH, "NotRegistered")
+    (posted,) = sender.http.posted
     assert form(posted.body) == {
         "device_token": "gone",
         "message_body": '{"a": 1}',
@@ -50,8 +50,8 @@ def test_a_report_carries_node2dms_fields_and_the_reason(tmp_path):
         "reason": "NotRegistered",
     }
     posted.say(204, b"")
-    assert feedback.stats["c2dm"].callbacks_sent == 1
-    assert len(feedback) == 0
+    assert sender.stats["c2dm"].callbacks_sent == 1
+    assert len(sender) == 0
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,21 @@ def test_a_report_carries_node2dms_fields_and_the_reason(tmp_path):
 )
 def test_the_message_of_the_json_form_is_its_data(tmp_path, data, body):
     """Data as an object is told as JSON text, data as a string as it is."""
-    feedback = make(tmp_path)
+    sender = make(tmp_path)
     line = f'{{"token": "gone", "collapse_key": "k", "data": {data}}}'
     _, push = read_json(line.encode(), 0.0)
-    feedback.report("c2dm", push, "NotRegistered")
-    assert form(feedback.http.posted[0].body)["message_body"] == body
+    sender.report("c2dm", push, "NotRegistered")
+    assert form(sender.http.posted[0].body)["message_body"] == body
 
 
 def test_a_signed_report_verifies_as_standard_webhooks_says(tmp_path):
     """HMAC-SHA256 over id.timestamp.body; every try keeps the id and has its own time."""
-    feedback = make(tmp_path, KEY)
-    feedback.report("c2dm", PUSH, "NotRegistered")
-    feedback.http.posted[0].say(500, b"")
-    feedback.clock.advance(1)
+    sender = make(tmp_path, KEY)
+    sender.report("c2dm", PUSH, "NotRegistered")
+    sender.http.posted[0].say(500, b"")
+    sender.clock.advance(1)
     ids = set()
-    for posted, moment in zip(feedback.http.posted, (WALL, WALL + 1), strict=True):
+    for posted, moment in zip(sender.http.posted, (WALL, WALL + 1), strict=True):
         headers = dict(posted.headers)
         ids.add(headers[b"Webhook-Id"])
         assert headers[b"Webhook-Timestamp"] == b"%d" % moment
@@ -86,59 +86,59 @@ def test_a_signed_report_verifies_as_standard_webhooks_says(tmp_path):
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 422])
 def test_a_4xx_ends_it(tmp_path, status):
     """The application has answered: the report is not sent again, and counted as failed."""
-    feedback = make(tmp_path)
-    feedback.report("c2dm", PUSH, "NotRegistered")
-    feedback.http.posted[0].say(status, b"")
-    feedback.clock.advance(3_600)
-    assert len(feedback.http.posted) == 1
-    assert feedback.stats["c2dm"].callbacks_failed == 1
+    sender = make(tmp_path)
+    sender.report("c2dm", PUSH, "NotRegistered")
+    sender.http.posted[0].say(status, b"")
+    sender.clock.advance(3_600)
+    assert len(sender.http.posted) == 1
+    assert sender.stats["c2dm"].callbacks_failed == 1
 
 
 @pytest.mark.parametrize("status", [302, 408, 429, 500, 503])
 def test_anything_else_is_retried_until_the_retries_are_used_up(tmp_path, status):
     """Retries after 1, 2, 4... seconds, then counted as failed."""
-    feedback = make(tmp_path, retries=3)
-    feedback.report("c2dm", PUSH, "NotRegistered")
+    sender = make(tmp_path, retries=3)
+    sender.report("c2dm", PUSH, "NotRegistered")
     for delay in (1, 2, 4):
-        feedback.http.posted[-1].say(status, b"")
-        tries = len(feedback.http.posted)
-        feedback.clock.advance(delay - 0.01)
-        assert len(feedback.http.posted) == tries
-        feedback.clock.advance(0.01)
-        assert len(feedback.http.posted) == tries + 1
-    feedback.http.posted[-1].say(status, b"")
-    assert feedback.stats["c2dm"].callbacks_failed == 1
-    assert len(feedback) == 0
+        sender.http.posted[-1].say(status, b"")
+        tries = len(sender.http.posted)
+        sender.clock.advance(delay - 0.01)
+        assert len(sender.http.posted) == tries
+        sender.clock.advance(0.01)
+        assert len(sender.http.posted) == tries + 1
+    sender.http.posted[-1].say(status, b"")
+    assert sender.stats["c2dm"].callbacks_failed == 1
+    assert len(sender) == 0
 
 
 def test_retry_after_is_obeyed(tmp_path):
     """An application may ask for quiet, too."""
-    feedback = make(tmp_path)
-    feedback.report("c2dm", PUSH, "NotRegistered")
-    feedback.http.posted[0].say(429, b"", Retry_After="30")
-    feedback.clock.advance(29)
-    assert len(feedback.http.posted) == 1
-    feedback.clock.advance(1)
-    assert len(feedback.http.posted) == 2
+    sender = make(tmp_path)
+    sender.report("c2dm", PUSH, "NotRegistered")
+    sender.http.posted[0].say(429, b"", Retry_After="30")
+    sender.clock.advance(29)
+    assert len(sender.http.posted) == 1
+    sender.clock.advance(1)
+    assert len(sender.http.posted) == 2
 
 
 def test_few_are_in_flight_and_what_does_not_fit_is_dropped_and_counted(tmp_path):
     """A host that never answers holds four requests and ten thousand reports, no more."""
-    feedback = make(tmp_path)
+    sender = make(tmp_path)
     for _ in range(CAPACITY + 7):
-        feedback.report("c2dm", PUSH, "NotRegistered")
-    assert len(feedback.http.posted) == IN_FLIGHT
-    assert len(feedback) == CAPACITY
-    assert feedback.stats["c2dm"].callbacks_dropped == 7
+        sender.report("c2dm", PUSH, "NotRegistered")
+    assert len(sender.http.posted) == IN_FLIGHT
+    assert len(sender) == CAPACITY
+    assert sender.stats["c2dm"].callbacks_dropped == 7
 
 
 def test_unsent_reports_survive_a_stop_with_their_tries(tmp_path):
     """Asleep, waiting or in flight: the next process goes on where this one stopped."""
-    feedback = make(tmp_path, retries=1)
+    sender = make(tmp_path, retries=1)
     for number in range(IN_FLIGHT + 2):
-        feedback.report("c2dm", Push(b"d%d:k:p" % number, 2, 4, 0.0), "NotRegistered")
-    feedback.http.posted[0].fail(NotSent("refused"))
-    feedback.stop()
+        sender.report("c2dm", Push(b"d%d:k:p" % number, 2, 4, 0.0), "NotRegistered")
+    sender.http.posted[0].fail(NotSent("refused"))
+    sender.stop()
     again = make(tmp_path, retries=1)
     again.start()
     assert not (tmp_path / "callbacks.spool").exists()
@@ -158,10 +158,10 @@ def test_unsent_reports_survive_a_stop_with_their_tries(tmp_path):
 
 def test_a_damaged_file_of_reports_is_set_aside(tmp_path):
     """Readable reports are used, the file is kept."""
-    feedback = make(tmp_path)
-    feedback.report("c2dm", PUSH, "NotRegistered")
-    feedback.report("c2dm", PUSH, "NotRegistered")
-    feedback.stop()
+    sender = make(tmp_path)
+    sender.report("c2dm", PUSH, "NotRegistered")
+    sender.report("c2dm", PUSH, "NotRegistered")
+    sender.stop()
     spool = tmp_path / "callbacks.spool"
     spool.write_bytes(spool.read_bytes()[:-10])
     again = make(tmp_path)

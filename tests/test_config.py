@@ -8,14 +8,14 @@ import pytest
 from node2dm_tw import config
 from node2dm_tw.config_text import SHOWN, shown
 from node2dm_tw.ini import Faults
-from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
+from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, Gateway, Statsd
 
 MINIMAL = "[c2dm]\nusername = sender@example.com\npassword = hush-hush\n"
 SECTIONS = {
     "node2dm": Gateway,
     "c2dm": C2DMRoute,
     "fcm": FCMRoute,
-    "callback": Callback,
+    "callback": CallbackSection,
     "statsd": Statsd,
 }
 SIGNING_SECRET = "whsec_" + "QUFB" * 10

@@ -11,7 +11,7 @@ import pytest
 
 from node2dm_tw import config
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
-from node2dm_tw.sections import C2DMRoute, Callback, FCMRoute, Gateway, Statsd
+from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, Gateway, Statsd
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / "etc/config.ini").read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ SECTIONS = {
     "node2dm": Gateway,
     "c2dm": C2DMRoute,
     "fcm": FCMRoute,
-    "callback": Callback,
+    "callback": CallbackSection,
     "statsd": Statsd,
 }
 EMULATOR_OPTIONS = {"listen", "phones", "accounts", "sender_quota", "device_quota"}

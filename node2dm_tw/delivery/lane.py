@@ -13,7 +13,7 @@ from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate
 from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import Pace
-from node2dm_tw.delivery.recent_errors import Troubles
+from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import (
@@ -111,7 +111,7 @@ class Lane:
     _deadline: float = attrs.field(default=0.0, init=False)
     _halted: bool = attrs.field(default=False, init=False)
     _throttle: Throttle = attrs.field(init=False)
-    _troubles: Troubles = attrs.field(factory=Troubles, init=False)
+    _recent_errors: RecentErrors = attrs.field(factory=RecentErrors, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
@@ -123,7 +123,10 @@ class Lane:
         self.stats.gauges |= gauges(
             self.queue, self.gate, self.window, self.session, self._in_flight, self.wall
         )
-        self.stats.details |= {"errors": self._troubles.latest, "blocked": self.gate.blocked.latest}
+        self.stats.details |= {
+            "errors": self._recent_errors.latest,
+            "blocked": self.gate.blocked.latest,
+        }
 
     def start(self) -> None:
         """Sign in and send."""
@@ -303,7 +306,7 @@ class Lane:
         self.queue.release(lease)
 
     def _note(self, kind: str, reason: str, lease: Lease) -> None:
-        self._troubles.note(kind, reason, lease.push.device, self.wall())
+        self._recent_errors.record(kind, reason, lease.push.device, self.wall())
 
     def _refuse(self, push: Push, reason: str) -> None:
         self.stats.refuse(reason)

@@ -1,4 +1,4 @@
-"""What went wrong of late, for a person to look at: each kind of trouble once, with its number."""
+"""The recent errors of a route, for the status page: each kind and reason once, with a count."""
 
 from typing import Any
 
@@ -8,69 +8,69 @@ from node2dm_tw.logs import shorten
 
 CAPACITY = 30
 """
-Kinds kept. A further one takes the place of that which was seen longest ago, but only one in a
-second: an upstream that finds new words for each push is counted under `OTHERS`.
+Kinds and reasons kept. A further one replaces the one seen longest ago, but only one a second: an
+upstream that words its reason anew for each push is counted under `OTHERS`.
 """
 
 LISTED = 10
-"""Kinds that a person is shown."""
+"""Entries in `latest`."""
 
 OTHERS = "other reasons"
 
 
 @attrs.define(eq=False)
-class _Trouble:
+class _Entry:
     count: int
     when: float
     device: bytes
 
 
 @attrs.define(eq=False)
-class Troubles:
-    """Counts troubles that are of one kind and reason together; cheap at any number a second."""
+class RecentErrors:
+    """Counts errors of the same kind and reason together; cheap at any rate."""
 
-    _seen: dict[tuple[str, str], _Trouble] = attrs.field(factory=dict, init=False)
-    _made_room: float = attrs.field(default=0.0, init=False)
+    _entries: dict[tuple[str, str], _Entry] = attrs.field(factory=dict, init=False)
+    _replaced_at: float = attrs.field(default=0.0, init=False)
 
-    def note(self, kind: str, reason: str, device: bytes, when: float) -> None:
-        """Remember a trouble.
+    def record(self, kind: str, reason: str, device: bytes, when: float) -> None:
+        """Count an error.
 
         Args:
-            kind: what became of the push or request, in a word.
+            kind: what became of the push or request, in a word or two.
             reason: in the upstream's words.
-            device: that it was met with last; shown shortened.
+            device: the last one concerned, shown shortened; empty where none is.
             when: seconds since the epoch.
         """
-        known = self._seen.get((kind, reason))
+        known = self._entries.get((kind, reason))
         if known is not None:
             known.count += 1
             known.when = when
             known.device = device
             return
-        if len(self._seen) < CAPACITY or reason == OTHERS:
-            self._seen[kind, reason] = _Trouble(1, when, device)
-        elif abs(when - self._made_room) >= 1.0:
-            self._made_room = when
-            del self._seen[min(self._seen, key=lambda key: self._seen[key].when)]
-            self._seen[kind, reason] = _Trouble(1, when, device)
+        if len(self._entries) < CAPACITY or reason == OTHERS:
+            self._entries[kind, reason] = _Entry(1, when, device)
+        elif abs(when - self._replaced_at) >= 1.0:
+            self._replaced_at = when
+            del self._entries[min(self._entries, key=lambda key: self._entries[key].when)]
+            self._entries[kind, reason] = _Entry(1, when, device)
         else:
-            self.note(kind, OTHERS, device, when)
+            self.record(kind, OTHERS, device, when)
 
     def latest(self) -> list[dict[str, Any]]:
-        """What happened last, the latest first."""
-        seen = sorted(self._seen.items(), key=lambda item: item[1].when, reverse=True)[:LISTED]
+        """List the most recent errors, the latest first."""
+        latest = sorted(self._entries.items(), key=lambda item: item[1].when, reverse=True)
         return [
             {
                 "kind": kind,
-                "reason": _without(trouble.device, reason)[:200],
-                "count": trouble.count,
-                "when": round(trouble.when, 3),
-                "device": shorten(trouble.device),
+                "reason": _hide_device(entry.device, reason)[:200],
+                "count": entry.count,
+                "when": round(entry.when, 3),
+                "device": shorten(entry.device),
             }
-            for (kind, reason), trouble in seen
+            for (kind, reason), entry in latest[:LISTED]
         ]
 
 
-def _without(device: bytes, reason: str) -> str:
-    """Shorten the device in an upstream's words too."""
-    return reason.replace(device.decode("utf-8", "replace"), shorten(device))
+def _hide_device(device: bytes, reason: str) -> str:
+    """Shorten the device where the upstream's words repeat it."""
+    return reason.replace(device.decode("utf-8", "replace"), shorten(device)) if device else reason
