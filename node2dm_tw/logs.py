@@ -21,6 +21,7 @@ from twisted.logger import (
     formatEvent,
     globalLogPublisher,
 )
+from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
 LEVELS = ("debug", "info", "warn", "error", "critical")
@@ -130,9 +131,27 @@ def _rotating(name: str, soon: Soon) -> TextIO:
     return opened
 
 
+MAX_KEYS = 100
+"""Keys that a `Throttle` tells apart; further ones of a format share one line a second."""
+
+KEY_SECONDS = 60.0
+"""Seconds after its last line at which a key may be forgotten in favour of another one."""
+
+MAX_KEY_LENGTH = 200
+"""Characters of a key that are compared: others may choose it."""
+
+
+@attrs.define(eq=False)
+class _Repeated:
+    """Lines of one format and key: when the next one may be logged, and how many were not."""
+
+    next: float
+    held_back: int = 0
+
+
 @attrs.define(eq=False)
 class Throttle:
-    """Lets one line through each second and says how many it held back.
+    """Logs one line a second for each format and key, with the number of lines left out before.
 
     Args:
         log: where the lines go.
@@ -141,15 +160,52 @@ class Throttle:
 
     log: Logger
     clock: IReactorTime
-    _next: float = attrs.field(default=float("-inf"), init=False)
-    _held_back: int = attrs.field(default=0, init=False)
+    _repeated: dict[tuple[str, str | None], _Repeated] = attrs.field(factory=dict, init=False)
+    _forgot_at: float = attrs.field(default=float("-inf"), init=False)
 
-    def warn(self, format: str, **values: Any) -> None:  # noqa: A002 - as Logger.warn calls it
-        """Log a warning, or hold it back."""
+    def warn(self, format: str, *, key: str = "", **values: Any) -> None:  # noqa: A002 - as Logger
+        """Log a warning, unless one of this format and `key` was logged less than a second ago.
+
+        Args:
+            format: as `Logger.warn` takes it.
+            key: tells lines of one format apart, so that none hides another: a reason, a route.
+            values: what the format names.
+        """
+        more = self._admit(format, key)
+        if more is not None:
+            self.log.warn(format + more, log_event=format, **values)
+
+    def failure(self, format: str, failure: Failure | None = None, **values: Any) -> None:  # noqa: A002
+        """Log a failure with its traceback at most once a second, as `warn` does."""
+        more = self._admit(format, "")
+        if more is not None:
+            self.log.failure(format + more, failure, log_event=format, **values)
+
+    def _admit(self, line: str, key: str) -> str | None:
+        """Return what to add to a line that may be logged, None for one that is left out."""
         now = self.clock.seconds()
-        if now < self._next:
-            self._held_back += 1
-            return
-        more = f" ({self._held_back} more like it were not logged)" if self._held_back else ""
-        self._next, self._held_back = now + 1.0, 0
-        self.log.warn(format + more, log_event=format, **values)
+        repeated = self._find(line, key[:MAX_KEY_LENGTH], now)
+        if now < repeated.next:
+            repeated.held_back += 1
+            return None
+        held_back, repeated.held_back = repeated.held_back, 0
+        repeated.next = now + 1.0
+        return f" ({held_back} more like it were not logged)" if held_back else ""
+
+    def _find(self, line: str, key: str | None, now: float) -> _Repeated:
+        repeated = self._repeated.get((line, key))
+        if repeated is None:
+            if key is not None and len(self._repeated) >= MAX_KEYS and not self._forget(now):
+                return self._find(line, None, now)
+            repeated = self._repeated[line, key] = _Repeated(now)
+        return repeated
+
+    def _forget(self, now: float) -> bool:
+        """Forget the keys that have had no line for long; return whether there were any."""
+        if now < self._forgot_at + 1.0:
+            return False
+        self._forgot_at = now
+        old = [key for key, each in self._repeated.items() if each.next + KEY_SECONDS <= now]
+        for key in old:
+            del self._repeated[key]
+        return bool(old)

@@ -11,6 +11,9 @@ from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
 
 from node2dm_tw import logs
 from node2dm_tw.logs import (
+    KEY_SECONDS,
+    MAX_KEY_LENGTH,
+    MAX_KEYS,
     Throttle,
     as_json_line,
     json_observer,
@@ -48,11 +51,19 @@ def test_a_logger_bears_the_name_of_its_module():
     assert logger().namespace == __name__
 
 
-def test_one_line_a_second_and_the_number_of_the_others():
-    """What was held back is told with the next line."""
+def make_throttle():
     clock = Clock()
     events, log = recorder()
-    throttle = Throttle(log, clock)
+    return clock, events, Throttle(log, clock)
+
+
+def said(events):
+    return [formatEvent(event) for event in events]
+
+
+def test_one_line_a_second_and_the_number_of_the_others():
+    """The next line says how many were left out before it."""
+    clock, events, throttle = make_throttle()
     for number in range(5):
         throttle.warn("fault {number}", number=number)
     clock.advance(0.99)
@@ -61,11 +72,66 @@ def test_one_line_a_second_and_the_number_of_the_others():
     throttle.warn("fault {number}", number=6)
     clock.advance(1)
     throttle.warn("fault {number}", number=7)
-    assert [formatEvent(event) for event in events] == [
+    assert said(events) == [
         "fault 0",
         "fault 6 (5 more like it were not logged)",
         "fault 7",
     ]
+
+
+def test_neither_another_format_nor_another_key_hides_a_line():
+    """Each pair has its own line a second and its own count."""
+    clock, events, throttle = make_throttle()
+    for _ in range(3):
+        throttle.warn("refused: {why}", key="a", why="a")
+        throttle.warn("refused: {why}", key="b", why="b")
+        throttle.warn("expired: {why}", key="a", why="a")
+    clock.advance(1)
+    throttle.warn("refused: {why}", key="b", why="b")
+    assert said(events) == [
+        "refused: a",
+        "refused: b",
+        "expired: a",
+        "refused: b (2 more like it were not logged)",
+    ]
+
+
+def test_keys_that_others_choose_fill_neither_the_memory_nor_the_log():
+    """Beyond a hundred they share one line a second of their format, for a minute."""
+    clock, events, throttle = make_throttle()
+    for number in range(10_000):
+        throttle.warn("refused: {why}", key=f"{number}" + "x" * 10_000, why=number)
+    assert len(events) == MAX_KEYS + 1
+    assert len(throttle._repeated) == MAX_KEYS + 1
+    assert all(len(key or "") <= MAX_KEY_LENGTH for _, key in throttle._repeated)
+    throttle.warn("expired", key="ttl")
+    assert said(events)[-1] == "expired", "another format is not hidden"
+    clock.advance(1)
+    throttle.warn("refused: {why}", key="new", why="new")
+    assert (
+        said(events)[-1] == f"refused: new ({10_000 - MAX_KEYS - 1} more like it were not logged)"
+    )
+    clock.advance(KEY_SECONDS)
+    for number in range(2):
+        throttle.warn("refused: {why}", key=f"later {number}", why=number)
+    assert said(events)[-2:] == ["refused: 0", "refused: 1"]
+    assert len(throttle._repeated) < MAX_KEYS
+
+
+def test_a_failure_that_repeats_is_logged_once_a_second():
+    """With its traceback, and the number of those that were not."""
+    clock, events, throttle = make_throttle()
+    for seconds in (0, 0, 0, 1):
+        clock.advance(seconds)
+        try:
+            raise ZeroDivisionError("no")
+        except ZeroDivisionError:
+            throttle.failure("{what} could not be handled", what="it")
+    assert said(events) == [
+        "it could not be handled",
+        "it could not be handled (2 more like it were not logged)",
+    ]
+    assert all(event["log_failure"].check(ZeroDivisionError) for event in events)
 
 
 @pytest.mark.parametrize(
