@@ -1,28 +1,19 @@
-"""Logging: text or JSON lines, levels by part, repetition held back, nothing secret."""
+"""What is logged: levels by part, repetition held back, nothing secret, nothing invisible."""
 
-import json
-import os
-import signal
+import re
 import sys
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
-    FileLogObserver,
     FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
-    formatEvent,
     globalLogPublisher,
 )
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 
 LEVELS = ("debug", "info", "warn", "error", "critical")
 FORMATS = ("text", "json")
@@ -84,51 +75,28 @@ def shorten(device: bytes) -> str:
     return text if len(text) <= 12 else f"{text[:10]}..."
 
 
-def as_json_line(event: LogEvent) -> str:
-    """Render an event as a JSON object on a line of its own.
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0001\U000e0020-\U000e007f]"
+)
+"""Control and format characters, line and paragraph separators (Cc, Cf, Zl, Zp), and surrogates."""
 
-    It has the time, the level, the part, the message and, as `event`, the message before its
-    values were put in; then those values by name.
+
+def escape_controls(text: str) -> str:
+    r"""Make characters visible that act on a terminal or hide: ESC becomes ``\x1b``, and so on.
+
+    The text then fits on one line, and shows in the order in which it is stored.
     """
-    level = event.get("log_level") or LogLevel.info
-    line: dict[str, Any] = {
-        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
-        "level": level.name,
-        "logger": event.get("log_namespace", ""),
-        "message": formatEvent(event),
-        "event": event.get("log_event") or event.get("log_format") or "",
-    }
-    for name, value in event.items():
-        if not name.startswith("log_") and isinstance(value, str | int | float):
-            line.setdefault(name, value)
-    failure = event.get("log_failure")
-    if failure is not None:
-        line["traceback"] = failure.getTraceback()
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return text if text.isprintable() else _INVISIBLE.sub(_as_escape, text)
 
 
-Soon = Callable[[Callable[[], Any]], Any]
-"""Has something called by the reactor; may be called from a signal handler."""
-
-
-def json_observer(options: Mapping[str, Any], soon: Soon) -> ILogObserver:
-    """Make an observer that writes JSON lines to where twistd would write its own.
-
-    Args:
-        options: twistd's own, which say where its log goes: a file that rotates, or stdout.
-        soon: for the rotation on SIGUSR1.
-    """
-    name = options["logfile"] or ("-" if options["nodaemon"] else "twistd.log")
-    return FileLogObserver(sys.stdout if name == "-" else _rotating(name, soon), as_json_line)
-
-
-def _rotating(name: str, soon: Soon) -> TextIO:
-    """Open a log file that rotates as twistd's does: by size, and on SIGUSR1."""
-    file: Any = LogFile.fromFullPath(os.path.abspath(name))  # noqa: PTH100 - what LogFile takes
-    if signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, None):
-        signal.signal(signal.SIGUSR1, lambda *_: soon(file.rotate))
-    opened: TextIO = file
-    return opened
+def _as_escape(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 MAX_KEYS = 100

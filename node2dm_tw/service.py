@@ -31,7 +31,8 @@ from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import Faults
 from node2dm_tw.intake.lines import Lines
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
-from node2dm_tw.logs import json_observer, logger, set_level
+from node2dm_tw.log_output import make_observer
+from node2dm_tw.logs import logger, set_level
 from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
 from node2dm_tw.providers.oauth2 import read_key_file
 from node2dm_tw.push import Push
@@ -147,11 +148,19 @@ class Gateway(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Join the application; twistd, which begins to log next, asks it how."""
-        twistd: Mapping[str, Any] = self._options.parent or {}
-        if self._settings.gateway.log_format == "json" and not twistd.get("syslog"):
-            observer = json_observer(twistd, reactor.callFromThread)
-            parent.setComponent(ILogObserver, observer)
+        twistd: Mapping[str, Any] | None = self._options.parent
+        if twistd is not None:
+            self._set_observer(parent, twistd)
         Service.setServiceParent(self, parent)
+
+    def _set_observer(self, application: Any, twistd: Mapping[str, Any]) -> None:
+        log_format = self._settings.gateway.log_format
+        try:
+            observer = make_observer(twistd, log_format, reactor.callFromThread)
+        except OSError as error:
+            _refuse(FAILED, f"cannot open the log file {error.filename}: {error.strerror}")
+        if observer is not None:
+            application.setComponent(ILogObserver, observer)
 
     def startService(self) -> None:
         """Open everything, or say in one line why that cannot be and end with status 1."""

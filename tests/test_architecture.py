@@ -19,6 +19,7 @@ ALLOWED = {
     "backoff": set(),
     "files": set(),
     "logs": set(),
+    "log_output": {"logs"},
     "ini": set(),
     "process": set(),
     "statedir": set(),
