@@ -1,14 +1,20 @@
 """Which pushes go now, which sleep first, and which have ended before they were sent."""
 
+from collections.abc import Callable
+
 import attrs
 
 from node2dm_tw.delivery.rates import DeviceRates
 from node2dm_tw.delivery.shared import BlockedDevices
-from node2dm_tw.delivery.waiting import WaitingRoom
+from node2dm_tw.delivery.waiting import DEVICE_LIMIT, WaitingRoom
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
+
+RETRY_QUEUE_FULL = "the retry queue is full"
+
+DEVICE_FULL = f"{DEVICE_LIMIT} pushes wait for its device"
 
 
 @attrs.frozen
@@ -36,6 +42,7 @@ class Gate:
         rates: how fast a device may be sent to.
         limits: see `Limits`.
         stats: where each ended push is counted.
+        on_unsent: called with each push that ended, how, and the limit that was reached.
     """
 
     provider: Provider
@@ -45,6 +52,7 @@ class Gate:
     rates: DeviceRates
     limits: Limits
     stats: RouteStats
+    on_unsent: Callable[[Push, str, str], None] = attrs.field(default=lambda *_: None)
 
     def admits(self, lease: Lease, now: float, *, is_fresh: bool) -> bool:
         """Whether a push goes now; if not, it has ended or sleeps when this returns.
@@ -56,12 +64,15 @@ class Gate:
         push = lease.push
         if is_fresh and self.waiting.heap and self._takes_a_place(lease):
             return False
-        if now - push.received >= self.limits.max_age or (
-            push.is_json and self._is_over(lease, now)
-        ):
+        if now - push.received >= self.limits.max_age:
             self.stats.messages_expired += 1
+            self.on_unsent(push, "expired", "max_age is reached")
+        elif push.is_json and self._is_over(lease, now):
+            self.stats.messages_expired += 1
+            self.on_unsent(push, "expired", "its ttl is over")
         elif self.blocked.until and self.blocked.is_blocked(push.device):
             self.stats.messages_blocked += 1
+            self.on_unsent(push, "blocked", "the device was over its quota")
         else:
             return not self.rates.limits or self._is_in_time(lease)
         self.queue.settle(lease)
@@ -70,7 +81,9 @@ class Gate:
     def sleep(self, lease: Lease, delay: float) -> None:
         """Let a push sleep for `delay` seconds, if there is room for it."""
         if not self.waiting.sleep(lease, delay):
+            is_full = len(self.waiting) >= self.waiting.capacity
             self.stats.messages_overflowed += 1
+            self.on_unsent(lease.push, "overflowed", RETRY_QUEUE_FULL if is_full else DEVICE_FULL)
             self.queue.settle(lease)
 
     def block(self, push: Push, seconds: float | None) -> None:

@@ -15,6 +15,7 @@ from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import Pace
 from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.unsent import UnsentLog
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import (
     HTTPClient,
@@ -24,7 +25,7 @@ from node2dm_tw.http.interface import (
     Outcome,
     RequestFailed,
 )
-from node2dm_tw.logs import Throttle, logger, shorten
+from node2dm_tw.logs import Throttle, logger
 from node2dm_tw.providers.interface import (
     BadDevice,
     Credential,
@@ -112,10 +113,13 @@ class Lane:
     _halted: bool = attrs.field(default=False, init=False)
     _throttle: Throttle = attrs.field(init=False)
     _recent_errors: RecentErrors = attrs.field(factory=RecentErrors, init=False)
+    _unsent: UnsentLog = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
+        self._unsent = UnsentLog(self.route, self._recent_errors, self.clock, self.wall)
         self.queue.on_ready = self._pump
+        self.queue.on_unsent = self.gate.on_unsent = self._unsent.record
         self.http.on_reported = self._pump
         self.gate.waiting.wake = self._pump
         self.session.on_ready = self._resume
@@ -259,15 +263,15 @@ class Lane:
             case DeviceOverQuota():
                 self.stats.quota_answers += 1
                 self.stats.messages_blocked += 1
-                self._note("blocked", "the device is over its quota", lease)
+                self._unsent.record(lease.push, "blocked", "the device is over its quota")
                 self.gate.block(lease.push, verdict.after)
             case BadDevice():
                 self.on_bad_device(lease.push, verdict.reason)
                 self.stats.messages_bad_device += 1
-                self._note("bad device", verdict.reason, lease)
+                self._unsent.record(lease.push, "bad device", verdict.reason)
             case Refused():
-                self._note("refused", verdict.reason, lease)
-                self._refuse(lease.push, verdict.reason)
+                self._unsent.record(lease.push, "refused", verdict.reason)
+                self.stats.refuse(verdict.reason)
             case SenderOverQuota():
                 self.stats.quota_answers += 1
                 self._note("locked", "the sender is over its quota", lease)
@@ -308,15 +312,6 @@ class Lane:
     def _note(self, kind: str, reason: str, lease: Lease) -> None:
         self._recent_errors.record(kind, reason, lease.push.device, self.wall())
 
-    def _refuse(self, push: Push, reason: str) -> None:
-        self.stats.refuse(reason)
-        self._throttle.warn(
-            "{route}: a push to {device} was refused: {reason}",
-            route=self.route,
-            device=shorten(push.device),
-            reason=reason,
-        )
-
     def _lock(self) -> None:
         if self.session.state != "locked":
             self.session.lock("QuotaExceeded")
@@ -342,8 +337,11 @@ class Lane:
             lease.resent = True
             self.queue.release(lease)
         else:
-            self._throttle.warn("{route}: no answer: {reason}", route=self.route, reason=str(error))
-            self._try_later(lease, None, str(error))
+            reason = str(error)
+            self._throttle.warn(
+                "{route}: no answer: {reason}", key=reason, route=self.route, reason=reason
+            )
+            self._try_later(lease, None, reason)
 
     def _pause(self, lease: Lease, after: float | None, reason: str) -> None:
         self.session.unavailable(lease.epoch, after, reason, self.provider.first_delay)
@@ -360,7 +358,8 @@ class Lane:
 
     def _fault(self, lease: Lease, failure: Failure) -> None:
         """End a push that met a fault of ours, not the upstream's."""
-        log.failure("{route}: a push could not be handled", failure, route=self.route)
+        self._throttle.failure("{route}: a push could not be handled", failure, route=self.route)
+        self._unsent.record(lease.push, "refused", "internal_error")
         self.stats.refuse("internal_error")
         self.queue.settle(lease)
 

@@ -20,7 +20,7 @@ SLICE = 500
 """Spooled pushes taken up before the reactor gets its turn."""
 
 
-def _ignore() -> None:
+def _ignore(*_: object) -> None:
     return None
 
 
@@ -42,6 +42,7 @@ class MemoryQueue:
     clock: IReactorTime
     wall: Callable[[], float]
     on_ready: Callable[[], None] = _ignore
+    on_unsent: Callable[[Push, str, str], None] = _ignore
     depth: int = 0
     _fresh: deque[Push] = attrs.field(factory=deque, init=False)
     _released: deque[Lease] = attrs.field(factory=deque, init=False)
@@ -72,9 +73,10 @@ class MemoryQueue:
     def _make_room(self, came: int) -> None:
         """Drop the oldest, but no more than came: the queue may have been made smaller."""
         for _ in range(min(came, self.depth - self.max_queued)):
-            self._fresh.popleft()
+            push = self._fresh.popleft()
             self.depth -= 1
             self.stats.messages_overflowed += 1
+            self.on_unsent(push, "overflowed", "max_queued is reached")
 
     def take(self) -> Lease | None:
         if self._released:
