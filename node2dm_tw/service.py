@@ -184,6 +184,7 @@ class Gateway(Service):
             opened("emulator", self._emulator.startService)
         if self._settings.callback is not None:
             self._feedback = self._make_feedback(self._settings.callback)
+        self._stats.gauges["callbacks_waiting"] = self._count_callbacks
         around = Surroundings(
             self._settings,
             reactor,
@@ -235,6 +236,9 @@ class Gateway(Service):
             port = opened("statsd", lambda: reactor.listenUDP(0, sender, interface))
             self._admin.open_statsd(sender, port, statsd.interval)
 
+    def _count_callbacks(self) -> int:
+        return 0 if self._feedback is None else len(self._feedback)
+
     def _make_feedback(self, callback: CallbackSection) -> CallbackSender:
         return CallbackSender(
             _callback_target(callback),
@@ -267,7 +271,7 @@ class Gateway(Service):
 
     def _report(self, route: str, push: Push, reason: str) -> None:
         if self._feedback is not None:
-            self._feedback.report(route, push, reason, self._ways[route].report_delay)
+            self._feedback.enqueue(route, push, reason, self._ways[route].report_delay)
 
     def _holds(self, route: str, reason: str) -> bool:
         """Whether a report must wait; one of a route that is no longer configured need not."""

@@ -50,6 +50,7 @@ ORDER = (
     "callbacks_sent",
     "callbacks_failed",
     "callbacks_dropped",
+    "callbacks_waiting",
     "handshakes",
     "reconnects",
     "udp_dropped",

@@ -80,6 +80,7 @@ def main(port: int, routes: int, errors: float, minutes: float) -> None:
     reactor.seconds = lambda: time.monotonic() + passed[0]
     stats = Stats(reactor.seconds, "0.1.0")
     stats.gauges |= {"udp_dropped": lambda: 0, "rcvbuf": lambda: 16_777_216}
+    stats.gauges["callbacks_waiting"] = lambda: 0
     names = [NAMES[n] if n < len(NAMES) else f"{NAMES[n % 8]}-{n // 8 + 1}" for n in range(routes)]
     all_routes = {name: make(stats, name) for name in names}
     admin = Admin(stats, reactor, time.time, list)
