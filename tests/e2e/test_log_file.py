@@ -113,6 +113,7 @@ def test_logrotate_rotates_the_log(make_gateway, tmp_path, log_format, how):
         old = lines_of(rotated)
         wait_for_word(gateway, "later")
         assert lines_of(rotated) == old
+        assert any("later" in line for line in lines_of(log))
 
 
 @pytest.mark.parametrize("log_format", FORMATS)
