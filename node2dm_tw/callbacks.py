@@ -1,14 +1,9 @@
 """Callbacks: webhooks that tell an application which pushes ended badly, on their own queue."""
 
-import base64
-import hashlib
+import errno
 import heapq
-import hmac
-import json
-import re
 import uuid
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -16,7 +11,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from node2dm_tw.backoff import exponential, retry_after
-from node2dm_tw.http.interface import Headers, HTTPClient, RequestFailed, Response
+from node2dm_tw.callback_target import Callback, CallbackTarget, from_record, to_record
+from node2dm_tw.http.interface import HTTPClient, RequestFailed, Response
 from node2dm_tw.logs import Throttle, logger
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool
@@ -33,91 +29,14 @@ between checks.
 MAX_WAITING_BYTES = 64 << 20
 """Memory of the callbacks that wait, whatever their sizes and routes."""
 
-OVERHEAD_BYTES = 500
-"""What a callback takes beside its texts: its objects and its place in the heap. Measured: 420."""
-
 IN_FLIGHT = 4
 """Callbacks posted at once."""
 
 MAX_CALLBACKS_PER_TURN = 500
 """Callbacks sent or held before the reactor gets its turn."""
 
-MAX_RECORD_BYTES = 500_000
-"""The longest push of a datagram, each of its bytes escaped, is a shorter record."""
-
 GONE = 410
 """The status with which an application says that it wants no such callback."""
-
-
-@attrs.define(eq=False, weakref_slot=False)
-class Callback:
-    """A push that ended badly, as the application is told of it; in bytes, which take least memory.
-
-    Args:
-        route: of the push.
-        device: its registration ID.
-        message: what was not delivered.
-        reason: why.
-        callback_id: the same for every attempt.
-        attempts: that have failed.
-    """
-
-    route: str
-    device: bytes
-    message: bytes
-    reason: bytes
-    callback_id: bytes
-    attempts: int = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory it takes, roughly."""
-        return OVERHEAD_BYTES + len(self.device) + len(self.message) + len(self.reason)
-
-
-@attrs.frozen
-class CallbackTarget:
-    """Where callbacks go, and how.
-
-    Args:
-        url: of the application.
-        shared_secret: sent along, node2dm's way of showing who sends.
-        signing_key: signs callbacks as Standard Webhooks 1.0 says; None: unsigned.
-        retries: how often a callback is sent again.
-    """
-
-    url: str
-    shared_secret: str = attrs.field(repr=False)
-    signing_key: bytes | None = attrs.field(repr=False)
-    retries: int
-
-    def body(self, callback: Callback) -> bytes:
-        """Build the form that is posted."""
-        form = {
-            "device_token": callback.device,
-            "message_body": callback.message,
-            "shared_secret": self.shared_secret,
-            "reason": callback.reason,
-        }
-        return urlencode(form).encode()
-
-    def headers(self, callback: Callback, moment: int, body: bytes) -> Headers:
-        """Build the headers of one attempt.
-
-        Args:
-            moment: of this attempt, seconds since the epoch.
-        """
-        content = (b"Content-Type", b"application/x-www-form-urlencoded")
-        if self.signing_key is None:
-            return (content,)
-        signed = b"%b.%d.%b" % (callback.callback_id, moment, body)
-        signature = base64.b64encode(hmac.digest(self.signing_key, signed, hashlib.sha256))
-        return (
-            content,
-            (b"Webhook-Id", callback.callback_id),
-            (b"Webhook-Timestamp", b"%d" % moment),
-            (b"Webhook-Signature", b"v1," + signature),
-        )
 
 
 @attrs.define(eq=False)
@@ -152,6 +71,7 @@ class CallbackSender:
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
     _is_sending: bool = attrs.field(default=False, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
+    _has_unread_file: bool = attrs.field(default=False, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -240,8 +160,8 @@ class CallbackSender:
 
     def _on_answer(self, response: Response, callback: Callback) -> None:
         status = response.status
-        if callback not in self._in_flight:
-            return  # it was kept for the next process
+        if self._is_stopped:
+            return  # it is kept for the next process
         if status // 100 == 2:
             self._stats(callback).callbacks_sent += 1
             self._end(callback)
@@ -252,6 +172,8 @@ class CallbackSender:
             self._retry_later(callback, f"status {status}", after or 0.0)
 
     def _on_failure(self, failure: Failure, callback: Callback) -> None:
+        if self._is_stopped:
+            return  # it is kept for the next process
         if failure.check(RequestFailed) is None:
             self._log_fault(failure)
         if callback in self._in_flight:
@@ -283,20 +205,22 @@ class CallbackSender:
 
     def start(self) -> None:
         """Queue what an earlier process left."""
+        damaged = 0
         try:
-            callbacks = [_from_record(record) for record in self.spool.read()]
+            for record in self.spool.read():
+                callback = None if record is None else from_record(record)
+                if callback is None:
+                    damaged += 1
+                else:
+                    self._add(callback, 0.0)
         except OSError as error:
+            self._has_unread_file = True
             log.error("{path}: {error}", path=str(self.spool.path), error=error.strerror)
             return
-        for callback in callbacks:
-            if callback is not None:
-                self._add(callback, 0.0)
         try:
-            if None in callbacks:
-                log.error(
-                    "a damaged file of callbacks is kept as {path}",
-                    path=str(self.spool.set_aside()),
-                )
+            if damaged:
+                aside = self.spool.set_aside()
+                log.error("a damaged file of callbacks is kept as {path}", path=str(aside))
             else:
                 self.spool.remove()
         except OSError as error:
@@ -309,38 +233,21 @@ class CallbackSender:
         self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         left = [*requests, *(callback for _, _, callback in sorted(heap))]
-        if left:
-            try:
-                self.spool.write(_to_record(callback) for callback in left)
-            except OSError as error:
-                log.critical("{n} callbacks are lost: {error}", n=len(left), error=error.strerror)
+        try:
+            self._save(left)
+        except OSError as error:
+            for callback in left:
+                self._stats(callback).callbacks_dropped += 1
+            reason = error.strerror or str(error)
+            log.critical("{count} callbacks are lost: {error}", count=len(left), error=reason)
         for request in requests.values():
             if request is not None:
-                request.cancel()
+                maybeDeferred(request.cancel).addErrback(self._log_fault)
 
-
-def _to_record(callback: Callback) -> bytes:
-    fields = (callback.device, callback.message, callback.reason, callback.callback_id)
-    texts = [field.decode() for field in fields]
-    return json.dumps([callback.route, *texts, callback.attempts], ensure_ascii=False).encode()
-
-
-_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
-
-
-def _from_record(record: bytes | None) -> Callback | None:
-    """Read a record that anybody may have written; None where it is no callback."""
-    if record is None or len(record) > MAX_RECORD_BYTES:
-        return None
-    try:
-        route, *texts, attempts = json.loads(record)
-        device, message, reason, callback_id = (text.encode() for text in texts)
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return None
-    if not isinstance(route, str) or type(attempts) is not int or not 0 <= attempts <= 1_000:
-        return None
-    if _ID.fullmatch(callback_id) is None:
-        return None
-    return Callback(route, device, message, reason, callback_id, attempts)
+    def _save(self, left: list[Callback]) -> None:
+        if self._has_unread_file:
+            path = str(self.spool.path)
+            raise FileExistsError(errno.EEXIST, "the file could not be read", path)
+        if left:
+            self.spool.write(map(to_record, left))

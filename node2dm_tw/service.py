@@ -18,7 +18,8 @@ from twisted.python import usage
 
 from node2dm_tw import __version__, callbacks, config
 from node2dm_tw.admin.views import Admin, statsd_sender
-from node2dm_tw.callbacks import CallbackSender, CallbackTarget
+from node2dm_tw.callback_target import CallbackTarget
+from node2dm_tw.callbacks import CallbackSender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import shown
 from node2dm_tw.delivery.lane import Locked

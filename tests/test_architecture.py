@@ -39,7 +39,8 @@ ALLOWED = {
     }
     | TOOLS,
     "intake": {"intake", "queues.interface", "providers.interface", "push", "stats"} | TOOLS,
-    "callbacks": {"http.interface", "queues.spool", "push", "stats"} | TOOLS,
+    "callbacks": {"callback_target", "http.interface", "queues.spool", "push", "stats"} | TOOLS,
+    "callback_target": {"http.interface"} | TOOLS,
     "admin": {"admin", "stats"} | TOOLS,
     "emulator": {"emulator"},
     "client": set(),

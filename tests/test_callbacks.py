@@ -4,22 +4,25 @@ import base64
 import hashlib
 import hmac
 import json
+import zlib
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
+from node2dm_tw.callback_target import OVERHEAD_BYTES, Callback, CallbackTarget
 from node2dm_tw.callbacks import (
     HOLD_INTERVAL,
     IN_FLIGHT,
     MAX_CALLBACKS_PER_TURN,
     MAX_WAITING_BYTES,
-    OVERHEAD_BYTES,
     CallbackSender,
-    CallbackTarget,
 )
 from node2dm_tw.http.interface import NoAnswer, NotSent
 from node2dm_tw.push import Push, read_json, split_at_colons
@@ -230,7 +233,7 @@ def test_requests_that_fail_at_once_are_no_recursion(tmp_path):
 def test_few_are_in_flight_and_64_mib_wait(tmp_path):
     """What does not fit is dropped, counted and logged; what ends makes room again."""
     sender = make(tmp_path)
-    fitting = MAX_WAITING_BYTES // (OVERHEAD_BYTES + len("d0") + 60_000 + len("gone"))
+    fitting = MAX_WAITING_BYTES // Callback("c2dm", b"d0", b"p" * 60_000, b"gone", b"").size
     with capturedLogs() as events:
         for number in range(fitting + 7):
             sender.enqueue("c2dm", push(number % 10, 60_000), "gone")
@@ -341,3 +344,87 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path):
     sender.start()
     sender.clock.advance(0)
     assert form(sender.http.posted[0].body)["message_body"] == "größer 😀"
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def start(folder: Path, **more) -> tuple[CallbackSender, list[str]]:
+    """Start a sender and let it restore everything; return what it logged, too."""
+    sender = make(folder, **more)
+    with capturedLogs() as events:
+        sender.start()
+        sender.clock.pump([0.0] * 10)
+    return sender, [formatEvent(event) for event in events]
+
+
+def test_damaged_callbacks_are_set_aside(tmp_path):
+    """The others are sent."""
+    records = [json.dumps([*RECORD[:1], f"d{n}", *RECORD[2:]]).encode() for n in range(3)]
+    path = tmp_path / "callbacks.spool"
+    Spool(path).write(records)
+    path.write_bytes(path.read_bytes().replace(b'"d1"', b'"dX"'))
+    sender, logged = start(tmp_path)
+    assert devices(sender.http) == ["d0", "d2"]
+    assert files(tmp_path) == {"callbacks.spool.damaged"}
+    assert logged == [f"a damaged file of callbacks is kept as {path}.damaged"]
+
+
+def test_a_file_that_could_not_be_read_is_not_overwritten(tmp_path):
+    """Callbacks that cannot be kept therefore are counted and logged."""
+    path = tmp_path / "callbacks.spool"
+    path.mkdir()
+    sender, logged = start(tmp_path)
+    assert logged == [f"{path}: Is a directory"]
+    sender.enqueue("c2dm", PUSH, "NotRegistered")
+    with capturedLogs() as events:
+        sender.stop()
+    assert [formatEvent(event) for event in events] == [
+        "1 callbacks are lost: the file could not be read"
+    ]
+    assert counters(sender) == (0, 0, 1)
+
+
+def test_callbacks_that_cannot_be_kept_are_counted_and_logged(tmp_path):
+    """A stop on a disk that is full or gone raises nothing."""
+    folder = tmp_path / "gone"
+    sender, _ = start(folder)
+    for number in range(IN_FLIGHT + 1):
+        sender.enqueue("c2dm", push(number), "NotRegistered")
+    with capturedLogs() as events:
+        sender.stop()
+    assert counters(sender) == (0, 0, IN_FLIGHT + 1)
+    (event,) = events
+    assert event["log_level"].name == "critical"
+    assert formatEvent(event) == "5 callbacks are lost: No such file or directory"
+
+
+def test_a_fault_while_requests_are_cancelled_is_logged_and_loses_nothing(tmp_path):
+    """Callbacks are kept first."""
+    sender, _ = start(tmp_path, http=(http := MemoryHTTP()))
+    for number in range(2):
+        sender.enqueue("c2dm", push(number), "NotRegistered")
+    http.posted[0].done = lambda outcome, context: 1 / 0
+    with capturedLogs() as events:
+        sender.stop()
+    assert [formatEvent(event) for event in events] == ["a callback could not be handled"]
+    assert all(posted.answered for posted in http.posted)
+    again, _ = start(tmp_path)
+    assert sorted(devices(again.http)) == ["d0", "d1"]
+    assert counters(sender) == (0, 0, 0)
+
+
+CRC = st.binary(max_size=30).map(lambda record: b"%08x %b\n" % (zlib.crc32(record), record))
+
+
+@given(st.lists(CRC | st.binary(max_size=30) | st.just(b"node2dm_tw spool 1\n")))
+def test_no_file_stops_the_start(chunks):
+    """Whatever bytes it holds, with right checksums or wrong ones."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "callbacks.spool").write_bytes(b"".join(chunks))
+        sender, _ = start(folder)
+        assert len(sender) == 0
+        assert "callbacks.spool" not in files(folder)
+        sender.stop()
