@@ -1,16 +1,20 @@
-"""How the process fails to start, and how it ends with a status of its own."""
+"""How the process fails to start, how it stops, and how it ends with a status of its own."""
 
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from node2dm_tw.logs import logger
+
 T = TypeVar("T")
+log = logger()
 
 FAILED = 1
 """Exit status: the configuration is wrong, or the start failed."""
@@ -56,8 +60,8 @@ def _result(value: T | Deferred[T]) -> T:
     return result
 
 
-def exit_with(status: int, reactor: Any) -> None:
-    """Stop the reactor, its services in order, and end with `status`; twistd alone cannot."""
+def set_exit_status(status: int) -> None:
+    """End with `status` once everything else is over; twistd alone cannot. The last one counts."""
 
     def leave() -> None:
         sys.stdout.flush()
@@ -65,4 +69,36 @@ def exit_with(status: int, reactor: Any) -> None:
         os._exit(status)
 
     atexit.register(leave)
+
+
+def exit_with(status: int, reactor: Any) -> None:
+    """Stop the reactor, its services in order, and end with `status`."""
+    set_exit_status(status)
     reactor.callWhenRunning(reactor.stop)
+
+
+ShutdownStep = tuple[str, Callable[[], object]]
+"""What a step does, for the log, and the call that does it; it may return a Deferred."""
+
+
+@inlineCallbacks
+def run_shutdown_steps(steps: Iterable[ShutdownStep], clock: IReactorTime, timeout: float) -> Any:
+    """Run every step, one after the other, whatever becomes of those before it.
+
+    Args:
+        timeout: seconds after which a step is given up.
+
+    Returns:
+        A Deferred of whether all went well. It never fails.
+    """
+    is_complete = True
+    for name, step in steps:
+        try:
+            yield maybeDeferred(step).addTimeout(timeout, clock)
+        except OSError as error:
+            log.critical("stop: cannot {step}: {error}", step=name, error=str(error))
+            is_complete = False
+        except Exception:  # noqa: BLE001 - whatever it is, the other steps must run
+            log.failure("stop: {step} failed", step=name)
+            is_complete = False
+    return is_complete

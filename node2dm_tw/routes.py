@@ -1,5 +1,6 @@
 """Puts a route together, from its section of the configuration to its lane."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,14 @@ from node2dm_tw.config import Settings
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.gate import Gate, Limits
 from node2dm_tw.delivery.lane import Lane, Locked
-from node2dm_tw.delivery.quota import QuotaLock
+from node2dm_tw.delivery.quota import QuotaLock, lock_files
 from node2dm_tw.delivery.rates import DeviceRates, Pace
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.waiting import WaitingRoom
 from node2dm_tw.delivery.window import Window
+from node2dm_tw.files import find_files
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.intake.lines import Route
 from node2dm_tw.providers.c2dm import C2DM
@@ -31,6 +33,8 @@ from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.sections import C2DMRoute, FCMRoute, Gateway
 from node2dm_tw.stats import Stats
+
+_SPOOL = re.compile(r"(.+)\.spool(\.[0-9]+)?")
 
 FCM_DEVICE_BLOCK = 60.0
 """Seconds for which a device over FCM's quota is left alone where the answer names none."""
@@ -88,7 +92,7 @@ class Way:
     renew: Callable[[Any], bool]
 
     def start(self) -> None:
-        """Take up what was left, and send, unless the route is over its quota."""
+        """Restore what was left, and send, unless the route is over its quota."""
         self.queue.start()
         if self.quota_lock.is_set:
             self.lane.session.lock("QuotaExceeded")
@@ -118,6 +122,7 @@ class Way:
             self._apply_to_fcm(settings)
         if self.renew(settings):
             self.lane.session.signin.renew()
+        self.queue.restore()
         self.queue.on_ready()  # more may go now than when the lane looked last
 
     def _apply_to_fcm(self, settings: FCMRoute) -> None:
@@ -133,6 +138,18 @@ def quota_lock(settings: Settings, route: str) -> QuotaLock:
     """Name the file that locks `route`."""
     name = "quota.lock" if len(settings.routes) == 1 else f"quota.lock.{route}"
     return QuotaLock(settings.gateway.state_dir / name, route)
+
+
+def stray_files(settings: Settings) -> list[Path]:
+    """List the spools and locks in state_dir that belong to no section of the configuration."""
+    folder, routes = settings.gateway.state_dir, [route.name for route in settings.routes]
+    known = {*routes, "callbacks"} if settings.callback else {*routes}
+    spools = [(_SPOOL.fullmatch(file.name), file) for file in find_files(folder, "*.spool*")]
+    locks = [quota_lock(settings, route) for route in routes]
+    return [
+        *(file for match, file in spools if match and match[1] not in known),
+        *(file for file in lock_files(folder) if not any(lock.is_held_by(file) for lock in locks)),
+    ]
 
 
 def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:

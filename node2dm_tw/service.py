@@ -1,5 +1,7 @@
 """Where the parts meet: `twistd node2dm`, its options, its start and its stop."""
 
+from node2dm_tw.hangups import hang_ups  # isort: skip - it handles SIGHUP while the rest is loaded
+
 import random
 import signal
 import sys
@@ -13,6 +15,7 @@ from twisted.application.service import IService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
@@ -34,11 +37,19 @@ from node2dm_tw.intake.lines import Lines
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.log_output import make_observer
 from node2dm_tw.logs import logger, set_level
-from node2dm_tw.process import FAILED, StartFailed, exit_with, opened
+from node2dm_tw.process import (
+    FAILED,
+    ShutdownStep,
+    StartFailed,
+    exit_with,
+    opened,
+    run_shutdown_steps,
+    set_exit_status,
+)
 from node2dm_tw.providers.oauth2 import read_key_file
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool
-from node2dm_tw.routes import Surroundings, Way, make_way, quota_lock
+from node2dm_tw.routes import Surroundings, Way, make_way, quota_lock, stray_files
 from node2dm_tw.sections import CallbackSection
 from node2dm_tw.statedir import StateDir
 from node2dm_tw.stats import Stats
@@ -46,6 +57,9 @@ from node2dm_tw.stats import Stats
 log = logger()
 reactor: Any = _reactor
 
+
+STEP_SECONDS = 5.0
+"""Seconds that a step of the stop may take, beside what the drain may."""
 
 STATUS = {Locked.OVER_QUOTA: 3, Locked.SIGN_IN_GIVEN_UP: 4}
 """Exit statuses of a process whose every route is locked."""
@@ -124,10 +138,10 @@ def makeService(options: Options) -> IService:
     """Make the gateway that `twistd node2dm` runs."""
     # Twisted's own clock is the wall clock, which steps; durations must not.
     reactor.seconds = time.monotonic
-    return Gateway(options)
+    return GatewayService(options)
 
 
-class Gateway(Service):
+class GatewayService(Service):
     """The whole of it: opens everything at the start, in order, and closes it at the stop."""
 
     name = "node2dm"
@@ -146,6 +160,7 @@ class Gateway(Service):
         self._udp: list[tuple[UDPIntake, Any]] = []
         self._admin = Admin(self._stats, reactor, time.time, lambda: shown(self._settings))
         self._is_ending = False
+        self._is_hurried = False
 
     def setServiceParent(self, parent: Any) -> None:
         """Join the application; twistd, which begins to log next, asks it how."""
@@ -178,7 +193,6 @@ class Gateway(Service):
             self._end(FAILED)
 
     def _open(self) -> None:
-        gateway = self._settings.gateway
         opened("state_dir", self._state_dir.lock)
         if self._options.emulator is not None:
             self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
@@ -201,14 +215,33 @@ class Gateway(Service):
         named = {name.encode(): way.route for way in ways for name in way.names}
         self._open_udp(Lines(named, ways[0].route, self._stats, reactor))
         self._open_views()
-        for way in ways:
+        for path in stray_files(self._settings):
+            log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
+        # What an earlier process left is restored once a signal no longer ends this one at once.
+        reactor.callWhenRunning(self._run)
+
+    def _run(self) -> None:
+        """Replace Twisted's signal handlers, which are set by now; restore pushes, and send."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it in the background
+                signal.signal(number, lambda *_: reactor.callFromThread(self._stop_or_hurry))
+        try:
+            self._start_sending()
+        except Exception:  # noqa: BLE001 - a gateway that runs in part must not seem to run
+            log.failure("node2dm cannot start")
+            self._end(FAILED)
+        else:
+            hang_ups.obey(lambda: reactor.callFromThread(self._reload))
+
+    def _start_sending(self) -> None:
+        gateway = self._settings.gateway
+        for way in self._ways.values():
             way.start()
         if self._feedback is not None:
             self._feedback.start()
         self._admin.start()
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._reload))
         log.info(
-            "node2dm_tw {version} takes pushes at UDP {udp} and tells its state at {stats}",
+            "node2dm_tw {version} started: pushes on udp {udp}, stats on {stats}",
             version=__version__,
             udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
@@ -281,21 +314,36 @@ class Gateway(Service):
     def _locked(self, lock: QuotaLock, why: Locked) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
         log.critical("{route}: locked: {why}", route=lock.route, why=why.value)
+        if all(way.lane.session.state == "locked" for way in self._ways.values()):
+            self._end(STATUS[why])
         if why is Locked.OVER_QUOTA:
             try:
                 lock.set()
             except OSError as error:
                 log.critical("{path}: {error}", path=str(lock.path), error=error.strerror)
-        if all(way.lane.session.state == "locked" for way in self._ways.values()):
-            self._end(STATUS[why])
 
     def _end(self, status: int) -> None:
         if not self._is_ending:
             self._is_ending = True
             exit_with(status, reactor)
 
+    def _stop_or_hurry(self) -> None:
+        """Stop (SIGTERM, SIGINT); where the stop has begun already, end its drain."""
+        try:
+            if not self._is_ending:
+                self._is_ending = True
+                reactor.stop()
+                return
+        except ReactorNotRunning:  # somebody else has stopped it
+            pass
+        self._is_hurried = True
+        for way in self._ways.values():
+            way.lane.abort()
+
     def _reload(self) -> None:
         """Read the configuration again (SIGHUP); a faulty one changes nothing."""
+        if self._is_ending:
+            return
         try:
             new, emulator = self._options.read()
         except Faults as error:
@@ -319,18 +367,38 @@ class Gateway(Service):
     def stopService(self) -> Any:
         """Take nothing more in, send what can be sent in time, keep the rest, close everything."""
         Service.stopService(self)
-        self._admin.drain()
+        self._is_ending = True
+        timeout = self._settings.gateway.drain + STEP_SECONDS
+        if not (yield run_shutdown_steps(self.shutdown_steps(), reactor, timeout)):
+            set_exit_status(FAILED)
+
+    def shutdown_steps(self) -> list[ShutdownStep]:
+        """List what a stop does, in order. What can lose pushes comes first, and is tried twice."""
+        steps: list[ShutdownStep] = [("announce the stop", self._admin.drain)]
         for intake, port in self._udp:
-            intake.read_dry()
-            yield port.stopListening()
-        drain = self._settings.gateway.drain
-        yield gatherResults([way.lane.stop(drain) for way in self._ways.values()])
-        for way in self._ways.values():
-            way.queue.stop()
+            steps += [
+                ("drain a UDP socket", intake.read_dry),
+                ("close a UDP socket", port.stopListening),
+            ]
+        steps.append(("drain the queues", self._drain))
+        for name, way in self._ways.items():
+            steps += [
+                (f"stop sending for {name}", way.lane.abort),
+                (f"save the pushes of {name}", way.queue.stop),
+            ]
         if self._feedback is not None:
-            self._feedback.stop()
-        yield gatherResults([client.close() for client in self._clients])
-        yield self._admin.stop()
+            steps.append(("save the callbacks", self._feedback.stop))
+        steps += [("close an HTTP client", client.close) for client in self._clients]
+        steps.append(("close the views", self._admin.stop))
         if self._emulator is not None:
-            yield self._emulator.stopService()
-        self._state_dir.unlock()
+            steps.append(("stop the emulator", self._emulator.stopService))
+        steps += [
+            (f"save what is left of {name}", way.queue.stop) for name, way in self._ways.items()
+        ]
+        steps.append(("unlock state_dir", self._state_dir.unlock))
+        return steps
+
+    def _drain(self) -> Any:
+        """Send what can be sent in time."""
+        drain = 0.0 if self._is_hurried else self._settings.gateway.drain
+        return gatherResults([way.lane.stop(drain) for way in self._ways.values()])

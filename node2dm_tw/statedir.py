@@ -2,9 +2,12 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
+
+from node2dm_tw.files import open_own_file
 
 
 @attrs.define(eq=False)
@@ -23,16 +26,27 @@ class StateDir:
 
         Raises:
             BlockingIOError: another process has it.
-            OSError: the folder cannot be made or written.
+            OSError: the folder cannot be made or written, or `lock` in it is no file of this user.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._open(self.path / "lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except OSError as error:
             os.close(descriptor)
+            if not isinstance(error, BlockingIOError):
+                raise
             raise BlockingIOError(error.errno, "another process uses it", str(self.path)) from error
         self._descriptor = descriptor
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        try:
+            return open_own_file(path, os.O_RDWR | os.O_CREAT)
+        except PermissionError:
+            with suppress(FileNotFoundError):
+                return open_own_file(path)  # one that may only be read can be locked as well
+            raise
 
     def unlock(self) -> None:
         """Give the lock up. The file stays: removing it would let two processes in."""

@@ -47,6 +47,7 @@ ORDER = (
     "network_failures",
     "unavailable_answers",
     "quota_answers",
+    "spool_damaged",
     "callbacks_sent",
     "callbacks_failed",
     "callbacks_dropped",
@@ -146,6 +147,7 @@ class RouteStats:
     network_failures: int = 0
     unavailable_answers: int = 0
     quota_answers: int = 0
+    spool_damaged: int = 0
     callbacks_sent: int = 0
     callbacks_failed: int = 0
     callbacks_dropped: int = 0

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.gateway import Gateway
+from tests.small_disk import SmallDisk
 
 
 @pytest.fixture
@@ -22,3 +23,25 @@ def make_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     for gateway in made:
         if gateway.process is not None:
             gateway.stop(how=9)
+
+
+@pytest.fixture
+def mount_small_disk() -> Iterator[Callable[[Path], SmallDisk]]:
+    """Mounts small disks, which are gone at the end of the test."""
+    mounted: list[SmallDisk] = []
+
+    def mount(path: Path) -> SmallDisk:
+        disk = SmallDisk(path)
+        disk.mount()
+        mounted.append(disk)
+        return disk
+
+    yield mount
+    for disk in mounted:
+        disk.unmount()
+
+
+@pytest.fixture
+def small_disk(mount_small_disk: Callable[[Path], SmallDisk], tmp_path: Path) -> SmallDisk:
+    """A small disk."""
+    return mount_small_disk(tmp_path / "disk")

@@ -129,7 +129,7 @@ class MemoryCredentials:
         header = b"GoogleLogin auth=" + token.encode()
         return Credential(header, self._generation, now, now + 14 * DAY)
 
-    def forget(self) -> None:
+    def discard_stored(self) -> None:
         self.forgotten += 1
 
 

@@ -376,7 +376,7 @@ def test_a_file_that_could_not_be_read_is_not_overwritten(tmp_path):
     path = tmp_path / "callbacks.spool"
     path.mkdir()
     sender, logged = start(tmp_path)
-    assert logged == [f"{path}: Is a directory"]
+    assert logged == [f"{path}: it is a directory"]
     sender.enqueue("c2dm", PUSH, "NotRegistered")
     with capturedLogs() as events:
         sender.stop()

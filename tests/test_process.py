@@ -6,8 +6,11 @@ import sys
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
 
-from node2dm_tw.process import StartFailed, opened
+from node2dm_tw.process import StartFailed, opened, run_shutdown_steps
 
 
 def raising(error):
@@ -89,3 +92,92 @@ def test_exit_with_stops_the_services_and_gives_the_status(when):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "stopped\nafter\n", "")
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["set_exit_status(7)", "exit_with(3, reactor); set_exit_status(7)"],
+    ids=["alone", "after another"],
+)
+def test_the_last_exit_status_counts(when):
+    """A stop that fails takes the place of the reason for the stop."""
+    program = f"from node2dm_tw.process import *\nfrom twisted.internet import reactor\n{when}"
+    done = subprocess.run([sys.executable, "-c", program], timeout=20, check=False)
+    assert done.returncode == 7
+
+
+@pytest.fixture(name="clock")
+def _clock():
+    return Clock()
+
+
+def run(clock, *steps, timeout=10.0):
+    return run_shutdown_steps([(f"do {step.__name__}", step) for step in steps], clock, timeout)
+
+
+def test_steps_run_one_after_the_other(clock):
+    """One that takes time is waited for; all went well."""
+    done, waiting = [], Deferred()
+
+    def first():
+        done.append(1)
+        return waiting
+
+    def second():
+        done.append(2)
+
+    running = run(clock, first, second)
+    assert done == [1]
+    waiting.callback(None)
+    assert done == [1, 2]
+    assert SynchronousTestCase().successResultOf(running) is True
+    assert not clock.getDelayedCalls()
+
+
+def raise_a_fault():
+    raise KeyError("x")
+
+
+def raise_an_error_of_the_disk():
+    raise OSError(28, "No space left on device", "/state/c2dm.spool")
+
+
+def fail_later():
+    return fail(ValueError("x"))
+
+
+def never_end():
+    return Deferred()
+
+
+@pytest.mark.parametrize(
+    ("step", "line"),
+    [
+        (raise_a_fault, "stop: do raise_a_fault failed"),
+        (
+            raise_an_error_of_the_disk,
+            "stop: cannot do raise_an_error_of_the_disk:"
+            " [Errno 28] No space left on device: '/state/c2dm.spool'",
+        ),
+        (fail_later, "stop: do fail_later failed"),
+        (never_end, "stop: do never_end failed"),
+    ],
+)
+def test_every_step_runs_whatever_becomes_of_the_others(clock, step, line):
+    """Each failure is a critical line, and the caller hears that there was one."""
+    done = []
+
+    def before():
+        done.append("before")
+
+    def after():
+        done.append("after")
+
+    with capturedLogs() as events:
+        running = run(clock, before, step, after)
+        clock.advance(10)
+    assert done == ["before", "after"]
+    assert SynchronousTestCase().successResultOf(running) is False
+    (event,) = events
+    assert formatEvent(event) == line
+    assert event["log_level"] is LogLevel.critical

@@ -93,7 +93,7 @@ def test_the_daemon_starts_and_stops_as_shown(make_gateway):
     reader.shell(block("sh", "--pidfile"))
     pid_file, log = gateway.folder / "node2dm.pid", gateway.folder / "node2dm.log"
     try:
-        wait_until(lambda: "tells its state" in log.read_text(encoding="utf-8"), "it runs")
+        wait_until(lambda: "started: pushes on" in log.read_text(encoding="utf-8"), "it runs")
     finally:
         reader.shell(block("sh", "kill"))
         wait_until(lambda: not pid_file.exists(), "the pid file is gone")

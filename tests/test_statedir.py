@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from node2dm_tw.files import NotRegularFile
 from node2dm_tw.statedir import StateDir
+from tests.odd_files import OBEYING_MODES, ODD, is_untouched
 
 OTHER_PROCESS = """
 import sys
@@ -15,17 +17,16 @@ from pathlib import Path
 from node2dm_tw.statedir import StateDir
 try:
     StateDir(Path(sys.argv[1])).lock()
-except BlockingIOError as error:
+except OSError as error:
     print(f"{error.filename}: {error.strerror}")
 else:
     print("locked")
 """
 
 
-def other_process(path):
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER_PROCESS, path], capture_output=True, text=True, check=True
-    )
+def other_process(path, *prefix):
+    command = [*prefix, sys.executable, "-c", OTHER_PROCESS, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -70,3 +71,26 @@ def test_a_file_in_the_way(tmp_path):
         StateDir(tmp_path / "state").lock()
     with pytest.raises(NotADirectoryError):
         StateDir(tmp_path / "state" / "below").lock()
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_regular_file_cannot_be_locked(tmp_path, monkeypatch, kind):
+    """The error has the reason; nothing blocks, and no link is followed."""
+    monkeypatch.chdir(tmp_path)
+    ODD[kind](tmp_path / "lock")
+    with pytest.raises(NotRegularFile, match=f"it is {kind}"):
+        StateDir(tmp_path).lock()
+    assert is_untouched(tmp_path / "lock")
+
+
+@pytest.mark.skipif(not OBEYING_MODES, reason="needs setpriv, as modes do not bind root")
+def test_a_lock_that_may_only_be_read_is_a_lock(tmp_path):
+    """Whoever restored it from a copy may have made it so."""
+    lock = tmp_path / "lock"
+    lock.touch(0o400)
+    assert other_process(tmp_path, *OBEYING_MODES) == "locked"
+    lock.chmod(0o000)
+    assert other_process(tmp_path, *OBEYING_MODES) == f"{lock}: Permission denied"
+    lock.unlink()
+    tmp_path.chmod(0o500)
+    assert other_process(tmp_path, *OBEYING_MODES) == f"{lock}: Permission denied"

@@ -15,6 +15,7 @@ ROUTE = {
         "answers_over_quota",
         "Answers that the sender or a device is over its quota.",
     ),
+    "spool_damaged": ("spool_records_damaged", "Records of the spool that could not be read."),
     "total_errors": (
         "errors",
         "Refused pushes, bad devices, quota answers and requests without one.",

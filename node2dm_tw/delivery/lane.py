@@ -147,7 +147,7 @@ class Lane:
         self._deadline = self.clock.seconds() + drain
         drained: Deferred[None] = Deferred()
         self._drained = drained
-        timer = self.clock.callLater(drain, self._halt)
+        timer = self.clock.callLater(drain, self.abort)
         drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
         self._pump()
         return drained
@@ -171,7 +171,7 @@ class Lane:
         if again_in is not None:
             self._pump_in(again_in)
         if self._drained is not None and self._nothing_to_wait_for():
-            self._halt()
+            self.abort()
 
     def _send_some(self) -> float | None:
         """Look at up to a turn of leases.
@@ -376,17 +376,17 @@ class Lane:
         asleep = len(self.gate.waiting)
         return self.queue.depth == asleep and self.gate.waiting.next_due > self._deadline
 
-    def _halt(self) -> None:
-        """Stop sending, and give the queue back every push that has not ended."""
+    def abort(self) -> None:
+        """Stop sending at once, and give the queue back every push that has not ended."""
+        if not self._halted:
+            self._halted = True
+            self.session.stop()
+            if self._next_turn is not None:
+                self._next_turn.cancel()
+            for in_flight in list(self._in_flight.values()):
+                in_flight.cancel()
+            for lease in self.gate.waiting.empty():
+                self.queue.release(lease)
         drained, self._drained = self._drained, None
-        if drained is None:
-            return
-        self._halted = True
-        self.session.stop()
-        if self._next_turn is not None:
-            self._next_turn.cancel()
-        for in_flight in list(self._in_flight.values()):
-            in_flight.cancel()
-        for lease in self.gate.waiting.empty():
-            self.queue.release(lease)
-        drained.callback(None)
+        if drained is not None:
+            drained.callback(None)

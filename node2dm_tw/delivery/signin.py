@@ -107,7 +107,7 @@ class SignIn:
             return False
         self.credential = None
         self._after_refusal = True
-        self.credentials.forget()
+        self.credentials.discard_stored()
         log.info("{route}: the upstream refused the auth token", route=self.route)
         if not self.is_accepted:
             self._refuse("a new token is refused (401)", final=False)

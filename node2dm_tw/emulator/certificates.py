@@ -1,6 +1,7 @@
 """The emulator's files: a certificate authority, a server certificate, a service account's key."""
 
 import datetime
+import errno
 import ipaddress
 import json
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import attrs
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,6 +22,20 @@ PROJECT = "node2dm-emulator"
 
 _LIFE = datetime.timedelta(days=730)
 _RENEW_BEFORE = datetime.timedelta(days=30)
+_MAX_FILE_BYTES = 65_536
+_UNUSABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.ExtensionNotFound,
+)
+"""What reading a file that anybody may have written can raise."""
+
 _KEY_FORM = (
     serialization.Encoding.PEM,
     serialization.PrivateFormat.PKCS8,
@@ -80,6 +95,8 @@ def prepare(
     moment = _moment(now)
     for folder in (settings.state_dir, settings.folder):  # `mode` holds for the last part alone
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if settings.folder.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link", str(settings.folder))
     settings.folder.chmod(0o700)
     host, _ = address(settings.listen)
     if not _certificates_serve(settings.folder, host, moment):
@@ -106,13 +123,13 @@ def _names(host: str) -> list[x509.GeneralName]:
 
 def _certificates_serve(folder: Path, host: str, now: datetime.datetime) -> bool:
     try:
-        authority = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-        pem = (folder / "server.pem").read_bytes()
+        authority = x509.load_pem_x509_certificate(_read(folder / "ca.pem"))
+        pem = _read(folder / "server.pem")
         server = x509.load_pem_x509_certificate(pem)
         key = serialization.load_pem_private_key(pem, None)
         server.verify_directly_issued_by(authority)
         names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except _UNUSABLE:
         return False
     return (
         server.public_key() == key.public_key()
@@ -187,11 +204,11 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 def _prepare_service_account(where: Places) -> None:
     """Keep the key that is there; only the port, and with it token_uri, may have changed."""
     try:
-        account = json.loads(where.service_account.read_bytes())
+        account = json.loads(_read(where.service_account))
         key = serialization.load_pem_private_key(account["private_key"].encode(), None)
         kept = isinstance(key, rsa.RSAPrivateKey) and account["project_id"] == PROJECT
         current = kept and account["token_uri"] == where.token_uri
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except _UNUSABLE:
         kept = current = False
     if current:
         return
@@ -212,6 +229,16 @@ def _new_service_account() -> dict[str, str]:
         "client_id": "100000000000000000000",
         "auth_uri": "https://accounts.google.com/o/oauth2/auth",
     }
+
+
+def _read(path: Path) -> bytes:
+    """Read a regular file; raises OSError. It waits for no FIFO and follows no symbolic link."""
+
+    def open_it(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    with open(path, "rb", opener=open_it) as file:
+        return file.read(_MAX_FILE_BYTES) or b""
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import urlencode
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from node2dm_tw.backoff import retry_after
-from node2dm_tw.files import write_atomically
+from node2dm_tw.files import as_number, parse_json, read_own_file, write_atomically
 from node2dm_tw.logs import logger
 from node2dm_tw.providers.interface import (
     Answer,
@@ -26,6 +27,9 @@ log = logger()
 _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 _TOKEN = re.compile(r"[!-~]+")
 """What can stand in a header."""
+
+MAX_FILE_BYTES = 65_536
+"""Bounds the token file."""
 
 _NOT_OURS = frozenset(("Unknown", "ServiceUnavailable"))
 """Codes that say nothing about the account: tried again for ever, never counted."""
@@ -51,6 +55,7 @@ class ClientLogin:
     source: str
     token_max_age: float
     _generation: int = attrs.field(default=0, init=False)
+    _is_discarded: bool = attrs.field(default=False, init=False)
 
     def use(self, username: str, password: str, source: str) -> bool:
         """Sign in with these from now on; return whether that is another account or password."""
@@ -59,21 +64,20 @@ class ClientLogin:
         return is_other
 
     def stored(self) -> Credential | None:
-        try:
-            self.token_file.chmod(0o600)  # somebody may have copied it here
-            kept = json.loads(self.token_file.read_text(encoding="utf-8"))
-            token, obtained, account = kept["auth"], float(kept["obtained"]), kept["account"]
-        except FileNotFoundError:
+        if self._is_discarded:  # but perhaps could not be removed
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warn(
-                "the token in {path} cannot be read and is not used: {error}",
-                path=str(self.token_file),
-                error=type(error).__name__,
-            )
+        content = read_own_file(self.token_file, MAX_FILE_BYTES)
+        if content is None:
+            return None
+        kept = parse_json(content)
+        if not isinstance(kept, dict):
+            kept = {}
+        token, obtained = kept.get("auth"), as_number(kept.get("obtained"))
+        if obtained is None or not _is_token(token):
+            log.warn("{path} is damaged: its token is not used", path=str(self.token_file))
             return None
         age = max(0.0, self.wall() - obtained)
-        if account != self._account or not _is_token(token) or age >= self.token_max_age:
+        if kept.get("account") != self._account or age >= self.token_max_age:
             return None
         return self._credential(token, self.wall() - age)
 
@@ -95,12 +99,21 @@ class ClientLogin:
         kept = {"account": self._account, "obtained": obtained, "auth": token}
         try:
             write_atomically(self.token_file, [json.dumps(kept).encode()])
+            self._is_discarded = False
         except OSError as error:
             log.warn("the token could not be kept for the next start: {error}", error=str(error))
         return self._credential(token, obtained)
 
-    def forget(self) -> None:
-        self.token_file.unlink(missing_ok=True)
+    def discard_stored(self) -> None:
+        self._is_discarded = True
+        try:
+            self.token_file.unlink(missing_ok=True)
+        except OSError as error:
+            log.warn(
+                "cannot remove {path} ({error}): the next start will try its token",
+                path=str(self.token_file),
+                error=error.strerror,
+            )
 
     @property
     def _account(self) -> str:
@@ -112,7 +125,7 @@ class ClientLogin:
         return Credential(header, self._generation, obtained, obtained + self.token_max_age)
 
 
-def _is_token(token: object) -> bool:
+def _is_token(token: object) -> TypeGuard[str]:
     return isinstance(token, str) and _TOKEN.fullmatch(token) is not None
 
 

@@ -254,6 +254,6 @@ class Credentials(Protocol):
         """
         ...
 
-    def forget(self) -> None:
+    def discard_stored(self) -> None:
         """The service has refused the present credential: do not keep it for the next process."""
         ...

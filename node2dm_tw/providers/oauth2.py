@@ -208,7 +208,7 @@ class ServiceAccount:
     def replace(self, token: str) -> Credential:
         raise SignInFailed("a token, which FCM's answers never do")
 
-    def forget(self) -> None:
+    def discard_stored(self) -> None:
         """Nothing of it is kept."""
 
     def _signed_in(self, answer: Answer) -> Credential:

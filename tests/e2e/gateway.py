@@ -89,7 +89,11 @@ def as_numbers(text: str) -> dict[str, Any]:
 
 @attrs.define(eq=False)
 class Gateway:
-    """A gateway under `folder`; `config` is its file's text but for ports and state_dir."""
+    """A gateway under `folder`; `config` is its file's text but for ports and state_dir.
+
+    Args:
+        prefix: a command that runs the gateway's, with its arguments.
+    """
 
     DAEMON: ClassVar = ("--pidfile=pid", "--logfile=log")
 
@@ -99,6 +103,8 @@ class Gateway:
     more_udp: str = ""
     mode: int = 0o600
     twistd: Path = TWISTD
+    prefix: tuple[str, ...] = ()
+    state_dir: str = "state"
     environment: Mapping[str, str] | None = None
     udp: int = attrs.field(factory=lambda: free_port(socket.SOCK_DGRAM))
     stats_port: int = attrs.field(factory=free_port)
@@ -116,7 +122,7 @@ class Gateway:
     def write_config(self) -> None:
         text = (
             f"[node2dm]\nudp = 127.0.0.1:{self.udp}{self.more_udp}\n"
-            f"stats = tcp:{self.stats_port}:interface=127.0.0.1\nstate_dir = state\n"
+            f"stats = tcp:{self.stats_port}:interface=127.0.0.1\nstate_dir = {self.state_dir}\n"
             f"{self.node2dm}\n{self.config}"
         )
         listen = f"[emulator]\nlisten = tcp:{self.emulator_port}:interface=127.0.0.1\n"
@@ -127,7 +133,7 @@ class Gateway:
         self.write_config()
         log = (self.folder / "log").open("ab")
         self.process = subprocess.Popen(
-            [self.twistd, "-n", "--pidfile=", "node2dm", "-c", self.file],
+            [*self.prefix, self.twistd, "-n", "--pidfile=", "node2dm", "-c", self.file],
             cwd=self.folder,
             env=self.environment,
             stdout=log,

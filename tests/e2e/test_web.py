@@ -344,7 +344,7 @@ def test_json_lines(make_gateway):
         lines = [json.loads(line) for line in gateway.log.splitlines()]
         ours = [line for line in lines if line["logger"].startswith("node2dm_tw")]
         assert {line["logger"] for line in ours} == {"node2dm_tw.service"}
-        (started,) = [line for line in ours if "takes pushes" in line["message"]]
+        (started,) = [line for line in ours if "started: pushes on" in line["message"]]
         assert started["level"] == "info"
         assert started["version"]
         assert started["time"].endswith("+00:00")

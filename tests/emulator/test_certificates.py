@@ -9,6 +9,7 @@ from cryptography import x509
 
 from node2dm_tw.emulator.certificates import places, prepare, server_file
 from node2dm_tw.emulator.settings import EmulatorSettings
+from tests.odd_files import ODD, is_untouched
 
 
 @pytest.fixture(name="settings")
@@ -36,7 +37,7 @@ def test_what_is_good_is_kept(settings):
     assert _contents(settings) == before
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+@pytest.mark.parametrize("damage", [b"", b"nonsense", b"[" * 100_000, b'{"private_key": 5}', None])
 @pytest.mark.parametrize("name", ["ca.pem", "server.pem", "service-account.json"])
 def test_what_is_damaged_is_made_again(settings, name, damage):
     """A damaged or missing file is replaced, and what belongs together fits again."""
@@ -51,6 +52,35 @@ def test_what_is_damaged_is_made_again(settings, name, damage):
     assert after[name] not in (damage, before[name])
     authority = x509.load_pem_x509_certificate(after["ca.pem"])
     x509.load_pem_x509_certificate(after["server.pem"]).verify_directly_issued_by(authority)
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("name", ["ca.pem", "server.pem", "service-account.json"])
+def test_what_is_no_file_gives_way_to_one(settings, monkeypatch, name, kind):
+    """A FIFO is not waited for and a link not followed; a directory ends the start."""
+    prepare(settings)
+    monkeypatch.chdir(settings.folder)
+    (settings.folder / name).unlink()
+    ODD[kind](settings.folder / name)
+    if kind == "a directory":
+        with pytest.raises(IsADirectoryError):
+            prepare(settings)
+    else:
+        prepare(settings)
+        assert stat.S_ISREG((settings.folder / name).lstat().st_mode)
+    assert is_untouched(settings.folder / name)
+
+
+def test_a_folder_behind_a_link_is_left_alone(settings, tmp_path):
+    """Its mode would be changed, and keys be written to where nobody expects them."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(0o755)
+    settings.state_dir.mkdir()
+    settings.folder.symlink_to(elsewhere)
+    with pytest.raises(NotADirectoryError, match="it is a symbolic link"):
+        prepare(settings)
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+    assert not list(elsewhere.iterdir())
 
 
 def test_what_expires_is_made_again_in_time(settings):

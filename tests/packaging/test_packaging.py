@@ -220,7 +220,7 @@ def test_make_run_in_a_fresh_clone(tmp_path):
     for seconds in (300, 15):
         began = time.monotonic()
         with make_run(checkout) as output:
-            wait_until(lambda: "tells its state" in output(), "it runs", seconds)
+            wait_until(lambda: "started: pushes on" in output(), "it runs", seconds)
             assert time.monotonic() - began < seconds
             assert """printf 'demo-phone:greeting:{"hello":"world"}' | nc -u""" in output()
             gateway.push(b"demo-phone:greeting:hello")

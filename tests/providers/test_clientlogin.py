@@ -12,7 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from node2dm_tw.providers.clientlogin import ClientLogin, read_answer
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
 from tests.doubles import MemoryHTTP
+from tests.odd_files import ODD, is_untouched
 from tests.providers.answers import NOW, TEXT, answer, responses
+from tests.test_files import JSON
 
 DAY = 86_400.0
 
@@ -191,7 +193,23 @@ def _kept(**changed):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff", b"[]", b'"x"', b"{}", b'{"auth": "hush"', _kept(obtained="x")],
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b'"x"',
+        b"{}",
+        b'{"auth": "hush"',
+        b"[" * 50_000,
+        b'{"auth": "hush", "obtained": 1e999}',
+        b'{"auth": "hush", "obtained": NaN}',
+        _kept(obtained="x"),
+        _kept(obtained=10**400),
+        _kept(obtained=True),
+        _kept(obtained=0).replace(b"0", b"9" * 5_000),
+        _kept(auth="hush\n"),
+        _kept(auth=["hush"]),
+    ],
 )
 def test_a_token_file_that_cannot_be_read_is_told_and_not_used(account, content):
     """Without a word of what is in it."""
@@ -201,6 +219,29 @@ def test_a_token_file_that_cannot_be_read_is_told_and_not_used(account, content)
     (line,) = map(formatEvent, events)
     assert str(account.file) in line
     assert "hush" not in line
+
+
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_is_in_the_token_file_the_start_goes_on(tmp_path_factory, content):
+    """Nothing is raised."""
+    account = Account(tmp_path_factory.getbasetemp())
+    account.file.write_bytes(content)
+    assert account.login.stored() is None
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_token_file_that_is_none_is_not_read(account, tmp_path, monkeypatch, kind):
+    """It is neither waited for nor followed; the token that is fetched takes its place."""
+    monkeypatch.chdir(tmp_path)
+    ODD[kind](account.file)
+    with capturedLogs() as events:
+        assert account.login.stored() is None
+    (line,) = map(formatEvent, events)
+    assert line == f"{account.file} is not used: it is {kind}"
+    account.fetch()
+    assert is_untouched(account.file)
+    stored = Account(tmp_path).login.stored()
+    assert (stored is None) == (kind == "a directory")
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nb", "\xfc", 5, None])
@@ -223,9 +264,27 @@ def test_a_token_that_an_answer_brought_is_kept_too(account, tmp_path):
 def test_a_refused_token_is_not_kept(account, tmp_path):
     """The next process would only be refused again."""
     account.fetch()
-    account.login.forget()
-    account.login.forget()
+    account.login.discard_stored()
+    account.login.discard_stored()
     assert Account(tmp_path).login.stored() is None
+
+
+def test_a_refused_token_that_cannot_be_removed_is_not_used_again(small_disk):
+    """Not by this process; the next one hears from the upstream that it is refused."""
+    account = Account(small_disk.path)
+    account.fetch()
+    small_disk.remount("ro")
+    with capturedLogs() as events:
+        account.login.discard_stored()
+    assert [formatEvent(event) for event in events] == [
+        f"cannot remove {account.file} (Read-only file system): the next start will try its token"
+    ]
+    assert account.login.stored() is None
+    assert account.fetch(b"Auth=other").generation == 2
+    assert account.login.stored() is None
+    small_disk.remount("rw")
+    account.fetch(b"Auth=third")
+    assert account.login.stored().header == b"GoogleLogin auth=third"
 
 
 def test_a_disk_that_takes_nothing_does_not_stop_a_sign_in(tmp_path):

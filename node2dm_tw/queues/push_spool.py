@@ -1,0 +1,188 @@
+"""Keeps the pushes of a queue from a stop to the next start."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from node2dm_tw.logs import logger
+from node2dm_tw.push import Push
+from node2dm_tw.queues.spool import Spool, SpoolReader, from_record, to_record
+from node2dm_tw.stats import RouteStats
+
+log = logger()
+
+SLICE = 500
+"""Lines of a spool read before the reactor gets its turn."""
+
+FULL_QUEUE_WAIT = 1.0
+"""Seconds between looks at a queue that has no room."""
+
+
+@attrs.define(eq=False)
+class PushSpool:
+    """Restores spooled pushes to a queue, a slice at a time, and saves what a stop leaves.
+
+    Args:
+        spool: the files.
+        stats: counts what is taken over.
+        clock: monotonic seconds; also for the slices.
+        wall: seconds since the epoch: a push that crosses a restart is aged by it.
+        room: how many pushes the queue can take now.
+        put: queues pushes.
+    """
+
+    spool: Spool
+    stats: RouteStats
+    clock: IReactorTime
+    wall: Callable[[], float]
+    room: Callable[[], int]
+    put: Callable[[list[Push]], None]
+    _files: deque[Path] = attrs.field(factory=deque, init=False)
+    _reader: SpoolReader[Push] | None = attrs.field(default=None, init=False)
+    _count: int = attrs.field(default=0, init=False)
+    _next_slice: IDelayedCall | None = attrs.field(default=None, init=False)
+    _offsets: dict[Path, int] = attrs.field(factory=dict, init=False)
+    """How far files were restored that could not be read to their end, or not be removed."""
+
+    def restore(self) -> None:
+        """Queue what the files hold. Files that could not be read before are tried again."""
+        if self._next_slice is not None:
+            return
+        try:
+            self._files = deque(self.spool.files())
+        except OSError as error:
+            _log_unreadable(self.spool.path.parent, error)
+        self._restore_slice()
+
+    def save(self, pushes: list[Push]) -> None:
+        """Write `pushes` to a file, and behind them what was not restored yet.
+
+        Raises:
+            OSError: `pushes` are not kept. What was not restored yet is where it was.
+        """
+        if self._next_slice is not None:
+            self._next_slice.cancel()
+            self._next_slice = None
+        reader, self._reader = self._reader, None
+        if reader is not None and self._replace(reader, pushes):
+            path = reader.path
+        elif pushes:
+            path = self.spool.add(self._records(pushes))
+        if pushes:
+            log.info("saved {count} unsent pushes to {path}", count=len(pushes), path=str(path))
+
+    def _replace(self, reader: SpoolReader[Push], pushes: list[Push]) -> bool:
+        try:
+            reader.replace(self._records(pushes))
+        except OSError as error:
+            _log_not_removed(reader.path, error)
+            return False
+        finally:
+            reader.close()
+            self._report_damage(reader)
+        return True
+
+    def _restore_slice(self) -> None:
+        """Queue the next slice, as far as there is room."""
+        self._next_slice = None
+        lines = min(SLICE, self.room())
+        if lines > 0:
+            reader = self._reader or self._open_next()
+            if reader is not None:
+                self._read(reader, lines)
+        if self._reader is not None or self._files:
+            wait = 0 if lines > 0 else FULL_QUEUE_WAIT
+            self._next_slice = self.clock.callLater(wait, self._restore_slice)
+
+    def _open_next(self) -> SpoolReader[Push] | None:
+        while self._files:
+            path = self._files.popleft()
+            try:
+                self._reader = SpoolReader(path, self._parse, self._offsets.get(path, 0))
+            except OSError as error:
+                _log_unreadable(path, error)
+            else:
+                self._count = 0
+                return self._reader
+        return None
+
+    def _read(self, reader: SpoolReader[Push], lines: int) -> None:
+        try:
+            pushes = reader.read(lines)
+        except OSError as error:
+            _log_unreadable(reader.path, error)
+            self._leave(reader)
+            self._report_damage(reader)
+            return
+        self._count += len(pushes)
+        self.stats.messages_taken_over += len(pushes)
+        self.put(pushes)
+        if reader.is_at_end:
+            self._finish(reader)
+
+    def _leave(self, reader: SpoolReader[Push]) -> None:
+        """Read the file no further, and remember how far it was restored."""
+        self._reader = None
+        self._offsets[reader.path] = reader.offset
+        reader.close()
+
+    def _finish(self, reader: SpoolReader[Push]) -> None:
+        """All of the file is queued: remove it."""
+        self._leave(reader)
+        if self._count:
+            log.info(
+                "restored {count} pushes from {path}", count=self._count, path=str(reader.path)
+            )
+        try:
+            reader.remove()
+        except OSError as error:
+            _log_not_removed(reader.path, error)
+        else:
+            del self._offsets[reader.path]
+        self._report_damage(reader)
+
+    def _report_damage(self, reader: SpoolReader[Push]) -> None:
+        if reader.damaged:
+            self.stats.spool_damaged += reader.damaged
+            log.error(
+                "{path} was damaged: {count} records could not be read; they are kept in {aside}",
+                path=str(reader.path),
+                count=reader.damaged,
+                aside=str(reader.aside),
+            )
+
+    @property
+    def _offset(self) -> float:
+        """What is between the two clocks."""
+        return self.wall() - self.clock.seconds()
+
+    def _parse(self, record: bytes) -> Push | None:
+        return from_record(record, self.clock.seconds(), self._offset)
+
+    def _records(self, pushes: list[Push]) -> Iterator[bytes]:
+        offset = self._offset
+        for push in pushes:
+            try:
+                yield to_record(push, offset)
+            except Exception:  # noqa: BLE001 - no fault of one push may lose the others
+                log.failure("a push could not be saved")
+
+
+def _log_unreadable(path: Path, error: OSError) -> None:
+    log.error(
+        "cannot read {path} ({error}): it is left as it is, and read again at SIGHUP and at the"
+        " next start",
+        path=str(path),
+        error=error.strerror or str(error),
+    )
+
+
+def _log_not_removed(path: Path, error: OSError) -> None:
+    log.critical(
+        "cannot remove {path} ({error}): its pushes will be sent again at the next start",
+        path=str(path),
+        error=error.strerror or str(error),
+    )
