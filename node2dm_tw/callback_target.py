@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import attrs
 
+from node2dm_tw.files import parse_json
 from node2dm_tw.http.interface import Headers
 
 OVERHEAD_BYTES = 500
@@ -96,7 +97,7 @@ class CallbackTarget:
 def to_record(callback: Callback) -> bytes:
     """Write a callback for the spool: a JSON array of its fields."""
     fields = (callback.device, callback.message, callback.reason, callback.callback_id)
-    texts = [field.decode() for field in fields]
+    texts = [field.decode(errors="replace") for field in fields]
     return json.dumps([callback.route, *texts, callback.attempts], ensure_ascii=False).encode()
 
 
@@ -108,10 +109,7 @@ _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 
 def from_record(record: bytes) -> Callback | None:
     """Read a record that anybody may have written; None where it is no callback."""
-    try:
-        fields = json.loads(record) if len(record) <= MAX_RECORD_BYTES else None
-    except (ValueError, RecursionError):
-        return None
+    fields = parse_json(record) if len(record) <= MAX_RECORD_BYTES else None
     if not isinstance(fields, list) or [type(field) for field in fields] != _FORM:
         return None
     route, *texts, attempts = fields

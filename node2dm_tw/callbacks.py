@@ -1,9 +1,10 @@
 """Callbacks: webhooks that tell an application which pushes ended badly, on their own queue."""
 
-import errno
 import heapq
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
 
 import attrs
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -15,7 +16,7 @@ from node2dm_tw.callback_target import Callback, CallbackTarget, from_record, to
 from node2dm_tw.http.interface import HTTPClient, RequestFailed, Response
 from node2dm_tw.logs import Throttle, logger
 from node2dm_tw.push import Push
-from node2dm_tw.queues.spool import Spool
+from node2dm_tw.queues.spool import Spool, SpoolReader
 from node2dm_tw.stats import RouteStats
 
 log = logger()
@@ -71,7 +72,9 @@ class CallbackSender:
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
     _is_sending: bool = attrs.field(default=False, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
-    _has_unread_file: bool = attrs.field(default=False, init=False)
+    _restoring: Iterator[bool] = attrs.field(factory=lambda: iter(()), init=False)
+    _reader: SpoolReader[Callback] | None = attrs.field(default=None, init=False)
+    _next_slice: IDelayedCall | None = attrs.field(default=None, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -146,17 +149,20 @@ class CallbackSender:
         self._send_due()
 
     def _post(self, callback: Callback) -> None:
-        body = self.target.body(callback)
-        headers = self.target.headers(callback, int(self.wall()), body)
         self._in_flight[callback] = None
         request: Deferred[None] = (
-            maybeDeferred(self.http.post, self.target.url, headers, body)
+            maybeDeferred(self._request, callback)
             .addCallback(self._on_answer, callback)
             .addErrback(self._on_failure, callback)
             .addErrback(self._log_fault)
         )
         if callback in self._in_flight:
             self._in_flight[callback] = request
+
+    def _request(self, callback: Callback) -> Deferred[Response]:
+        body = self.target.body(callback)
+        headers = self.target.headers(callback, int(self.wall()), body)
+        return self.http.post(self.target.url, headers, body)
 
     def _on_answer(self, response: Response, callback: Callback) -> None:
         status = response.status
@@ -204,35 +210,61 @@ class CallbackSender:
         self._send_due()
 
     def start(self) -> None:
-        """Queue what an earlier process left."""
-        damaged = 0
+        """Restore what earlier processes left, a slice at a time."""
+        self._restoring = self._restore()
+        self._restore_slice()
+
+    def _restore_slice(self) -> None:
+        self._next_slice = None
+        if next(self._restoring, None) is not None:
+            self._next_slice = self.clock.callLater(0, self._restore_slice)
+
+    def _restore(self) -> Iterator[bool]:
+        """Queue the callbacks of every file; a file that cannot be read is left as it is."""
         try:
-            for record in self.spool.read():
-                callback = None if record is None else from_record(record)
-                if callback is None:
-                    damaged += 1
-                else:
+            files = self.spool.files()
+        except OSError as error:
+            files = []
+            _log_unreadable(self.spool.path, error)
+        for path in files:
+            try:
+                yield from self._restore_file(SpoolReader(path, from_record))
+            except OSError as error:
+                _log_unreadable(path, error)
+            self._reader = None
+
+    def _restore_file(self, reader: SpoolReader[Callback]) -> Iterator[bool]:
+        self._reader = reader
+        with closing(reader):
+            while not reader.is_at_end:
+                for callback in reader.read(MAX_CALLBACKS_PER_TURN):
                     self._add(callback, 0.0)
-        except OSError as error:
-            self._has_unread_file = True
-            log.error("{path}: {error}", path=str(self.spool.path), error=error.strerror)
-            return
+                yield True
+        path = str(reader.path)
         try:
-            if damaged:
-                aside = self.spool.set_aside()
-                log.error("a damaged file of callbacks is kept as {path}", path=str(aside))
-            else:
-                self.spool.remove()
+            reader.remove()
         except OSError as error:
-            log.error("{path}: {error}", path=str(self.spool.path), error=error.strerror)
+            log.error(
+                "cannot remove {path} ({error}): its callbacks are sent again at the next start",
+                path=path,
+                error=error.strerror or str(error),
+            )
+        if reader.damaged:
+            log.error(
+                "{path} was damaged: {count} callbacks could not be read; they are kept in {aside}",
+                path=path,
+                count=reader.damaged,
+                aside=str(reader.aside),
+            )
 
     def stop(self) -> None:
         """Post nothing more; keep what is left, that in flight included, for the next process."""
         requests, self._in_flight = self._in_flight, {}
         heap, self._heap = self._heap, []
         self._is_stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._next_slice):
+            if timer is not None and timer.active():
+                timer.cancel()
         left = [*requests, *(callback for _, _, callback in sorted(heap))]
         try:
             self._save(left)
@@ -246,8 +278,19 @@ class CallbackSender:
                 maybeDeferred(request.cancel).addErrback(self._log_fault)
 
     def _save(self, left: list[Callback]) -> None:
-        if self._has_unread_file:
-            path = str(self.spool.path)
-            raise FileExistsError(errno.EEXIST, "the file could not be read", path)
+        """Write what is left to a file, and behind it what was not restored yet."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with closing(reader), suppress(OSError):
+                reader.replace(map(to_record, left))
+                return
         if left:
-            self.spool.write(map(to_record, left))
+            self.spool.add(map(to_record, left))
+
+
+def _log_unreadable(path: Path, error: OSError) -> None:
+    log.error(
+        "cannot read {path} ({error}): it is left as it is, and read again at the next start",
+        path=str(path),
+        error=error.strerror or str(error),
+    )

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Hashable
 from typing import Any
 
 import attrs
@@ -102,11 +103,11 @@ def _as_escape(found: re.Match[str]) -> str:
 MAX_KEYS = 100
 """Keys that a `Throttle` tells apart; further ones of a format share one line a second."""
 
+OTHERS = object()
+"""The key that further ones share."""
+
 KEY_SECONDS = 60.0
 """Seconds after its last line at which a key may be forgotten in favour of another one."""
-
-MAX_KEY_LENGTH = 200
-"""Characters of a key that are compared: others may choose it."""
 
 
 @attrs.define(eq=False)
@@ -128,10 +129,11 @@ class Throttle:
 
     log: Logger
     clock: IReactorTime
-    _repeated: dict[tuple[str, str | None], _Repeated] = attrs.field(factory=dict, init=False)
+    _repeated: dict[int, _Repeated] = attrs.field(factory=dict, init=False)
+    """By the hash of format and key: others may choose long keys."""
     _forgot_at: float = attrs.field(default=float("-inf"), init=False)
 
-    def warn(self, format: str, *, key: str = "", **values: Any) -> None:  # noqa: A002 - as Logger
+    def warn(self, format: str, *, key: Hashable = "", **values: Any) -> None:  # noqa: A002
         """Log a warning, unless one of this format and `key` was logged less than a second ago.
 
         Args:
@@ -149,10 +151,10 @@ class Throttle:
         if more is not None:
             self.log.failure(format + more, failure, log_event=format, **values)
 
-    def _admit(self, line: str, key: str) -> str | None:
+    def _admit(self, line: str, key: Hashable) -> str | None:
         """Return what to add to a line that may be logged, None for one that is left out."""
         now = self.clock.seconds()
-        repeated = self._find(line, key[:MAX_KEY_LENGTH], now)
+        repeated = self._find(line, key, now)
         if now < repeated.next:
             repeated.held_back += 1
             return None
@@ -160,12 +162,13 @@ class Throttle:
         repeated.next = now + 1.0
         return f" ({held_back} more like it were not logged)" if held_back else ""
 
-    def _find(self, line: str, key: str | None, now: float) -> _Repeated:
-        repeated = self._repeated.get((line, key))
+    def _find(self, line: str, key: Hashable, now: float) -> _Repeated:
+        number = hash((line, key))
+        repeated = self._repeated.get(number)
         if repeated is None:
-            if key is not None and len(self._repeated) >= MAX_KEYS and not self._forget(now):
-                return self._find(line, None, now)
-            repeated = self._repeated[line, key] = _Repeated(now)
+            if key is not OTHERS and len(self._repeated) >= MAX_KEYS and not self._forget(now):
+                return self._find(line, OTHERS, now)
+            repeated = self._repeated[number] = _Repeated(now)
         return repeated
 
     def _forget(self, now: float) -> bool:

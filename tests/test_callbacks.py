@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +30,7 @@ from node2dm_tw.push import Push, read_json, split_at_colons
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.stats import RouteStats
 from tests.doubles import WALL, MemoryHTTP, no_jitter
+from tests.odd_files import ODD, is_untouched
 
 KEY = b"0123456789abcdef0123456789abcdef"
 PUSH = split_at_colons(b'gone:key:{"a": 1}', 0.0)
@@ -339,7 +341,7 @@ def test_a_callback_keeps_every_field_over_a_restart(tmp_path):
 
 def test_a_record_of_an_earlier_version_is_read(tmp_path):
     """The spool's version is 1; characters beyond ASCII were escaped."""
-    Spool(tmp_path / "callbacks.spool").write([json.dumps(RECORD).encode()])
+    Spool(tmp_path / "callbacks.spool").add([json.dumps(RECORD).encode()])
     sender = make(tmp_path)
     sender.start()
     sender.clock.advance(0)
@@ -362,28 +364,84 @@ def start(folder: Path, **more) -> tuple[CallbackSender, list[str]]:
 def test_damaged_callbacks_are_set_aside(tmp_path):
     """The others are sent."""
     records = [json.dumps([*RECORD[:1], f"d{n}", *RECORD[2:]]).encode() for n in range(3)]
-    path = tmp_path / "callbacks.spool"
-    Spool(path).write(records)
+    path = Spool(tmp_path / "callbacks.spool").add(records)
     path.write_bytes(path.read_bytes().replace(b'"d1"', b'"dX"'))
     sender, logged = start(tmp_path)
     assert devices(sender.http) == ["d0", "d2"]
     assert files(tmp_path) == {"callbacks.spool.damaged"}
-    assert logged == [f"a damaged file of callbacks is kept as {path}.damaged"]
-
-
-def test_a_file_that_could_not_be_read_is_not_overwritten(tmp_path):
-    """Callbacks that cannot be kept therefore are counted and logged."""
-    path = tmp_path / "callbacks.spool"
-    path.mkdir()
-    sender, logged = start(tmp_path)
-    assert logged == [f"{path}: it is a directory"]
-    sender.enqueue("c2dm", PUSH, "NotRegistered")
-    with capturedLogs() as events:
-        sender.stop()
-    assert [formatEvent(event) for event in events] == [
-        "1 callbacks are lost: the file could not be read"
+    assert logged == [
+        f"{path} was damaged: 1 callbacks could not be read; they are kept in {path}.damaged"
     ]
-    assert counters(sender) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("what", [*ODD, "a file of somebody else"])
+def test_what_is_no_file_of_ours_is_left_as_it_is(tmp_path, what):
+    """It stops neither the start nor the stop, which keeps callbacks in another file."""
+    path = tmp_path / "callbacks.spool"
+    if what in ODD:
+        ODD[what](path)
+    elif os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    else:
+        path.write_bytes(b"not yours")
+        os.chown(path, 12_345, -1)
+    before = path.lstat()
+    sender, (line,) = start(tmp_path)
+    assert line.startswith(f"cannot read {path} (it ")
+    sender.enqueue("c2dm", PUSH, "NotRegistered")
+    sender.stop()
+    assert path.lstat()[:7] == before[:7]
+    assert is_untouched(path)
+    again, _ = start(tmp_path)
+    assert devices(again.http) == ["gone"]
+
+
+def test_a_file_that_could_not_be_read_is_read_by_the_next_process(tmp_path):
+    """A stop meanwhile adds a file, and overwrites none."""
+    sender, _ = start(tmp_path)
+    sender.enqueue("c2dm", push(1), "NotRegistered")
+    sender.stop()
+    path, kept = tmp_path / "callbacks.spool", tmp_path / "kept"
+    path.rename(kept)
+    path.mkdir()
+    sender, _ = start(tmp_path)
+    sender.enqueue("c2dm", push(2), "NotRegistered")
+    sender.stop()
+    path.rmdir()
+    kept.rename(path)
+    sender, logged = start(tmp_path)
+    assert (sorted(devices(sender.http)), logged) == (["d1", "d2"], [])
+    assert not files(tmp_path)
+
+
+def test_a_stop_while_callbacks_are_restored_loses_and_doubles_none(tmp_path):
+    """What was read and what was not yet is in one file again, at every slice."""
+    count = 2 * MAX_CALLBACKS_PER_TURN + 100
+    records = [json.dumps([*RECORD[:1], f"d{n}", *RECORD[2:]]).encode() for n in range(count)]
+    Spool(tmp_path / "callbacks.spool").add(records)
+    for turns in range(4):
+        sender = make(tmp_path, clock=(clock := TurnClock()))
+        sender.start()
+        clock.turn(turns)
+        assert 0 < len(sender) <= count
+        sender.stop()
+        assert files(tmp_path) == {"callbacks.spool"}
+    sender, logged = start(tmp_path)
+    while waiting := sender.http.waiting():
+        for posted in waiting:
+            posted.say()
+    assert sorted(devices(sender.http)) == sorted(f"d{n}" for n in range(count))
+    assert logged == []
+
+
+class TurnClock(Clock):
+    """Lets what is due happen one call at a time."""
+
+    def turn(self, turns: int) -> None:
+        for _ in range(min(turns, len(self.calls))):
+            call = self.calls.pop(0)
+            call.called = 1
+            call.func(*call.args, **call.kw)
 
 
 def test_callbacks_that_cannot_be_kept_are_counted_and_logged(tmp_path):
@@ -398,6 +456,22 @@ def test_callbacks_that_cannot_be_kept_are_counted_and_logged(tmp_path):
     (event,) = events
     assert event["log_level"].name == "critical"
     assert formatEvent(event) == "5 callbacks are lost: No such file or directory"
+
+
+def test_a_file_that_cannot_be_removed_is_named(tmp_path):
+    """Its callbacks go now, and again after the next start."""
+    path = Spool(tmp_path / "callbacks.spool").add([json.dumps(RECORD).encode()])
+    sender = make(tmp_path)
+    sender.start()
+    path.unlink()
+    path.mkdir()
+    with capturedLogs() as events:
+        sender.clock.advance(0)
+    assert devices(sender.http) == ["gone"]
+    (event,) = events
+    assert formatEvent(event) == (
+        f"cannot remove {path} (Is a directory): its callbacks are sent again at the next start"
+    )
 
 
 def test_a_fault_while_requests_are_cancelled_is_logged_and_loses_nothing(tmp_path):

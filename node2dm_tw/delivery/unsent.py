@@ -42,7 +42,7 @@ class UnsentLog:
         self.recent_errors.record(outcome, reason, push.device, self.wall())
         self._throttle.warn(
             "{route}: push to {device} {outcome}: {reason}",
-            key=f"{outcome} {reason}",
+            key=(outcome, reason),
             route=self.route,
             device=shorten(push.device),
             outcome=outcome,

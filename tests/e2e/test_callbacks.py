@@ -1,12 +1,16 @@
 """Bad-token callbacks of a real gateway to a real webhook."""
 
 import json
+import os
+import signal
 import time
+import zlib
 
 import pytest
 
 from tests.e2e.gateway import Gateway, free_port
 from tests.e2e.test_reload import reload
+from tests.odd_files import ODD
 from tests.providers.keys import CONTENT
 from tests.upstream import Answer, Sent, Upstream, upstream
 
@@ -130,6 +134,47 @@ def test_a_webhook_that_stays_away_uses_up_the_retries(make_gateway):
         gateway = make_gateway(google.section() + section(free_port(), "retries = 1")).start()
         gateway.push(b"gone:key:x")
         gateway.wait_for(callbacks_failed=1, callbacks_waiting=0)
+
+
+def record(attempts: bytes) -> bytes:
+    """A line of the spool whose checksum is right."""
+    text = b'["c2dm", "kept", "x", "NotRegistered", "msg_1", %b]' % attempts
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+FOREIGN = {
+    "infinite": record(b"1e999"),
+    "400 digits": record(b"9" * 400),
+    "deep": record(b"[" * 50_000),
+    "no spool": b"\x00\xff" * 10_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("what", [*FOREIGN, "a FIFO", "a symbolic link"])
+def test_no_file_in_the_place_of_the_kept_callbacks_stops_the_start(make_gateway, what):
+    """What is damaged is set aside, what is no file is left; whole callbacks are sent anyway."""
+    hook = Upstream(lambda sent: Answer(b"thanks")).start()
+    try:
+        with upstream(gone_or_delivered) as google:
+            gateway = make_gateway(google.section() + section(hook.port))
+            path = gateway.folder / "state" / "callbacks.spool"
+            path.parent.mkdir()
+            if what in FOREIGN:
+                path.write_bytes(b"node2dm_tw spool 1\n" + FOREIGN[what] + record(b"0"))
+            else:
+                ODD[what](path)
+            gateway.start()
+            gateway.push(b"gone:key:x")
+            gateway.wait_for(callbacks_sent=1 + (what in FOREIGN), callbacks_waiting=0)
+            assert gateway.stop() in (0, -signal.SIGTERM)
+            assert gateway.log.count("callbacks.spool") >= 1
+            assert "Traceback" not in gateway.log
+            assert os.path.lexists(path) != (what in FOREIGN)
+            gateway.start()
+            gateway.push(b"gone:key:y")
+            gateway.wait_for(callbacks_sent=1)
+    finally:
+        hook.stop()
 
 
 def fcm_without_devices(sent: Sent) -> Answer:
