@@ -39,7 +39,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
     part = path.with_name(path.name + ".part")
     with suppress(OSError):
         part.unlink()  # left by a crash, perhaps with another mode
-    part = free_name(part)
+    part = find_free_name(part)
     try:
         with open_new_file(part) as file:
             file.writelines(chunks)
@@ -64,7 +64,7 @@ def sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def free_name(path: Path) -> Path:
+def find_free_name(path: Path) -> Path:
     """Return `path`, or the first of `path.1`, `path.2` and so on that does not exist."""
     found, number = path, 0
     while os.path.lexists(found):

@@ -10,15 +10,17 @@ import attrs
 
 from node2dm_tw.callbacks import HOLD_INTERVAL
 from node2dm_tw.config import Settings
+from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
-from node2dm_tw.delivery.gate import Gate, Limits
-from node2dm_tw.delivery.lane import Lane, Locked
-from node2dm_tw.delivery.quota import QuotaLock, lock_files
+from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
+from node2dm_tw.delivery.lane import Lane, LockReason
+from node2dm_tw.delivery.quota import QuotaLock, find_lock_files
 from node2dm_tw.delivery.rates import DeviceRates, Pace
+from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
-from node2dm_tw.delivery.waiting import WaitingRoom
+from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.files import find_files
 from node2dm_tw.http.interface import HTTPClient
@@ -72,7 +74,7 @@ class Surroundings:
     stats: Stats
     make_client: MakeClient
     on_bad_device: Callable[[str, Push, str], None]
-    on_locked: Callable[[QuotaLock, Locked], None]
+    on_locked: Callable[[QuotaLock, LockReason], None]
 
 
 @attrs.frozen(eq=False)
@@ -113,11 +115,11 @@ class Way:
     def apply(self, gateway: Gateway, settings: C2DMRoute | FCMRoute) -> None:
         """Take over the options that change while running."""
         self.queue.max_queued = gateway.max_queued
-        gate = self.lane.gate
-        gate.waiting.capacity = _sleepers(gateway)
-        gate.limits = _limits(gateway, settings)
-        gate.rates.change(settings.device_rate or (), settings.device_burst or 0)
-        self.lane.window.limit(settings.max_in_flight)
+        admission = self.lane.admission
+        admission.retry_queue.retry_capacity = _retry_capacity(gateway)
+        admission.limits = _limits(gateway, settings)
+        admission.rates.change(settings.device_rate or (), settings.device_burst or 0)
+        self.lane.window.set_maximum(settings.max_in_flight)
         if isinstance(settings, FCMRoute):
             self._apply_to_fcm(settings)
         if self.renew(settings):
@@ -140,7 +142,7 @@ def quota_lock(settings: Settings, route: str) -> QuotaLock:
     return QuotaLock(settings.gateway.state_dir / name, route)
 
 
-def stray_files(settings: Settings) -> list[Path]:
+def find_stray_files(settings: Settings) -> list[Path]:
     """List the spools and locks in state_dir that belong to no section of the configuration."""
     folder, routes = settings.gateway.state_dir, [route.name for route in settings.routes]
     known = {*routes, "callbacks"} if settings.callback else {*routes}
@@ -148,7 +150,11 @@ def stray_files(settings: Settings) -> list[Path]:
     locks = [quota_lock(settings, route) for route in routes]
     return [
         *(file for match, file in spools if match and match[1] not in known),
-        *(file for file in lock_files(folder) if not any(lock.is_held_by(file) for lock in locks)),
+        *(
+            file
+            for file in find_lock_files(folder)
+            if not any(lock.is_held_by(file) for lock in locks)
+        ),
     ]
 
 
@@ -168,22 +174,22 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     spool = Spool(gateway.state_dir / f"{name}.spool")
     queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall)
     signin = SignIn(name, credentials, reactor, wall, random)
+    breaker = CircuitBreaker(name, reactor, random, provider.first_delay)
     lock = quota_lock(around.settings, name)
     lane = Lane(
         route=name,
         queue=queue,
         provider=provider,
         http=http,
-        session=Session(name, signin, reactor, random),
+        session=Session(signin, breaker),
         window=Window(section.max_in_flight),
-        gate=Gate(
+        admission=Admission(
             provider,
-            queue,
-            WaitingRoom(reactor, _sleepers(gateway)),
+            RetryQueue(reactor, _retry_capacity(gateway)),
             BlockedDevices(reactor),
+            TargetDelays(reactor, random, provider.first_delay),
             DeviceRates(section.device_rate or (), section.device_burst or 0, reactor.seconds),
             _limits(gateway, section),
-            stats,
         ),
         stats=stats,
         clock=reactor,
@@ -244,11 +250,11 @@ def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> Pace | None:
     return None
 
 
-def _limits(gateway: Gateway, section: C2DMRoute | FCMRoute) -> Limits:
+def _limits(gateway: Gateway, section: C2DMRoute | FCMRoute) -> LaneLimits:
     if isinstance(section, FCMRoute):
-        return Limits(min(gateway.max_age, section.max_age), FCM_DEVICE_BLOCK)
-    return Limits(gateway.max_age, section.device_block)
+        return LaneLimits(min(gateway.max_age, section.max_age), FCM_DEVICE_BLOCK)
+    return LaneLimits(gateway.max_age, section.device_block)
 
 
-def _sleepers(gateway: Gateway) -> int:
+def _retry_capacity(gateway: Gateway) -> int:
     return max(1, gateway.max_queued // 10)

@@ -25,8 +25,9 @@ from node2dm_tw.callback_target import CallbackTarget
 from node2dm_tw.callbacks import CallbackSender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import shown
-from node2dm_tw.delivery.lane import Locked
+from node2dm_tw.delivery.lane import LockReason
 from node2dm_tw.delivery.quota import QuotaLock
+from node2dm_tw.delivery.session import LaneState
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
@@ -49,7 +50,7 @@ from node2dm_tw.process import (
 from node2dm_tw.providers.oauth2 import read_key_file
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool
-from node2dm_tw.routes import Surroundings, Way, make_way, quota_lock, stray_files
+from node2dm_tw.routes import Surroundings, Way, find_stray_files, make_way, quota_lock
 from node2dm_tw.sections import CallbackSection
 from node2dm_tw.statedir import StateDir
 from node2dm_tw.stats import Stats
@@ -61,7 +62,7 @@ reactor: Any = _reactor
 STEP_SECONDS = 5.0
 """Seconds that a step of the stop may take, beside what the drain may."""
 
-STATUS = {Locked.OVER_QUOTA: 3, Locked.SIGN_IN_GIVEN_UP: 4}
+STATUS = {LockReason.OVER_QUOTA: 3, LockReason.SIGN_IN_GIVEN_UP: 4}
 """Exit statuses of a process whose every route is locked."""
 
 
@@ -88,7 +89,7 @@ class Options(usage.Options):
             _refuse(FAILED, *error.faults)
         locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
         if all(lock.is_set for lock in locks):
-            _refuse(STATUS[Locked.OVER_QUOTA], *(lock.advice for lock in locks))
+            _refuse(STATUS[LockReason.OVER_QUOTA], *(lock.advice for lock in locks))
 
     def read(self) -> tuple[Settings, EmulatorSettings | None]:
         """Read the configuration file. Raises Faults."""
@@ -215,7 +216,7 @@ class GatewayService(Service):
         named = {name.encode(): way.route for way in ways for name in way.names}
         self._open_udp(Lines(named, ways[0].route, self._stats, reactor))
         self._open_views()
-        for path in stray_files(self._settings):
+        for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
         # What an earlier process left is restored once a signal no longer ends this one at once.
         reactor.callWhenRunning(self._run)
@@ -311,12 +312,12 @@ class GatewayService(Service):
         """Whether a report must wait; one of a route that is no longer configured need not."""
         return route in self._ways and self._ways[route].holds(reason)
 
-    def _locked(self, lock: QuotaLock, why: Locked) -> None:
+    def _locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
         log.critical("{route}: locked: {why}", route=lock.route, why=why.value)
-        if all(way.lane.session.state == "locked" for way in self._ways.values()):
+        if all(way.lane.session.state is LaneState.LOCKED for way in self._ways.values()):
             self._end(STATUS[why])
-        if why is Locked.OVER_QUOTA:
+        if why is LockReason.OVER_QUOTA:
             try:
                 lock.set()
             except OSError as error:

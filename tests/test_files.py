@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs, formatEvent
 from node2dm_tw.files import (
     NotRegularFile,
     as_number,
-    free_name,
+    find_free_name,
     open_own_file,
     parse_json,
     read_own_file,
@@ -88,12 +88,12 @@ def test_writing_never_goes_through_what_is_in_the_way(tmp_path, monkeypatch, ki
 def test_a_free_name_is_the_first_that_nothing_has(tmp_path):
     """A dangling link has its name, too."""
     path = tmp_path / "spool"
-    assert free_name(path) == path
+    assert find_free_name(path) == path
     path.symlink_to("nowhere")
-    assert free_name(path) == tmp_path / "spool.1"
+    assert find_free_name(path) == tmp_path / "spool.1"
     (tmp_path / "spool.1").touch()
     (tmp_path / "spool.3").touch()
-    assert free_name(path) == tmp_path / "spool.2"
+    assert find_free_name(path) == tmp_path / "spool.2"
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o644, 0o666])

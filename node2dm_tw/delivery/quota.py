@@ -21,7 +21,7 @@ MAX_LINE_BYTES = 1_000
 """Bounds the first line."""
 
 
-def lock_files(folder: Path) -> list[Path]:
+def find_lock_files(folder: Path) -> list[Path]:
     """List the files of a folder that may lock a route; none where it cannot be read."""
     return find_files(folder, "quota.lock*")
 
@@ -42,7 +42,7 @@ class QuotaLock:
     @property
     def file(self) -> Path | None:
         """The file that locks the route; None where there is none."""
-        return next(filter(self.is_held_by, lock_files(self.path.parent)), None)
+        return next(filter(self.is_held_by, find_lock_files(self.path.parent)), None)
 
     @property
     def is_set(self) -> bool:

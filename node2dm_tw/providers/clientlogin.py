@@ -25,7 +25,7 @@ from node2dm_tw.providers.interface import (
 log = logger()
 
 _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
-_TOKEN = re.compile(r"[!-~]+")
+_TOKEN = re.compile(r"[!-~]{1,16384}")
 """What can stand in a header."""
 
 MAX_FILE_BYTES = 65_536
@@ -56,6 +56,7 @@ class ClientLogin:
     token_max_age: float
     _generation: int = attrs.field(default=0, init=False)
     _is_discarded: bool = attrs.field(default=False, init=False)
+    _kept: dict[str, str | float] = attrs.field(factory=dict, init=False, repr=False)
 
     def use(self, username: str, password: str, source: str) -> bool:
         """Sign in with these from now on; return whether that is another account or password."""
@@ -96,13 +97,15 @@ class ClientLogin:
         if not _is_token(token):
             raise SignInFailed("a token that no header can carry")
         obtained = self.wall()
-        kept = {"account": self._account, "obtained": obtained, "auth": token}
+        self._kept = {"account": self._account, "obtained": obtained, "auth": token}
+        return self._credential(token, obtained)
+
+    def keep(self) -> None:
         try:
-            write_atomically(self.token_file, [json.dumps(kept).encode()])
+            write_atomically(self.token_file, [json.dumps(self._kept).encode()])
             self._is_discarded = False
         except OSError as error:
             log.warn("the token could not be kept for the next start: {error}", error=str(error))
-        return self._credential(token, obtained)
 
     def discard_stored(self) -> None:
         self._is_discarded = True

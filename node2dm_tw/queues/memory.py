@@ -38,7 +38,7 @@ class MemoryQueue:
     clock: IReactorTime
     wall: Callable[[], float]
     on_ready: Callable[[], None] = _ignore
-    on_unsent: Callable[[Push, str, str], None] = _ignore
+    on_overflow: Callable[[Push, str], None] = _ignore
     _fresh: deque[Push] = attrs.field(factory=deque, init=False)
     _released: deque[Lease] = attrs.field(factory=deque, init=False)
     _leased: set[Lease] = attrs.field(factory=set, init=False)
@@ -85,7 +85,7 @@ class MemoryQueue:
         for _ in range(min(came, self.depth - self.max_queued)):
             push = self._fresh.popleft()
             self.stats.messages_overflowed += 1
-            self.on_unsent(push, "overflowed", "max_queued is reached")
+            self.on_overflow(push, "max_queued is reached")
 
     def take(self) -> Lease | None:
         if self._released:

@@ -15,7 +15,7 @@ import attrs
 
 from node2dm_tw.files import (
     as_number,
-    free_name,
+    find_free_name,
     open_new_file,
     open_own_file,
     parse_json,
@@ -62,7 +62,7 @@ class Spool:
         with suppress(OSError):
             newest = max((number for number, _ in self._numbered()), default=-1)
         path = self.path if newest < 0 else self.path.with_name(f"{self.path.name}.{newest + 1}")
-        path = free_name(path)
+        path = find_free_name(path)
         write_atomically(path, chain([_HEADER], map(_line, records)))
         return path
 
@@ -147,7 +147,7 @@ class SpoolReader(Generic[T]):
             return
         try:
             if self._aside_file is None:
-                self.aside = free_name(self._aside_path)
+                self.aside = find_free_name(self._aside_path)
                 self._aside_file = open_new_file(self.aside)
                 self._aside_file.write(_HEADER if self.offset else b"")
             self._aside_file.write(line)
@@ -167,7 +167,7 @@ class SpoolReader(Generic[T]):
             self.path.unlink(missing_ok=True)
         else:
             self.aside = self.path
-            self.aside = self.path.rename(free_name(self._aside_path))
+            self.aside = self.path.rename(find_free_name(self._aside_path))
 
     def replace(self, records: Iterable[bytes]) -> None:
         """Write `records`, and behind them what was not read yet, in the place of the file.

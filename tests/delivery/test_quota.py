@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node2dm_tw.delivery.quota import QuotaLock, lock_files
+from node2dm_tw.delivery.quota import QuotaLock, find_lock_files
 from tests.odd_files import ODD, is_untouched
 
 
@@ -74,7 +74,7 @@ def test_a_lock_that_cannot_be_read_is_known_by_its_name(tmp_path):
 
 def test_a_folder_that_is_not_there_has_no_locks(tmp_path):
     """The start makes it."""
-    assert not lock_files(tmp_path / "state")
+    assert not find_lock_files(tmp_path / "state")
     assert not QuotaLock(tmp_path / "state" / "quota.lock", "c2dm").is_set
 
 

@@ -42,8 +42,9 @@ def test_a_burst_to_one_device_overflows_with_a_word(make_gateway):
     stats = gateway.wait_for(messages_received=300)
     overflowed = stats["messages_overflowed"]
     assert overflowed > 100
-    lines = re.findall(r"fcm: push to demo-phone overflowed: (.+)", gateway.log)
+    lines = re.findall(r"fcm: push to demo-phone: overflowed: (.+)", gateway.log)
     assert 2 <= len(lines) <= 15
-    assert all(re.match(r"20 pushes wait for its device( \(\d+ more like it|$)", x) for x in lines)
+    limit = "over device_rate, and 20 pushes for the device sleep already"
+    assert all(re.match(limit + r"( \(\d+ more like it|$)", line) for line in lines)
     (error,) = errors_on_page(web)
     assert (error["kind"], error["count"]) == ("overflowed", overflowed)

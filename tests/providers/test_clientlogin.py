@@ -156,6 +156,7 @@ def test_the_token_outlives_the_process(account, tmp_path):
     """It is kept where only the owner can read it, and ages meanwhile."""
     assert account.login.stored() is None
     account.fetch()
+    account.login.keep()
     assert account.file.stat().st_mode & 0o777 == 0o600
     account.file.chmod(0o644)
     later = Account(tmp_path)
@@ -173,6 +174,7 @@ def test_the_token_outlives_the_process(account, tmp_path):
 def test_a_token_of_another_account_or_too_old_is_not_used(account, tmp_path, change):
     """Another sender, another sign-in, or its age is over."""
     account.fetch()
+    account.login.keep()
     later = Account(tmp_path, **change)
     later.now += 600
     assert later.login.stored() is None
@@ -181,6 +183,7 @@ def test_a_token_of_another_account_or_too_old_is_not_used(account, tmp_path, ch
 def test_a_token_from_the_future_is_new(account, tmp_path):
     """A clock that stepped back makes no token older than it is."""
     account.fetch()
+    account.login.keep()
     earlier = Account(tmp_path)
     earlier.now -= DAY
     assert earlier.login.stored().obtained_at == NOW - DAY
@@ -239,6 +242,7 @@ def test_a_token_file_that_is_none_is_not_read(account, tmp_path, monkeypatch, k
     (line,) = map(formatEvent, events)
     assert line == f"{account.file} is not used: it is {kind}"
     account.fetch()
+    account.login.keep()
     assert is_untouched(account.file)
     stored = Account(tmp_path).login.stored()
     assert (stored is None) == (kind == "a directory")
@@ -257,6 +261,7 @@ def test_a_token_that_an_answer_brought_is_kept_too(account, tmp_path):
     """It takes the place of the one before, in memory and on disk."""
     first = account.fetch()
     second = account.login.replace("fresh")
+    account.login.keep()
     assert second.generation == first.generation + 1
     assert Account(tmp_path).login.stored().header == b"GoogleLogin auth=fresh"
 
@@ -264,6 +269,7 @@ def test_a_token_that_an_answer_brought_is_kept_too(account, tmp_path):
 def test_a_refused_token_is_not_kept(account, tmp_path):
     """The next process would only be refused again."""
     account.fetch()
+    account.login.keep()
     account.login.discard_stored()
     account.login.discard_stored()
     assert Account(tmp_path).login.stored() is None
@@ -273,6 +279,7 @@ def test_a_refused_token_that_cannot_be_removed_is_not_used_again(small_disk):
     """Not by this process; the next one hears from the upstream that it is refused."""
     account = Account(small_disk.path)
     account.fetch()
+    account.login.keep()
     small_disk.remount("ro")
     with capturedLogs() as events:
         account.login.discard_stored()
@@ -280,11 +287,12 @@ def test_a_refused_token_that_cannot_be_removed_is_not_used_again(small_disk):
         f"cannot remove {account.file} (Read-only file system): the next start will try its token"
     ]
     assert account.login.stored() is None
-    assert account.fetch(b"Auth=other").generation == 2
+    account.fetch(b"Auth=other")
+    account.login.keep()
     assert account.login.stored() is None
     small_disk.remount("rw")
-    account.fetch(b"Auth=third")
-    assert account.login.stored().header == b"GoogleLogin auth=third"
+    account.login.keep()
+    assert account.login.stored().header == b"GoogleLogin auth=other"
 
 
 def test_a_disk_that_takes_nothing_does_not_stop_a_sign_in(tmp_path):
@@ -292,6 +300,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_a_sign_in(tmp_path):
     account = Account(tmp_path / "gone")
     with capturedLogs() as events:
         assert account.fetch().header == b"GoogleLogin auth=token"
+        account.login.keep()
     (line,) = map(formatEvent, events)
     assert "could not be kept" in line
 
