@@ -102,13 +102,13 @@ class Way:
             self.lane.start()
 
     @property
-    def report_delay(self) -> float:
-        """Seconds a report of a bad device waits, so that the alarm can still hold it."""
+    def callback_delay(self) -> float:
+        """Seconds that a callback waits, so that the alarm can still hold it."""
         alarm = self.lane.alarm
         return HOLD_INTERVAL if alarm is not None and alarm.percent else 0.0
 
-    def holds(self, reason: str) -> bool:
-        """Whether a report of a bad device must go on waiting."""
+    def should_hold(self, reason: str) -> bool:
+        """Whether a callback must go on waiting."""
         alarm, has_delivered = self.lane.alarm, self.lane.stats.messages_sent > 0
         return alarm is not None and alarm.holds(reason, has_delivered=has_delivered)
 

@@ -155,7 +155,7 @@ class GatewayService(Service):
         self._state_dir = StateDir(self._settings.gateway.state_dir)
         self._stats = Stats(time.monotonic, __version__)
         self._emulator: EmulatorService | None = None
-        self._feedback: CallbackSender | None = None
+        self._callbacks: CallbackSender | None = None
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
@@ -199,7 +199,7 @@ class GatewayService(Service):
             self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
             opened("emulator", self._emulator.startService)
         if self._settings.callback is not None:
-            self._feedback = self._make_feedback(self._settings.callback)
+            self._callbacks = self._make_callback_sender(self._settings.callback)
         self._stats.gauges["callbacks_waiting"] = self._count_callbacks
         around = Surroundings(
             self._settings,
@@ -208,7 +208,7 @@ class GatewayService(Service):
             random.random,
             self._stats,
             self._make_client,
-            self._report,
+            self._enqueue_callback,
             self._locked,
         )
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
@@ -238,8 +238,8 @@ class GatewayService(Service):
         gateway = self._settings.gateway
         for way in self._ways.values():
             way.start()
-        if self._feedback is not None:
-            self._feedback.start()
+        if self._callbacks is not None:
+            self._callbacks.start()
         self._admin.start()
         log.info(
             "node2dm_tw {version} started: pushes on udp {udp}, stats on {stats}",
@@ -272,9 +272,9 @@ class GatewayService(Service):
             self._admin.open_statsd(sender, port, statsd.interval)
 
     def _count_callbacks(self) -> int:
-        return 0 if self._feedback is None else len(self._feedback)
+        return 0 if self._callbacks is None else len(self._callbacks)
 
-    def _make_feedback(self, callback: CallbackSection) -> CallbackSender:
+    def _make_callback_sender(self, callback: CallbackSection) -> CallbackSender:
         return CallbackSender(
             _callback_target(callback),
             self._make_client(callback.timeout, callbacks.IN_FLIGHT, None, curl=False),
@@ -283,7 +283,7 @@ class GatewayService(Service):
             reactor,
             time.time,
             random.random,
-            self._holds,
+            self._should_hold,
         )
 
     def _make_client(
@@ -304,13 +304,13 @@ class GatewayService(Service):
         self._clients.append(client)
         return client
 
-    def _report(self, route: str, push: Push, reason: str) -> None:
-        if self._feedback is not None:
-            self._feedback.enqueue(route, push, reason, self._ways[route].report_delay)
+    def _enqueue_callback(self, route: str, push: Push, reason: str) -> None:
+        if self._callbacks is not None:
+            self._callbacks.enqueue(route, push, reason, self._ways[route].callback_delay)
 
-    def _holds(self, route: str, reason: str) -> bool:
-        """Whether a report must wait; one of a route that is no longer configured need not."""
-        return route in self._ways and self._ways[route].holds(reason)
+    def _should_hold(self, route: str, reason: str) -> bool:
+        """Whether a callback must wait; one of a route that is no longer configured need not."""
+        return route in self._ways and self._ways[route].should_hold(reason)
 
     def _locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -361,8 +361,8 @@ class GatewayService(Service):
             intake.allow_only(gateway.allow)
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
             way.apply(gateway, settings)
-        if self._feedback is not None and self._settings.callback is not None:
-            self._feedback.target = _callback_target(self._settings.callback)
+        if self._callbacks is not None and self._settings.callback is not None:
+            self._callbacks.target = _callback_target(self._settings.callback)
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -387,8 +387,8 @@ class GatewayService(Service):
                 (f"stop sending for {name}", way.lane.abort),
                 (f"save the pushes of {name}", way.queue.stop),
             ]
-        if self._feedback is not None:
-            steps.append(("save the callbacks", self._feedback.stop))
+        if self._callbacks is not None:
+            steps.append(("save the callbacks", self._callbacks.stop))
         steps += [("close an HTTP client", client.close) for client in self._clients]
         steps.append(("close the views", self._admin.stop))
         if self._emulator is not None:
