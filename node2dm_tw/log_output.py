@@ -20,6 +20,7 @@ from twisted.logger import (
     formatEvent,
     formatTime,
 )
+from twisted.python.components import Componentized
 from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
@@ -223,3 +224,19 @@ def make_observer(options: Mapping[str, Any], log_format: str, soon: Soon) -> IL
     if signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, None):
         signal.signal(signal.SIGUSR1, lambda *_: soon(file.reopen))
     return LineObserver(file, as_json_line if log_format == "json" else as_text_line)
+
+
+def set_observer(
+    application: Componentized, options: Mapping[str, Any] | None, log_format: str, soon: Soon
+) -> None:
+    """Have twistd, which asks the application how to log, log by `make_observer`.
+
+    Args:
+        options: twistd's own; None where there is no twistd.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    observer = None if options is None else make_observer(options, log_format, soon)
+    if observer is not None:
+        application.setComponent(ILogObserver, observer)

@@ -16,7 +16,6 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from node2dm_tw import __version__, callbacks, config
@@ -36,7 +35,7 @@ from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import Faults
 from node2dm_tw.intake.lines import Lines
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
-from node2dm_tw.log_output import make_observer
+from node2dm_tw.log_output import set_observer
 from node2dm_tw.logs import logger, set_level
 from node2dm_tw.process import (
     FAILED,
@@ -165,19 +164,12 @@ class GatewayService(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Join the application; twistd, which begins to log next, asks it how."""
-        twistd: Mapping[str, Any] | None = self._options.parent
-        if twistd is not None:
-            self._set_observer(parent, twistd)
-        Service.setServiceParent(self, parent)
-
-    def _set_observer(self, application: Any, twistd: Mapping[str, Any]) -> None:
         log_format = self._settings.gateway.log_format
         try:
-            observer = make_observer(twistd, log_format, reactor.callFromThread)
+            set_observer(parent, self._options.parent, log_format, reactor.callFromThread)
         except OSError as error:
             _refuse(FAILED, f"cannot open the log file {error.filename}: {error.strerror}")
-        if observer is not None:
-            application.setComponent(ILogObserver, observer)
+        Service.setServiceParent(self, parent)
 
     def startService(self) -> None:
         """Open everything, or say in one line why that cannot be and end with status 1."""

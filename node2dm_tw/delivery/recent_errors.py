@@ -19,7 +19,7 @@ OTHERS = "other reasons"
 
 
 @attrs.define(eq=False)
-class _Entry:
+class _RecentError:
     count: int
     when: float
     device: bytes
@@ -29,7 +29,7 @@ class _Entry:
 class RecentErrors:
     """Counts errors of the same kind and reason together; cheap at any rate."""
 
-    _entries: dict[tuple[str, str], _Entry] = attrs.field(factory=dict, init=False)
+    _entries: dict[tuple[str, str], _RecentError] = attrs.field(factory=dict, init=False)
     _replaced_at: float = attrs.field(default=0.0, init=False)
 
     def record(self, kind: str, reason: str, device: bytes, when: float) -> None:
@@ -48,11 +48,11 @@ class RecentErrors:
             known.device = device
             return
         if len(self._entries) < CAPACITY or reason == OTHERS:
-            self._entries[kind, reason] = _Entry(1, when, device)
+            self._entries[kind, reason] = _RecentError(1, when, device)
         elif abs(when - self._replaced_at) >= 1.0:
             self._replaced_at = when
             del self._entries[min(self._entries, key=lambda key: self._entries[key].when)]
-            self._entries[kind, reason] = _Entry(1, when, device)
+            self._entries[kind, reason] = _RecentError(1, when, device)
         else:
             self.record(kind, OTHERS, device, when)
 
