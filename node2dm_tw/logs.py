@@ -1,35 +1,27 @@
-"""Logging: text or JSON lines, levels by part, repetition held back, nothing secret."""
+"""What is logged: levels by part, repetition held back, nothing secret, nothing invisible."""
 
-import json
-import os
-import signal
+import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
-from datetime import UTC, datetime
-from typing import Any, TextIO
+from collections.abc import Hashable
+from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import (
-    FileLogObserver,
     FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
     Logger,
     LogLevel,
     LogLevelFilterPredicate,
-    formatEvent,
     globalLogPublisher,
 )
-from twisted.python.logfile import LogFile
+from twisted.python.failure import Failure
 
 LEVELS = ("debug", "info", "warn", "error", "critical")
 FORMATS = ("text", "json")
 PARTS = (
     "admin",
+    "callbacks",
     "delivery",
-    "feedback",
     "http",
     "intake",
     "providers",
@@ -84,56 +76,51 @@ def shorten(device: bytes) -> str:
     return text if len(text) <= 12 else f"{text[:10]}..."
 
 
-def as_json_line(event: LogEvent) -> str:
-    """Render an event as a JSON object on a line of its own.
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0001\U000e0020-\U000e007f]"
+)
+"""Control and format characters, line and paragraph separators (Cc, Cf, Zl, Zp), and surrogates."""
 
-    It has the time, the level, the part, the message and, as `event`, the message before its
-    values were put in; then those values by name.
+
+def escape_controls(text: str) -> str:
+    r"""Make characters visible that act on a terminal or hide: ESC becomes ``\x1b``, and so on.
+
+    The text then fits on one line, and shows in the order in which it is stored.
     """
-    level = event.get("log_level") or LogLevel.info
-    line: dict[str, Any] = {
-        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
-        "level": level.name,
-        "logger": event.get("log_namespace", ""),
-        "message": formatEvent(event),
-        "event": event.get("log_event") or event.get("log_format") or "",
-    }
-    for name, value in event.items():
-        if not name.startswith("log_") and isinstance(value, str | int | float):
-            line.setdefault(name, value)
-    failure = event.get("log_failure")
-    if failure is not None:
-        line["traceback"] = failure.getTraceback()
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return text if text.isprintable() else _INVISIBLE.sub(_as_escape, text)
 
 
-Soon = Callable[[Callable[[], Any]], Any]
-"""Has something called by the reactor; may be called from a signal handler."""
+def _as_escape(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-def json_observer(options: Mapping[str, Any], soon: Soon) -> ILogObserver:
-    """Make an observer that writes JSON lines to where twistd would write its own.
+MAX_KEYS = 100
+"""Keys that a `Throttle` tells apart; further ones of a format share one line a second."""
 
-    Args:
-        options: twistd's own, which say where its log goes: a file that rotates, or stdout.
-        soon: for the rotation on SIGUSR1.
-    """
-    name = options["logfile"] or ("-" if options["nodaemon"] else "twistd.log")
-    return FileLogObserver(sys.stdout if name == "-" else _rotating(name, soon), as_json_line)
+OTHERS = object()
+"""The key that further ones share."""
+
+KEY_SECONDS = 60.0
+"""Seconds after its last line at which a key may be forgotten in favour of another one."""
 
 
-def _rotating(name: str, soon: Soon) -> TextIO:
-    """Open a log file that rotates as twistd's does: by size, and on SIGUSR1."""
-    file: Any = LogFile.fromFullPath(os.path.abspath(name))  # noqa: PTH100 - what LogFile takes
-    if signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, None):
-        signal.signal(signal.SIGUSR1, lambda *_: soon(file.rotate))
-    opened: TextIO = file
-    return opened
+@attrs.define(eq=False)
+class _Repeated:
+    """Lines of one format and key: when the next one may be logged, and how many were not."""
+
+    next: float
+    held_back: int = 0
 
 
 @attrs.define(eq=False)
 class Throttle:
-    """Lets one line of a kind through each second and says how many it held back.
+    """Logs one line a second for each format and key, with the number of lines left out before.
 
     Args:
         log: where the lines go.
@@ -142,17 +129,54 @@ class Throttle:
 
     log: Logger
     clock: IReactorTime
-    _next: dict[Hashable, float] = attrs.field(factory=dict, init=False)
-    _held_back: Counter[Hashable] = attrs.field(factory=Counter, init=False)
+    _repeated: dict[int, _Repeated] = attrs.field(factory=dict, init=False)
+    """By the hash of format and key: others may choose long keys."""
+    _forgot_at: float = attrs.field(default=float("-inf"), init=False)
 
-    def warn(self, format: str, *, key: Hashable = None, **values: Any) -> None:  # noqa: A002
-        """Log a warning, or hold it back where one of this format and key was just logged."""
+    def warn(self, format: str, *, key: Hashable = "", **values: Any) -> None:  # noqa: A002
+        """Log a warning, unless one of this format and `key` was logged less than a second ago.
+
+        Args:
+            format: as `Logger.warn` takes it.
+            key: tells lines of one format apart, so that none hides another: a reason, a route.
+            values: what the format names.
+        """
+        more = self._admit(format, key)
+        if more is not None:
+            self.log.warn(format + more, log_event=format, **values)
+
+    def failure(self, format: str, failure: Failure | None = None, **values: Any) -> None:  # noqa: A002
+        """Log a failure with its traceback at most once a second, as `warn` does."""
+        more = self._admit(format, "")
+        if more is not None:
+            self.log.failure(format + more, failure, log_event=format, **values)
+
+    def _admit(self, line: str, key: Hashable) -> str | None:
+        """Return what to add to a line that may be logged, None for one that is left out."""
         now = self.clock.seconds()
-        kind = (format, key)
-        if now < self._next.get(kind, 0.0):
-            self._held_back[kind] += 1
-            return
-        held_back = self._held_back.pop(kind, 0)
-        more = f" ({held_back} more like it were not logged)" if held_back else ""
-        self._next[kind] = now + 1.0
-        self.log.warn(format + more, log_event=format, **values)
+        repeated = self._find(line, key, now)
+        if now < repeated.next:
+            repeated.held_back += 1
+            return None
+        held_back, repeated.held_back = repeated.held_back, 0
+        repeated.next = now + 1.0
+        return f" ({held_back} more like it were not logged)" if held_back else ""
+
+    def _find(self, line: str, key: Hashable, now: float) -> _Repeated:
+        number = hash((line, key))
+        repeated = self._repeated.get(number)
+        if repeated is None:
+            if key is not OTHERS and len(self._repeated) >= MAX_KEYS and not self._forget(now):
+                return self._find(line, OTHERS, now)
+            repeated = self._repeated[number] = _Repeated(now)
+        return repeated
+
+    def _forget(self, now: float) -> bool:
+        """Forget the keys that have had no line for long; return whether there were any."""
+        if now < self._forgot_at + 1.0:
+            return False
+        self._forgot_at = now
+        old = [key for key, each in self._repeated.items() if each.next + KEY_SECONDS <= now]
+        for key in old:
+            del self._repeated[key]
+        return bool(old)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from node2dm_tw.callbacks import HOLD_INTERVAL
 from node2dm_tw.config import Settings
 from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
@@ -21,7 +22,6 @@ from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
-from node2dm_tw.feedback import HOLD
 from node2dm_tw.files import find_files
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.intake.lines import IntakeRoute
@@ -105,13 +105,13 @@ class Way:
             self.lane.start()
 
     @property
-    def report_delay(self) -> float:
-        """Seconds a report of a bad device waits, so that the alarm can still hold it."""
+    def callback_delay(self) -> float:
+        """Seconds that a callback waits, so that the alarm can still hold it."""
         alarm = self.lane.alarm
-        return HOLD if alarm is not None and alarm.percent else 0.0
+        return HOLD_INTERVAL if alarm is not None and alarm.percent else 0.0
 
-    def holds(self, reason: str) -> bool:
-        """Whether a report of a bad device must go on waiting."""
+    def should_hold(self, reason: str) -> bool:
+        """Whether a callback must go on waiting."""
         alarm, has_delivered = self.lane.alarm, self.lane.stats.messages_sent > 0
         return alarm is not None and alarm.holds(reason, has_delivered=has_delivered)
 

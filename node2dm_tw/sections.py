@@ -384,7 +384,12 @@ class CallbackSection:
         reloads=True,
     )
     timeout: float = option(seconds(1, 600), "10", "seconds for one request", shown=True)
-    retries: int = option(number(0, 100), "5", "how often a report is sent again", shown=True)
+    retries: int = option(
+        number(0, 100),
+        "5",
+        "how often a callback is sent again that is answered neither with a 2xx nor with 410",
+        shown=True,
+    )
 
     @property
     def url(self) -> str:

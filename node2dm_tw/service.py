@@ -17,11 +17,12 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from node2dm_tw import __version__, config, feedback, untracked
+from node2dm_tw import __version__, callbacks, config, untracked
 from node2dm_tw.admin.views import Admin, statsd_sender
+from node2dm_tw.callback_target import CallbackTarget
+from node2dm_tw.callbacks import CallbackSender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import format_settings
 from node2dm_tw.delivery.lane import LockReason
@@ -30,13 +31,13 @@ from node2dm_tw.delivery.session import LaneState
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
-from node2dm_tw.feedback import Feedback, Hook
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
-from node2dm_tw.logs import json_observer, logger, set_level
+from node2dm_tw.log_output import set_observer
+from node2dm_tw.logs import logger, set_level
 from node2dm_tw.process import (
     FAILED,
     TRUST,
@@ -136,9 +137,9 @@ def _refuse(status: int, *lines: str) -> NoReturn:
     raise SystemExit(status)
 
 
-def _hook(callback: CallbackSection) -> Hook:
+def _callback_target(callback: CallbackSection) -> CallbackTarget:
     secrets = callback.shared_secret or "", callback.signing_secret
-    return Hook(callback.url, *secrets, callback.retries)
+    return CallbackTarget(callback.url, *secrets, callback.retries)
 
 
 def makeService(options: Options) -> IService:
@@ -161,7 +162,7 @@ class GatewayService(Service):
         self._state_dir = StateDir(self._settings.gateway.state_dir)
         self._stats = Stats(time.monotonic, __version__)
         self._emulator: EmulatorService | None = None
-        self._feedback: Feedback | None = None
+        self._callbacks: CallbackSender | None = None
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
@@ -173,10 +174,11 @@ class GatewayService(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Join the application; twistd, which begins to log next, asks it how."""
-        twistd: Mapping[str, Any] = self._options.parent or {}
-        if self._settings.gateway.log_format == "json" and not twistd.get("syslog"):
-            observer = json_observer(twistd, reactor.callFromThread)
-            parent.setComponent(ILogObserver, observer)
+        log_format = self._settings.gateway.log_format
+        try:
+            set_observer(parent, self._options.parent, log_format, reactor.callFromThread)
+        except OSError as error:
+            _refuse(FAILED, f"cannot open the log file {error.filename}: {error.strerror}")
         Service.setServiceParent(self, parent)
 
     def startService(self) -> None:
@@ -202,7 +204,8 @@ class GatewayService(Service):
             self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
             opened("emulator", self._emulator.startService)
         if self._settings.callback is not None:
-            self._feedback = self._make_feedback(self._settings.callback)
+            self._callbacks = self._make_callback_sender(self._settings.callback)
+        self._stats.gauges["callbacks_waiting"] = self._count_callbacks
         around = Surroundings(
             self._settings,
             reactor,
@@ -211,7 +214,7 @@ class GatewayService(Service):
             self._stats,
             ByteBudget(self._settings.gateway.max_queued_bytes),
             self._make_client,
-            self._report,
+            self._enqueue_callback,
             self._locked,
         )
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
@@ -241,8 +244,8 @@ class GatewayService(Service):
         gateway = self._settings.gateway
         for way in self._ways.values():
             way.start()
-        if self._feedback is not None:
-            self._feedback.start()
+        if self._callbacks is not None:
+            self._callbacks.start()
         self._admin.start()
         untracked.freeze()
         log.info(
@@ -274,16 +277,19 @@ class GatewayService(Service):
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
             self._admin.open_statsd(sender, statsd.interval)
 
-    def _make_feedback(self, callback: CallbackSection) -> Feedback:
-        return Feedback(
-            _hook(callback),
-            self._make_client(callback.timeout, feedback.IN_FLIGHT, None, curl=False),
+    def _count_callbacks(self) -> int:
+        return 0 if self._callbacks is None else len(self._callbacks)
+
+    def _make_callback_sender(self, callback: CallbackSection) -> CallbackSender:
+        return CallbackSender(
+            _callback_target(callback),
+            self._make_client(callback.timeout, callbacks.IN_FLIGHT, None, curl=False),
             self._stats.routes,
             Spool(self._settings.gateway.state_dir / "callbacks.spool"),
             reactor,
             time.time,
             random.random,
-            self._holds,
+            self._should_hold,
         )
 
     def _make_client(
@@ -304,13 +310,13 @@ class GatewayService(Service):
         self._clients.append(client)
         return client
 
-    def _report(self, route: str, push: Push, reason: str) -> None:
-        if self._feedback is not None:
-            self._feedback.report(route, push, reason, self._ways[route].report_delay)
+    def _enqueue_callback(self, route: str, push: Push, reason: str) -> None:
+        if self._callbacks is not None:
+            self._callbacks.enqueue(route, push, reason, self._ways[route].callback_delay)
 
-    def _holds(self, route: str, reason: str) -> bool:
-        """Whether a report must wait; one of a route that is no longer configured need not."""
-        return route in self._ways and self._ways[route].holds(reason)
+    def _should_hold(self, route: str, reason: str) -> bool:
+        """Whether a callback must wait; one of a route that is no longer configured need not."""
+        return route in self._ways and self._ways[route].should_hold(reason)
 
     def _locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -361,8 +367,8 @@ class GatewayService(Service):
             intake.allow_only(gateway.allow)
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
             way.apply(gateway, settings)
-        if self._feedback is not None and self._settings.callback is not None:
-            self._feedback.hook = _hook(self._settings.callback)
+        if self._callbacks is not None and self._settings.callback is not None:
+            self._callbacks.target = _callback_target(self._settings.callback)
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -387,8 +393,8 @@ class GatewayService(Service):
                 (f"stop sending for {name}", way.lane.abort),
                 (f"save the pushes of {name}", way.queue.stop),
             ]
-        if self._feedback is not None:
-            steps.append(("save the callbacks", self._feedback.stop))
+        if self._callbacks is not None:
+            steps.append(("save the callbacks", self._callbacks.stop))
         steps += [("close an HTTP client", client.close) for client in self._clients]
         steps.append(("close the views", self._admin.stop))
         if self._emulator is not None:

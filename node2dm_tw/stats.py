@@ -51,6 +51,7 @@ ORDER = (
     "callbacks_sent",
     "callbacks_failed",
     "callbacks_dropped",
+    "callbacks_waiting",
     "handshakes",
     "reconnects",
     "udp_dropped",

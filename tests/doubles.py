@@ -1,6 +1,7 @@
 """In-memory twins of what a lane works with; each implements its interface in full."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,10 +178,16 @@ class Bench:
             self.check()
 
     def check(self) -> None:
-        """The accounting identity of the design."""
+        """The accounting identity of the design; and no push ended unsent without a word."""
         ended = sum(getattr(self.stats, name) for name in ENDINGS)
         came = self.stats.messages_received + self.stats.messages_taken_over
         assert came == ended + self.queue.depth, self.stats
+        recorded: Counter[str] = Counter()
+        for (kind, _), entry in self.lane._settlement.errors._entries.items():
+            recorded[kind] += entry.count
+        for name in ("refused", "bad_device", "blocked", "expired", "overflowed"):
+            counted = getattr(self.stats, f"messages_{name}")
+            assert recorded[name.replace("_", " ")] == counted, (name, recorded)
 
     def answer_all(self, status: int = 200, body: bytes = b"id=1", **headers: str) -> int:
         """Answer whatever waits now, but not what is sent meanwhile."""

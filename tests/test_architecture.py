@@ -19,6 +19,7 @@ ALLOWED = {
     "backoff": set(),
     "files": {"logs"},
     "logs": set(),
+    "log_output": {"logs"},
     "hangups": set(),
     "untracked": set(),
     "converters": set(),
@@ -41,12 +42,13 @@ ALLOWED = {
     }
     | TOOLS,
     "intake": {"intake", "queues.interface", "providers.interface", "push", "stats"} | TOOLS,
-    "feedback": {"http.interface", "queues.spool", "push", "stats"} | TOOLS,
+    "callbacks": {"callback_target", "http.interface", "queues.spool", "push", "stats"} | TOOLS,
+    "callback_target": {"http.interface"} | TOOLS,
     "admin": {"admin", "stats"} | TOOLS,
     "emulator": {"emulator", "converters", "ini"},
     "client": set(),
     "routes": {"config", "sections", "delivery", "http", "intake", "providers", "queues"}
-    | {"feedback", "files", "push", "stats"},
+    | {"callbacks", "files", "push", "stats"},
     "push_command": {"client", "push_rows", "push_screen"},
     "push_rows": {"client"},
     "push_screen": set(),

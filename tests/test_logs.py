@@ -1,8 +1,7 @@
-"""Logging: levels, repetition held back, nothing secret."""
+"""What is logged: levels, repetition held back, nothing secret, nothing invisible."""
 
-import json
-import signal
-from datetime import datetime
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,10 @@ from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent
 
 from node2dm_tw import logs
 from node2dm_tw.logs import (
+    KEY_SECONDS,
+    MAX_KEYS,
     Throttle,
-    as_json_line,
-    json_observer,
+    escape_controls,
     logger,
     parse_levels,
     set_level,
@@ -48,11 +48,19 @@ def test_a_logger_bears_the_name_of_its_module():
     assert logger().namespace == __name__
 
 
-def test_one_line_a_second_and_the_number_of_the_others():
-    """What was held back is told with the next line."""
+def make_throttle():
     clock = Clock()
     events, log = recorder()
-    throttle = Throttle(log, clock)
+    return clock, events, Throttle(log, clock)
+
+
+def said(events):
+    return [formatEvent(event) for event in events]
+
+
+def test_one_line_a_second_and_the_number_of_the_others():
+    """The next line says how many were left out before it."""
+    clock, events, throttle = make_throttle()
     for number in range(5):
         throttle.warn("fault {number}", number=number)
     clock.advance(0.99)
@@ -61,11 +69,65 @@ def test_one_line_a_second_and_the_number_of_the_others():
     throttle.warn("fault {number}", number=6)
     clock.advance(1)
     throttle.warn("fault {number}", number=7)
-    assert [formatEvent(event) for event in events] == [
+    assert said(events) == [
         "fault 0",
         "fault 6 (5 more like it were not logged)",
         "fault 7",
     ]
+
+
+def test_neither_another_format_nor_another_key_hides_a_line():
+    """Each pair has its own line a second and its own count."""
+    clock, events, throttle = make_throttle()
+    for _ in range(3):
+        throttle.warn("refused: {why}", key="a", why="a")
+        throttle.warn("refused: {why}", key="b", why="b")
+        throttle.warn("expired: {why}", key="a", why="a")
+    clock.advance(1)
+    throttle.warn("refused: {why}", key="b", why="b")
+    assert said(events) == [
+        "refused: a",
+        "refused: b",
+        "expired: a",
+        "refused: b (2 more like it were not logged)",
+    ]
+
+
+def test_keys_that_others_choose_fill_neither_the_memory_nor_the_log():
+    """Beyond a hundred they share one line a second of their format, for a minute."""
+    clock, events, throttle = make_throttle()
+    for number in range(10_000):
+        throttle.warn("refused: {why}", key=f"{number}" + "x" * 10_000, why=number)
+    assert len(events) == MAX_KEYS + 1
+    assert len(throttle._repeated) == MAX_KEYS + 1
+    throttle.warn("expired", key="ttl")
+    assert said(events)[-1] == "expired", "another format is not hidden"
+    clock.advance(1)
+    throttle.warn("refused: {why}", key="new", why="new")
+    assert (
+        said(events)[-1] == f"refused: new ({10_000 - MAX_KEYS - 1} more like it were not logged)"
+    )
+    clock.advance(KEY_SECONDS)
+    for number in range(2):
+        throttle.warn("refused: {why}", key=f"later {number}", why=number)
+    assert said(events)[-2:] == ["refused: 0", "refused: 1"]
+    assert len(throttle._repeated) < MAX_KEYS
+
+
+def test_a_failure_that_repeats_is_logged_once_a_second():
+    """With its traceback, and the number of those that were not."""
+    clock, events, throttle = make_throttle()
+    for seconds in (0, 0, 0, 1):
+        clock.advance(seconds)
+        try:
+            raise ZeroDivisionError("no")
+        except ZeroDivisionError:
+            throttle.failure("{what} could not be handled", what="it")
+    assert said(events) == [
+        "it could not be handled",
+        "it could not be handled (2 more like it were not logged)",
+    ]
+    assert all(event["log_failure"].check(ZeroDivisionError) for event in events)
 
 
 @pytest.mark.parametrize(
@@ -128,80 +190,28 @@ def test_the_parts_are_those_of_the_package():
         assert (package / part).is_dir() or (package / f"{part}.py").is_file()
 
 
-def test_a_json_line_has_the_message_and_what_it_is_made_of():
-    """On one line, whatever the values."""
-    events, log = recorder()
-    log.warn("{route}: no answer: {reason}", route="shop", reason='a "b"\nc', odd=object())
-    text = as_json_line(events[0])
-    assert text.count("\n") == 1
-    line = json.loads(text)
-    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
-    assert line == {
-        "level": "warn",
-        "logger": "node2dm_tw.test",
-        "message": 'shop: no answer: a "b"\nc',
-        "event": "{route}: no answer: {reason}",
-        "route": "shop",
-        "reason": 'a "b"\nc',
-    }
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("one\r\ntwo\tthree", r"one\x0d\x0atwo\x09three"),
+        ("\x7f\x9b31m", r"\x7f\x9b31m"),
+        ("user\u202etxt.exe", r"user\u202etxt.exe"),
+        ("a\u2028b\u2029c\ufeff\xad", r"a\u2028b\u2029c\ufeff\xad"),
+        ("\U000e0041\U0001d173", r"\U000e0041\U0001d173"),
+        ("\ud800", r"\ud800"),
+        ("größer 😀 \\ {x} \N{NO-BREAK SPACE}", "größer 😀 \\ {x} \N{NO-BREAK SPACE}"),
+    ],
+)
+def test_what_acts_on_a_terminal_or_hides_is_made_visible(text, shown):
+    """Everything else stays as it is."""
+    assert escape_controls(text) == shown
 
 
-def test_a_json_line_of_a_failure_has_the_traceback():
-    """In the same line."""
-    events, log = recorder()
-    try:
-        raise ZeroDivisionError("no")
-    except ZeroDivisionError:
-        log.failure("{route}: a push could not be handled", route="shop")
-    line = json.loads(as_json_line(events[0]))
-    assert line["level"] == "critical"
-    assert line["traceback"].rstrip().endswith("ZeroDivisionError: no")
-
-
-def test_a_value_cannot_take_the_place_of_what_every_line_has():
-    """Time, level and message are the line's own."""
-    events, log = recorder()
-    log.info("{time}", logger="x", time="y", message="z")
-    line = json.loads(as_json_line(events[0]))
-    assert (line["logger"], line["message"]) == ("node2dm_tw.test", "y")
-    assert line["time"] != "y"
-
-
-def test_json_goes_to_the_file_that_twistd_was_given(tmp_path):
-    """SIGUSR1 rotates it, as twistd's own; without a file it goes to stdout."""
-    file = tmp_path / "log"
-    before = signal.getsignal(signal.SIGUSR1)
-    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-    soon = []
-    try:
-        observer = json_observer({"logfile": str(file), "nodaemon": True}, soon.append)
-        Logger("x", observer=observer).info("one")
-        signal.raise_signal(signal.SIGUSR1)
-        (rotate,) = soon
-        rotate()
-        Logger("x", observer=observer).info("two")
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-        rotate.__self__.close()
-    assert json.loads((tmp_path / "log.1").read_text(encoding="utf-8"))["message"] == "one"
-    assert json.loads(file.read_text(encoding="utf-8"))["message"] == "two"
-
-
-def test_json_to_stdout(capsys):
-    """Where twistd stays in the foreground and no file is named."""
-    Logger("x", observer=json_observer({"logfile": None, "nodaemon": True}, list)).info("one")
-    assert json.loads(capsys.readouterr().out)["message"] == "one"
-
-
-def test_the_event_of_a_line_that_was_held_back_stays_the_same():
-    """A machine that counts events need not know of the number in the message."""
-    clock = Clock()
-    events, log = recorder()
-    throttle = Throttle(log, clock)
-    for number in range(3):
-        throttle.warn("fault {number}", number=number)
-    clock.advance(1)
-    throttle.warn("fault {number}", number=3)
-    lines = [json.loads(as_json_line(event)) for event in events]
-    assert [line["event"] for line in lines] == ["fault {number}"] * 2
-    assert lines[1]["message"] == "fault 3 (2 more like it were not logged)"
+def test_every_control_and_format_character_is_made_visible():
+    """And no other that this Python's Unicode knows."""
+    for number in range(sys.maxunicode + 1):
+        category = unicodedata.category(chr(number))
+        if category != "Cn":
+            is_escaped = escape_controls(chr(number)) != chr(number)
+            assert is_escaped == (category in {"Cc", "Cf", "Cs", "Zl", "Zp"}), hex(number)

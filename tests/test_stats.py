@@ -37,6 +37,7 @@ def make(**routes):
     for name, values in routes.items():
         stats.route(name).gauges |= gauges(**values)
     stats.gauges |= {"udp_dropped": lambda: 0, "rcvbuf": lambda: 4_096}
+    stats.gauges["callbacks_waiting"] = lambda: 0
     return stats
 
 

@@ -52,6 +52,7 @@ PROCESS = {
     ),
     "rcvbuf": ("udp_receive_buffer_bytes", "Receive buffer that the kernel granted."),
     "max_queued_bytes": ("queue_limit_bytes", "Bytes that all queues together may hold."),
+    "callbacks_waiting": ("callbacks_waiting", "Callbacks not ended, those in flight included."),
     "memory_rss": ("memory_resident_bytes", "Resident memory."),
     "memory_heapTotal": ("memory_heap_bytes", "The C heap, large blocks included."),
     "memory_heapUsed": ("memory_heap_used_bytes", "The C heap's small blocks in use."),
@@ -66,7 +67,7 @@ LABELLED = {
     ),
     "callbacks": (
         "outcome",
-        "Reports of bad devices, by what became of them.",
+        "Callbacks that ended, by how.",
         {outcome: f"callbacks_{outcome}" for outcome in ("sent", "failed", "dropped")},
     ),
 }

@@ -110,6 +110,7 @@ class Lane:
             self._lock,
         )
         self.queue.on_ready = self._pump
+        self.queue.on_overflow = self._settlement.on_overflow
         self.http.on_reported = self._pump
         self.admission.retry_queue.on_due = self._pump
         self.session.on_ready = self._resume

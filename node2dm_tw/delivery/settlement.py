@@ -6,8 +6,9 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from node2dm_tw.delivery.blame import Blame
-from node2dm_tw.delivery.troubles import Troubles
+from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.logs import Throttle, logger, shorten
+from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
 
@@ -36,7 +37,7 @@ class Settlement:
     blame: Blame
     clock: IReactorTime
     wall: Callable[[], float]
-    errors: Troubles = attrs.field(factory=Troubles, init=False)
+    errors: RecentErrors = attrs.field(factory=RecentErrors, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -50,7 +51,7 @@ class Settlement:
     def bad_device(self, lease: Lease, reason: str) -> None:
         """The device is gone or never was."""
         self.stats.messages_bad_device += 1
-        self.record("bad device", reason, lease)
+        self.warn("bad device", reason, lease)
         self._settle(lease)
 
     def rejected(self, lease: Lease, reason: str) -> None:
@@ -89,6 +90,10 @@ class Settlement:
             self.blame.on_ended()
         self.queue.settle(lease)
 
+    def on_overflow(self, push: Push, limit: str) -> None:
+        """Leave a trace of a push that the queue dropped and counted."""
+        self._warn("overflowed", limit, push, limit)
+
     def warn(self, kind: str, reason: str, lease: Lease, *, key: str = "") -> None:
         """Record what went wrong with a push, and log it once a second.
 
@@ -96,16 +101,22 @@ class Settlement:
             kind: what became of the push or the request, in a word or two.
             key: stands for the reason, where its words are never the same.
         """
-        self.record(kind, reason, lease)
+        self._warn(kind, reason, lease.push, key or reason)
+
+    def record(self, kind: str, reason: str, lease: Lease) -> None:
+        """Let the status page show what went wrong with a push."""
+        self._record(kind, reason, lease.push)
+
+    def _warn(self, kind: str, reason: str, push: Push, key: str) -> None:
+        self._record(kind, reason, push)
         self._throttle.warn(
             "{route}: push to {target}: {kind}: {reason}",
-            key=(kind, key or reason),
+            key=(kind, key),
             route=self.route,
-            target=shorten(lease.push.device),
+            target=shorten(push.device),
             kind=kind,
             reason=reason,
         )
 
-    def record(self, kind: str, reason: str, lease: Lease) -> None:
-        """Let the status page show what went wrong with a push."""
-        self.errors.note(kind, reason, lease.push.device, self.wall())
+    def _record(self, kind: str, reason: str, push: Push) -> None:
+        self.errors.record(kind, reason, push.device, self.wall())

@@ -17,8 +17,12 @@ class Holder(Protocol):
         """Bytes that it holds, those of pushes on lease included."""
         ...
 
-    def drop_oldest(self) -> int:
-        """Drop the oldest push that is not on lease; return its bytes, or 0 where there is none."""
+    def drop_oldest(self, limit: str) -> int:
+        """Drop the oldest push that is not on lease; return its bytes, or 0 where there is none.
+
+        Args:
+            limit: the option that says so.
+        """
         ...
 
 
@@ -55,7 +59,9 @@ class ByteBudget:
         excess = min(came, -self.free)
         while excess > 0:
             largest = sorted(self._queues, key=lambda queue: queue.queued_bytes, reverse=True)
-            dropped = next(filter(None, (queue.drop_oldest() for queue in largest)), 0)
+            dropped = next(
+                filter(None, (queue.drop_oldest("max_queued_bytes") for queue in largest)), 0
+            )
             if not dropped:
                 break
             excess -= dropped

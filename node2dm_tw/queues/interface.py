@@ -43,12 +43,14 @@ class PushQueue(Protocol):
 
     Attributes:
         on_ready: called when there is something to take after there was nothing.
+        on_overflow: called with each push that the queue drops, and the limit that was reached.
         depth: pushes kept, those on lease included.
         next_received: when the push was received that would be taken next, in seconds of the
             monotonic clock; None where there is none.
     """
 
     on_ready: Callable[[], None]
+    on_overflow: Callable[[Push, str], None]
 
     @property
     def depth(self) -> int: ...

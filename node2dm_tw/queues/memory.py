@@ -25,7 +25,7 @@ DEEP = 10_000
 """Pushes beyond which new ones are excluded from garbage collection; these take a few ms."""
 
 
-def _ignore() -> None:
+def _ignore(*_: object) -> None:
     return None
 
 
@@ -49,6 +49,7 @@ class MemoryQueue:
     wall: Callable[[], float]
     budget: ByteBudget = attrs.field(factory=ByteBudget)
     on_ready: Callable[[], None] = _ignore
+    on_overflow: Callable[[Push, str], None] = _ignore
     _line_bytes: int = attrs.field(default=0, init=False)
     _fresh: deque[Push] = attrs.field(factory=deque, init=False)
     _released: deque[Lease] = attrs.field(factory=deque, init=False)
@@ -105,19 +106,19 @@ class MemoryQueue:
         # No more than came is dropped for it: the queue may have been made smaller.
         if self.depth > self.max_queued:
             for _ in range(min(came, self.depth - self.max_queued)):
-                self.drop_oldest()
+                self.drop_oldest("max_queued")
         self.budget.grow(line_bytes + PUSH_OVERHEAD_BYTES * came)
         if not before and self._fresh:
             self.on_ready()
 
-    def drop_oldest(self) -> int:
-        """Drop the oldest push that is not on lease; return its bytes, or 0 where there is none."""
+    def drop_oldest(self, limit: str) -> int:
         if not self._fresh:
             return 0
-        line_bytes = len(self._fresh.popleft().line)
-        self._line_bytes -= line_bytes
+        push = self._fresh.popleft()
+        self._line_bytes -= len(push.line)
         self.stats.messages_overflowed += 1
-        return line_bytes + PUSH_OVERHEAD_BYTES
+        self.on_overflow(push, f"{limit} is reached")
+        return len(push.line) + PUSH_OVERHEAD_BYTES
 
     def take(self) -> Lease | None:
         if self._released:

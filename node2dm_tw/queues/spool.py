@@ -66,27 +66,6 @@ class Spool:
         write_atomically(path, chain([_HEADER], map(_line, records)))
         return path
 
-    # For the callbacks, until they use what is above.
-    def write(self, records: Iterable[bytes]) -> None:
-        write_atomically(self.path, chain([_HEADER], map(_line, records)))
-
-    def read(self) -> Iterator[bytes | None]:
-        try:
-            descriptor = open_own_file(self.path)
-        except FileNotFoundError:
-            return
-        with os.fdopen(descriptor, "rb") as file:
-            if file.readline(MAX_LINE_BYTES) != _HEADER:
-                yield None
-            while line := file.readline(MAX_LINE_BYTES):
-                yield _record(line)
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-    def set_aside(self) -> Path:
-        return self.path.replace(self.path.with_name(self.path.name + ".damaged"))
-
     def _numbered(self) -> list[tuple[int, Path]]:
         name = re.compile(re.escape(self.path.name) + r"(?:\.([1-9][0-9]{0,8}))?")
         found = ((name.fullmatch(file.name), file) for file in self.path.parent.iterdir())

@@ -14,8 +14,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 
 from node2dm_tw.admin.views import Admin
+from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.delivery.shared import BlockedDevices
-from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.stats import RouteStats, Stats
 from tests.admin.support import fake_route
 
@@ -38,7 +38,7 @@ class FakeRoute:
     """A route that counts pushes nobody sent."""
 
     stats: RouteStats
-    troubles: Troubles
+    recent_errors: RecentErrors
     blocked: BlockedDevices
     depth: float = 0.0
 
@@ -56,17 +56,17 @@ class FakeRoute:
         for number in range(wrong):
             kind, reason, counter = FAULTS[min(3, int(random.expovariate(1.2)))]
             device = b"APA91bH" + b"%06d" % (number * 7919 % 1_000_000) + b"x" * 120
-            self.troubles.note(kind, reason, device, time.time())
+            self.recent_errors.record(kind, reason, device, time.time())
             setattr(self.stats, counter, getattr(self.stats, counter) + 1)
             if counter == "messages_blocked" and number % 10 == 0:
                 self.blocked.block(device, 3_600)
 
 
 def make(stats: Stats, name: str) -> FakeRoute:
-    troubles, blocked = Troubles(), BlockedDevices(reactor)
+    recent_errors, blocked = RecentErrors(), BlockedDevices(reactor)
     made = fake_route(stats, name, window=64, max_queued=100_000, **STATES.get(name, {}))
-    route = FakeRoute(made, troubles, blocked)
-    made.details |= {"errors": troubles.latest, "blocked": blocked.latest}
+    route = FakeRoute(made, recent_errors, blocked)
+    made.details |= {"errors": recent_errors.latest, "blocked": blocked.latest}
     made.gauges["messages_in_queue"] = lambda: int(route.depth)
     made.gauges["oldest_age"] = lambda: round(route.depth / 40, 1)
     made.gauges["rate_limited_tokens"] = lambda: len(blocked)
@@ -80,6 +80,7 @@ def main(port: int, routes: int, errors: float, minutes: float) -> None:
     reactor.seconds = lambda: time.monotonic() + passed[0]
     stats = Stats(reactor.seconds, "0.1.0")
     stats.gauges |= {"udp_dropped": lambda: 0, "rcvbuf": lambda: 16_777_216}
+    stats.gauges["callbacks_waiting"] = lambda: 0
     names = [NAMES[n] if n < len(NAMES) else f"{NAMES[n % 8]}-{n // 8 + 1}" for n in range(routes)]
     all_routes = {name: make(stats, name) for name in names}
     admin = Admin(stats, reactor, time.time, list)

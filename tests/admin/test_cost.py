@@ -7,8 +7,8 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.admin.history import POINTS
 from node2dm_tw.admin.views import Admin
+from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.delivery.shared import BlockedDevices
-from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.stats import Stats
 from tests.admin.http import Connection
 from tests.admin.support import fake_route
@@ -24,7 +24,7 @@ class Bench:
     def __init__(self):
         self.clock = Clock()
         self.stats = Stats(self.clock.seconds, "1.2")
-        self.troubles = [self.make_route(f"route{n}") for n in range(ROUTES)]
+        self.recent_errors = [self.make_route(f"route{n}") for n in range(ROUTES)]
         self.admin = Admin(self.stats, self.clock, time.time, list)
         self.web = Endpoint()
         self.admin.open_web(self.web)
@@ -34,16 +34,16 @@ class Bench:
         self.page = Connection(self.web.factory).get("/events")
 
     def make_route(self, name):
-        route, troubles, blocked = (
+        route, recent_errors, blocked = (
             fake_route(self.stats, name),
-            Troubles(),
+            RecentErrors(),
             BlockedDevices(self.clock),
         )
-        route.details |= {"errors": troubles.latest, "blocked": blocked.latest}
+        route.details |= {"errors": recent_errors.latest, "blocked": blocked.latest}
         route.gauges["rate_limited_tokens"] = lambda: len(blocked)
         for number in range(2_000):
             blocked.block(self.token(number), 3_600.0)
-        return troubles
+        return recent_errors
 
     @staticmethod
     def token(number):
@@ -55,8 +55,8 @@ class Bench:
         reasons = [f"reason {n % 40}" for n in range(ERRORS)]
         begin = time.process_time()
         for number in range(ERRORS):
-            trouble = self.troubles[number % ROUTES]
-            trouble.note("refused", reasons[number], tokens[number], number / 10)
+            errors = self.recent_errors[number % ROUTES]
+            errors.record("refused", reasons[number], tokens[number], number / 10)
         self.clock.advance(1)
         return time.process_time() - begin
 

@@ -27,6 +27,7 @@ except ImportError:
 def make():
     stats = Stats(Clock().seconds, "1.2")
     stats.gauges |= {"udp_dropped": lambda: 3, "rcvbuf": lambda: 4_096}
+    stats.gauges["callbacks_waiting"] = lambda: 0
     stats.invalid["colons"] += 2
     for name, state in (("shop", "ready"), ("news", "paused")):
         made = fake_route(stats, name, state=state, token_age=5, http_client="treq", handshakes=1)

@@ -452,7 +452,7 @@ def test_a_locked_lane_does_not_sign_in_again(tmp_path):
 
 
 def test_bad_devices_are_reported(lane):
-    """Both codes that name the device are handed to the feedback, with the reason."""
+    """Both codes that name the device cause a callback, with the reason."""
     lane.push(b"gone:key:x", b"never:key:x")
     first, second = lane.http.waiting()
     first.say(body=b"Error=NotRegistered")

@@ -1,0 +1,76 @@
+"""The recent errors of a route, for the status page: each kind and reason once, with a count."""
+
+from typing import Any
+
+import attrs
+
+from node2dm_tw.logs import shorten
+
+CAPACITY = 30
+"""
+Kinds and reasons kept. A further one replaces the one seen longest ago, but only one a second: an
+upstream that words its reason anew for each push is counted under `OTHERS`.
+"""
+
+LISTED = 10
+"""Entries in `latest`."""
+
+OTHERS = "other reasons"
+
+
+@attrs.define(eq=False)
+class _RecentError:
+    count: int
+    when: float
+    device: bytes
+
+
+@attrs.define(eq=False)
+class RecentErrors:
+    """Counts errors of the same kind and reason together; cheap at any rate."""
+
+    _entries: dict[tuple[str, str], _RecentError] = attrs.field(factory=dict, init=False)
+    _replaced_at: float = attrs.field(default=0.0, init=False)
+
+    def record(self, kind: str, reason: str, device: bytes, when: float) -> None:
+        """Count an error.
+
+        Args:
+            kind: what became of the push or request, in a word or two.
+            reason: in the upstream's words.
+            device: the last one concerned, shown shortened; empty where none is.
+            when: seconds since the epoch.
+        """
+        known = self._entries.get((kind, reason))
+        if known is not None:
+            known.count += 1
+            known.when = when
+            known.device = device
+            return
+        if len(self._entries) < CAPACITY or reason == OTHERS:
+            self._entries[kind, reason] = _RecentError(1, when, device)
+        elif abs(when - self._replaced_at) >= 1.0:
+            self._replaced_at = when
+            del self._entries[min(self._entries, key=lambda key: self._entries[key].when)]
+            self._entries[kind, reason] = _RecentError(1, when, device)
+        else:
+            self.record(kind, OTHERS, device, when)
+
+    def latest(self) -> list[dict[str, Any]]:
+        """List the most recent errors, the latest first."""
+        latest = sorted(self._entries.items(), key=lambda item: item[1].when, reverse=True)
+        return [
+            {
+                "kind": kind,
+                "reason": _hide_device(entry.device, reason)[:200],
+                "count": entry.count,
+                "when": round(entry.when, 3),
+                "device": shorten(entry.device),
+            }
+            for (kind, reason), entry in latest[:LISTED]
+        ]
+
+
+def _hide_device(device: bytes, reason: str) -> str:
+    """Shorten the device where the upstream's words repeat it."""
+    return reason.replace(device.decode("utf-8", "replace"), shorten(device)) if device else reason
