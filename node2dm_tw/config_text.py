@@ -11,8 +11,8 @@ PERIODS = {1.0: "s", 60.0: "m", 3_600.0: "h", 86_400.0: "d"}
 
 SHOWN = {
     "node2dm": (
-        "udp", "stats", "web", "allow", "state_dir", "max_queued", "max_age", "drain", "rcvbuf",
-        "reuse_port", "http_client", "queue", "claim_after", "log_level", "log_format",
+        "udp", "stats", "web", "web_hosts", "allow", "state_dir", "max_queued", "max_age", "drain",
+        "rcvbuf", "reuse_port", "http_client", "queue", "claim_after", "log_level", "log_format",
     ),
     "c2dm": (
         "username", "source", "login_url", "send_url", "ca_file", "prefix", "max_in_flight",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -81,6 +82,30 @@ def shorten(device: bytes) -> str:
     """A registration ID as a log may show it: enough to find it, too little to use it."""
     text = device.decode("utf-8", "replace")
     return text if len(text) <= 12 else f"{text[:10]}..."
+
+
+_INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0001\U000e0020-\U000e007f]"
+)
+"""Control and format characters, line and paragraph separators (Cc, Cf, Zl, Zp), and surrogates."""
+
+
+def escape_controls(text: str) -> str:
+    r"""Make characters visible that act on a terminal or hide: ESC becomes ``\x1b``, and so on.
+
+    The text then fits on one line, and shows in the order in which it is stored.
+    """
+    return text if text.isprintable() else _INVISIBLE.sub(_as_escape, text)
+
+
+def _as_escape(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def as_json_line(event: LogEvent) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+import attrs
 from twisted.application.service import IService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
@@ -16,8 +17,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from node2dm_tw import __version__, config, feedback
-from node2dm_tw.admin.views import Admin, statsd_sender
+from node2dm_tw import __version__, config, descriptors, feedback
+from node2dm_tw.admin.views import AdminServices, ViewLimits, statsd_sender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import shown
 from node2dm_tw.delivery.lane import Locked
@@ -142,7 +143,15 @@ class Gateway(Service):
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
-        self._admin = Admin(self._stats, reactor, time.time, lambda: shown(self._settings))
+        self._admin = AdminServices(
+            self._stats,
+            reactor,
+            time.time,
+            lambda: shown(self._settings),
+            lambda: self._settings.gateway.web_hosts or (),
+        )
+        self._max_files = self._files_at_start = 0
+        self._view_limits = ViewLimits()
         self._is_ending = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -170,6 +179,9 @@ class Gateway(Service):
     def _open(self) -> None:
         gateway = self._settings.gateway
         opened("state_dir", self._state_dir.lock)
+        self._max_files = descriptors.raise_limit()
+        self._files_at_start = descriptors.first_free() + descriptors.PER_PROCESS
+        self._settings = self._fit(self._settings)
         if self._options.emulator is not None:
             self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
             opened("emulator", self._emulator.startService)
@@ -203,6 +215,37 @@ class Gateway(Service):
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
 
+    def _fit(self, settings: Settings) -> Settings:
+        """Lower what the limit on open files does not allow, and say so."""
+        gateway, routes, emulated = settings.gateway, settings.routes, self._options.emulator
+        listeners = len(gateway.udp) + sum(map(bool, (gateway.stats, gateway.web, emulated)))
+        has_web = gateway.web is not None
+        budget = descriptors.divide(
+            self._max_files,
+            self._files_at_start + listeners + descriptors.PER_ROUTE * len(routes),
+            [route.max_in_flight for route in routes],
+            ViewLimits.descriptors(has_web=has_web),
+            per_request=1 if emulated is None else 2,
+        )
+        self._view_limits = ViewLimits.within(
+            budget.views, self._max_files - budget.kept, has_web=has_web
+        )
+        if budget.needed > self._max_files:
+            log.warn(
+                "{needed} open files are needed, but the limit is {limit}: {lowered};"
+                " raise it with ulimit -n or LimitNOFILE",
+                needed=budget.needed,
+                limit=self._max_files,
+                lowered=", ".join(
+                    f"[{route.title}] max_in_flight is {number} instead of {route.max_in_flight}"
+                    for route, number in zip(routes, budget.requests, strict=True)
+                ),
+            )
+        fitting = zip(routes, budget.requests, strict=True)
+        return attrs.evolve(
+            settings, routes=tuple(attrs.evolve(route, max_in_flight=n) for route, n in fitting)
+        )
+
     def _open_udp(self, lines: Lines) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
@@ -216,10 +259,10 @@ class Gateway(Service):
     def _open_views(self) -> None:
         gateway, statsd = self._settings.gateway, self._settings.statsd
         telnet = serverFromString(reactor, gateway.stats)
-        opened("stats", lambda: self._admin.open_telnet(telnet))
+        opened("stats", lambda: self._admin.open_telnet(telnet, self._view_limits))
         if gateway.web is not None:
             web = serverFromString(reactor, gateway.web)
-            opened("web", lambda: self._admin.open_web(web))
+            opened("web", lambda: self._admin.open_web(web, self._view_limits))
         if statsd is not None:
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
             interface = "::" if ":" in statsd.host else ""
@@ -287,7 +330,7 @@ class Gateway(Service):
         except Faults as error:
             log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.faults))
             return
-        self._settings, reloaded, waiting = config.reload(self._settings, new)
+        self._settings, reloaded, waiting = config.reload(self._settings, self._fit(new))
         waiting += [f"[emulator] {name}" for name in differing(self._options.emulator, emulator)]
         log.info("reloaded: {options}", options=", ".join(reloaded) or "nothing")
         if waiting:

@@ -25,6 +25,7 @@ ALLOWED = {
     "sections": {"ini", "logs"},
     "config": {"ini", "sections"},
     "config_text": {"config"},
+    "descriptors": set(),
     "http": {"http"} | TOOLS,
     "providers": {"providers", "push"} | TOOLS,
     "queues": {"queues", "push", "stats"} | TOOLS,
