@@ -27,8 +27,8 @@ MAX_BUFFERED_BYTES = 4_096
 SEND_BUFFER_BYTES = 65_536
 """Bytes of answers that the kernel holds for a client that does not read; it doubles this."""
 
-MAX_REQUESTS_PER_TURN = 10
-"""Requests of all clients that are answered before the reactor looks at its sockets again."""
+TURN_SECONDS = 0.002
+"""Seconds of answering requests before the reactor looks at its sockets again."""
 
 MAX_ABORTING = 32
 """Connections of a listener whose place is given away while their descriptors are still open."""
@@ -73,8 +73,11 @@ class Turns:
 
     def _run(self) -> None:
         self._is_due = False
-        for _ in range(min(MAX_REQUESTS_PER_TURN, len(self._waiting))):
+        end = self.clock.seconds() + TURN_SECONDS
+        for _ in range(len(self._waiting)):
             self._waiting.popleft()()
+            if self.clock.seconds() >= end:
+                break
         self._schedule()
 
 

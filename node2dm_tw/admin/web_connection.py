@@ -20,6 +20,9 @@ MAX_HEAD_BYTES = 16_384
 MAX_HEADERS = 100
 """Headers of a request."""
 
+MAX_LINE_BYTES = 2_048
+"""Bytes of a request's first line: to take a long query apart takes milliseconds."""
+
 TOO_LONG = b"HTTP/1.1 431 Head Too Long\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -39,7 +42,6 @@ class ViewRequest(server.Request):
 class HeadChannel(HTTPChannel):
     """Answers each request once its head is read; one with a body is the last of its connection."""
 
-    maxHeaders = MAX_HEADERS
     totalHeadersSize = MAX_HEAD_BYTES
     transport: Any  # a WebConnection
 
@@ -92,7 +94,11 @@ class WebConnection(BoundedProtocol):
         self.wait(HEAD_SECONDS)
 
     def answer(self, request: bytes) -> None:
-        self._channel.dataReceived(request.lstrip(b"\r\n"))
+        request = request.lstrip(b"\r\n")
+        if request.find(b"\r\n") > MAX_LINE_BYTES or request.count(b"\r\n") > MAX_HEADERS + 2:
+            self.refuse_long()
+        else:
+            self._channel.dataReceived(request)
 
     def refuse_long(self) -> None:
         self.write(TOO_LONG)

@@ -71,6 +71,15 @@ class Victim:
             return read_answer(connection)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def enough_files() -> Iterator[None]:
+    """The clients are all in this process, which needs a descriptor for each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def start(make_gateway, section: str, node2dm: str = "", **more) -> Victim:
     """Start a gateway with a web port."""
     web = free_port()
@@ -344,6 +353,21 @@ def test_a_low_limit_on_open_files(make_gateway, tmp_path):
     assert gateway.stats()["network_failures"] == 0
     assert "EMFILE" not in gateway.log
     assert "Traceback" not in gateway.log
+
+
+def test_clients_of_the_views_leave_descriptors_to_others(make_gateway, tmp_path):
+    """Two thousand of them, where a process may open 1,024 files: pushes are sent as ever."""
+    config = "[c2dm]\n[emulator]\n"
+    victim = start(make_gateway, config, twistd=limited(tmp_path, 1_024, 1_024))
+    with ExitStack() as clients:
+        for _ in range(25):
+            for port in (victim.web, victim.gateway.stats_port) * 40:
+                clients.enter_context(victim.connect(port))
+            assert open_files(victim.gateway) < 1_024 - 64
+        victim.gateway.push(*(b"demo-phone:key:%d" % number for number in range(300)))
+        wait_until(victim.is_answered, "both ports answer")
+        victim.gateway.wait_for(messages_sent=300)
+    assert "Traceback" not in victim.gateway.log
 
 
 def test_no_descriptor_is_free(make_gateway):
