@@ -2,7 +2,7 @@
 
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import attrs
 
@@ -43,19 +43,28 @@ class Budget:
 
     Args:
         needed: the sum, if everybody got what is wanted.
-        requests: of each route, in flight at once.
+        requests: by route, in flight at once.
         views: connections to the views.
         kept: for everything else, beside what is open already.
     """
 
     needed: int
-    requests: tuple[int, ...]
+    requests: Mapping[str, int]
     views: int
     kept: int
 
+    def lowered(self, wanted: Mapping[str, int]) -> str:
+        """Describe who gets less than wanted, where the limit is too low for all."""
+        routes = [
+            f"[{route}] max_in_flight is {number} instead of {wanted[route]}"
+            for route, number in self.requests.items()
+            if number < wanted[route]
+        ]
+        return ", ".join(routes) or "the views get fewer connections"
+
 
 def divide(
-    limit: int, used: int, requests: Sequence[int], views: int, *, per_request: int = 1
+    limit: int, used: int, requests: Mapping[str, int], views: int, *, per_request: int = 1
 ) -> Budget:
     """Divide the limit. Where it is too low everybody gets less, but nobody nothing.
 
@@ -66,13 +75,13 @@ def divide(
         per_request: descriptors of one request.
     """
     room = max(0, limit - used)
-    wanted = per_request * sum(requests)
+    wanted = per_request * sum(requests.values())
     kept = min(KEPT, max(room // 4, room - wanted - views))
     granted_views = min(views, max(room // 3, room - kept - wanted))
     share = min(1.0, (room - kept - granted_views) / wanted)
     return Budget(
         used + KEPT + wanted + views,
-        tuple(max(1, int(number * share)) for number in requests),
+        {route: max(1, int(number * share)) for route, number in requests.items()},
         granted_views,
         kept,
     )

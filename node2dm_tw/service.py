@@ -217,13 +217,14 @@ class Gateway(Service):
 
     def _fit(self, settings: Settings) -> Settings:
         """Lower what the limit on open files does not allow, and say so."""
-        gateway, routes, emulated = settings.gateway, settings.routes, self._options.emulator
+        gateway, emulated = settings.gateway, self._options.emulator
+        wanted = {route.title: route.max_in_flight for route in settings.routes}
         listeners = len(gateway.udp) + sum(map(bool, (gateway.stats, gateway.web, emulated)))
         has_web = gateway.web is not None
         budget = descriptors.divide(
             self._max_files,
-            self._files_at_start + listeners + descriptors.PER_ROUTE * len(routes),
-            [route.max_in_flight for route in routes],
+            self._files_at_start + listeners + descriptors.PER_ROUTE * len(wanted),
+            wanted,
             ViewLimits.descriptors(has_web=has_web),
             per_request=1 if emulated is None else 2,
         )
@@ -236,15 +237,13 @@ class Gateway(Service):
                 " raise it with ulimit -n or LimitNOFILE",
                 needed=budget.needed,
                 limit=self._max_files,
-                lowered=", ".join(
-                    f"[{route.title}] max_in_flight is {number} instead of {route.max_in_flight}"
-                    for route, number in zip(routes, budget.requests, strict=True)
-                ),
+                lowered=budget.lowered(wanted),
             )
-        fitting = zip(routes, budget.requests, strict=True)
-        return attrs.evolve(
-            settings, routes=tuple(attrs.evolve(route, max_in_flight=n) for route, n in fitting)
+        routes = (
+            attrs.evolve(route, max_in_flight=budget.requests[route.title])
+            for route in settings.routes
         )
+        return attrs.evolve(settings, routes=tuple(routes))
 
     def _open_udp(self, lines: Lines) -> None:
         gateway = self._settings.gateway

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from hypothesis import given
-from hypothesis.strategies import integers, lists
+from hypothesis.strategies import dictionaries, integers, text
 
 from node2dm_tw.admin.views import ViewLimits
 from node2dm_tw.descriptors import KEPT, divide, first_free
@@ -15,13 +15,14 @@ VIEWS = ViewLimits.descriptors(has_web=True)
 def test_enough_for_all():
     """Everybody gets what it wants, to the last descriptor."""
     needed = 20 + KEPT + 64 + 512 + VIEWS
-    budget = divide(needed, 20, [64, 512], VIEWS)
-    assert (budget.needed, budget.requests) == (needed, (64, 512))
+    wanted = {"c2dm": 64, "fcm": 512}
+    budget = divide(needed, 20, wanted, VIEWS)
+    assert (budget.needed, budget.requests) == (needed, wanted)
     assert (budget.views, budget.kept) == (VIEWS, KEPT)
-    short = divide(needed - 1, 20, [64, 512], VIEWS)
-    assert short.needed == needed > needed - 1
-    assert short.requests == (64, 512)
+    short = divide(needed - 1, 20, wanted, VIEWS)
+    assert (short.needed, short.requests) == (needed, wanted)
     assert short.views == VIEWS - 1
+    assert short.lowered(wanted) == "the views get fewer connections"
 
 
 @pytest.mark.parametrize(
@@ -37,28 +38,32 @@ def test_enough_for_all():
 )
 def test_a_low_limit_is_shared(limit, requests, granted, views):
     """Requests and views give way; neither is left without any."""
-    budget = divide(limit, 20, requests, VIEWS)
-    assert (budget.requests, budget.views) == (granted, views)
+    wanted = {f"fcm:{number}": each for number, each in enumerate(requests)}
+    budget = divide(limit, 20, wanted, VIEWS)
+    assert (tuple(budget.requests.values()), budget.views) == (granted, views)
     assert budget.needed == 20 + KEPT + sum(requests) + VIEWS
+    if granted[0] < requests[0]:
+        told = f"[fcm:0] max_in_flight is {granted[0]} instead of {requests[0]}"
+        assert budget.lowered(wanted).startswith(told)
 
 
 @given(
     integers(0, 5_000),
     integers(0, 100),
-    lists(integers(1, 4_096), min_size=1, max_size=10),
+    dictionaries(text(), integers(1, 4_096), min_size=1, max_size=10),
     integers(0, 500),
     integers(1, 2),
 )
 def test_nobody_gets_more_than_there_is_or_than_it_wants(limit, used, requests, views, each):
     """And each route can send."""
     budget = divide(limit, used, requests, views, per_request=each)
-    assert all(1 <= got <= wanted for got, wanted in zip(budget.requests, requests, strict=True))
+    assert all(1 <= got <= requests[route] for route, got in budget.requests.items())
     assert 0 <= budget.views <= views
     assert 0 <= budget.kept <= KEPT
-    total = used + budget.kept + budget.views + each * sum(budget.requests)
+    total = used + budget.kept + budget.views + each * sum(budget.requests.values())
     assert total <= max(limit, used) + each * len(requests)
     if budget.needed <= limit:
-        assert (budget.requests, budget.views, budget.kept) == (tuple(requests), views, KEPT)
+        assert (budget.requests, budget.views, budget.kept) == (requests, views, KEPT)
 
 
 @given(integers(0, 500))
