@@ -125,7 +125,7 @@ def parse() -> Callable[[], object]:
     """A datagram, of many that come together, becomes a push; reading the socket is not in it."""
     nowhere: Any = _Nowhere()
     route = attrs.evolve(_way(_Answering()).route, queue=nowhere)
-    lines = Lines({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock(), _wall)
+    lines = Lines({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock())
     together = [(datagram(number), "127.0.0.1") for number in range(TOGETHER)]
     turns = cycle(range(TOGETHER))
 

@@ -37,7 +37,7 @@ class Push:
         line: ``device:collapse_key:payload``, valid UTF-8.
         device_end: index of the colon that ends the device.
         key_end: index of the colon that ends the collapse key.
-        received: seconds since the epoch.
+        received: when it came in, in seconds of the monotonic clock.
         is_json: the payload is the JSON form, to be read with `fields`; else it is `data.data`.
     """
 

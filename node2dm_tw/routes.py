@@ -149,7 +149,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         else _c2dm(section, post, wall, gateway.state_dir)
     )
     spool = Spool(gateway.state_dir / f"{name}.spool")
-    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor)
+    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall)
     signin = SignIn(name, credentials, reactor, wall, random)
     lock = quota_lock(around.settings, name)
     lane = Lane(

@@ -200,7 +200,7 @@ class Gateway(Service):
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
         ways = list(self._ways.values())
         named = {name.encode(): way.route for way in ways for name in way.names}
-        self._open_udp(Lines(named, ways[0].route, self._stats, reactor, time.time))
+        self._open_udp(Lines(named, ways[0].route, self._stats, reactor))
         self._open_views()
         for way in ways:
             way.start()

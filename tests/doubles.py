@@ -149,7 +149,7 @@ class Bench:
 
     def push(self, *lines: bytes) -> None:
         """Take pushes in, as the intake does."""
-        received = self.lane.wall()
+        received = self.clock.seconds()
         pushes = [split_at_colons(line, received) for line in lines]
         self.stats.messages_received += len(pushes)
         self.queue.put(pushes)
@@ -200,7 +200,7 @@ def bench(
     stats = RouteStats()
     http = MemoryHTTP()
     credentials = MemoryCredentials(wall, list(script or []))
-    queue = MemoryQueue(max_queued, stats, Spool(folder / "c2dm.spool"), clock)
+    queue = MemoryQueue(max_queued, stats, Spool(folder / "c2dm.spool"), clock, wall)
     signin = SignIn("c2dm", credentials, clock, wall, no_jitter)
     bad_devices: list[tuple[bytes, str]] = []
     locked: list[Locked] = []

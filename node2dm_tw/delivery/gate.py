@@ -50,7 +50,7 @@ class Gate:
         """Whether a push goes now; if not, it has ended or sleeps when this returns.
 
         Args:
-            now: seconds since the epoch.
+            now: seconds of the monotonic clock.
             is_fresh: it comes from the queue, and may take the place of one that sleeps.
         """
         push = lease.push

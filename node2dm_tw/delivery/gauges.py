@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sized
 
+from twisted.internet.interfaces import IReactorTime
+
 from node2dm_tw.delivery.gate import Gate
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.window import Window
@@ -15,12 +17,14 @@ def gauges(
     window: Window,
     session: Session,
     in_flight: Sized,
+    clock: IReactorTime,
     wall: Callable[[], float],
 ) -> dict[str, Gauge]:
     """Make the gauges of a lane out of its parts; docs/stats.md says what each one is.
 
     Args:
         in_flight: the requests under way.
+        clock: monotonic seconds.
         wall: seconds since the epoch.
     """
     signin = session.signin
@@ -31,7 +35,7 @@ def gauges(
 
     def oldest_age() -> float:
         received = queue.next_received
-        return 0.0 if received is None else round(max(0.0, wall() - received), 1)
+        return 0.0 if received is None else round(clock.seconds() - received, 1)
 
     return {
         "messages_in_queue": lambda: queue.depth,

@@ -121,7 +121,7 @@ class Lane:
         self.session.on_ready = self._resume
         self.session.signin.on_given_up = self._give_up
         self.stats.gauges |= gauges(
-            self.queue, self.gate, self.window, self.session, self._in_flight, self.wall
+            self.queue, self.gate, self.window, self.session, self._in_flight, self.clock, self.wall
         )
         self.stats.details |= {"errors": self._troubles.latest, "blocked": self.gate.blocked.latest}
 
@@ -172,7 +172,7 @@ class Lane:
         Returns:
             seconds after which more may go without anything else happening; None: never.
         """
-        now = self.wall()
+        now = self.clock.seconds()
         for _ in range(TURN):
             credential = self.session.credential
             if credential is None or len(self._in_flight) >= self.window.size:

@@ -1,6 +1,6 @@
 """Bytes to pushes on the queue of their route; the same for every way they come in."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -35,15 +35,13 @@ class Lines:
         routes: by the names and prefixes a line may give.
         default: for lines that name none.
         stats: counts what is invalid.
-        clock: monotonic seconds, for the log.
-        wall: seconds since the epoch.
+        clock: monotonic seconds.
     """
 
     routes: Mapping[bytes, Route]
     default: Route
     stats: Stats
     clock: IReactorTime
-    wall: Callable[[], float]
     _last: float = attrs.field(default=0.0, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
@@ -78,8 +76,8 @@ class Lines:
 
     def _moment(self) -> float:
         """The time now, to a millisecond: pushes that come together share one float's memory."""
-        now = self.wall()
-        if not 0.0 <= now - self._last < 0.001:
+        now = self.clock.seconds()
+        if now - self._last >= 0.001:
             self._last = now
         return self._last
 

@@ -112,7 +112,7 @@ def _message(push: Push, now: float) -> dict[str, Any]:
 
 def _left(ttl: int, received: float, now: float) -> int:
     """Whole seconds, rounded up: 0 would say "now or never"."""
-    return max(0, math.ceil(ttl - max(0.0, now - received)))
+    return max(0, math.ceil(ttl - (now - received)))
 
 
 def _check(fields: dict[str, Any]) -> int:

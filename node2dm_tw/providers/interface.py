@@ -186,7 +186,7 @@ class Provider(Protocol):
         """Build the request that sends `push`, which has been validated.
 
         Args:
-            now: seconds since the epoch, to tell what is left of the push's time.
+            now: seconds of the monotonic clock, to tell what is left of the push's time.
         """
         ...
 

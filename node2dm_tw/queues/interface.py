@@ -38,8 +38,8 @@ class PushQueue(Protocol):
     Attributes:
         on_ready: called when there is something to take after there was nothing.
         depth: pushes kept, those on lease included.
-        next_received: when the push was received that would be taken next, in seconds since the
-            epoch; None where there is none.
+        next_received: when the push was received that would be taken next, in seconds of the
+            monotonic clock; None where there is none.
     """
 
     on_ready: Callable[[], None]

@@ -32,13 +32,15 @@ class MemoryQueue:
         max_queued: pushes kept at the most, those on lease included.
         stats: counts what overflows, is taken over, and is handed over.
         spool: where pushes are kept from a stop to the next start.
-        clock: for the slices in which the spool is taken up.
+        clock: monotonic seconds; also for the slices in which the spool is taken up.
+        wall: seconds since the epoch: a push that crosses a restart is aged by it.
     """
 
     max_queued: int
     stats: RouteStats
     spool: Spool
     clock: IReactorTime
+    wall: Callable[[], float]
     on_ready: Callable[[], None] = _ignore
     depth: int = 0
     _fresh: deque[Push] = attrs.field(factory=deque, init=False)
@@ -93,7 +95,8 @@ class MemoryQueue:
         if not left and not rest:
             return
         try:
-            self.spool.write(chain(map(to_record, left), rest))
+            offset = self._offset
+            self.spool.write(chain((to_record(push, offset) for push in left), rest))
         except OSError as error:
             log.critical(
                 "{count} pushes are lost: {path} cannot be written: {error}",
@@ -113,7 +116,7 @@ class MemoryQueue:
         self._next_slice = None
         room = min(SLICE, self.max_queued - self.depth)
         records = self._read(room)
-        pushes = [push for push in map(from_record, records) if push is not None]
+        pushes = [push for push in map(self._push_of, records) if push is not None]
         self._damaged += len(records) - len(pushes)
         self.stats.messages_taken_over += len(pushes)
         self.put(pushes)
@@ -131,6 +134,14 @@ class MemoryQueue:
             log.error("{path}: {error}", path=str(self.spool.path), error=error.strerror)
             self._damaged += 1
         return records
+
+    @property
+    def _offset(self) -> float:
+        """What is between the two clocks."""
+        return self.wall() - self.clock.seconds()
+
+    def _push_of(self, record: bytes) -> Push | None:
+        return from_record(record, self.clock.seconds(), self._offset)
 
     def _taken_up(self) -> None:
         if self.stats.messages_taken_over:
@@ -166,7 +177,7 @@ class MemoryQueue:
         self._next_slice.cancel()
         self._next_slice = None
         records = self._read(sys.maxsize)
-        whole = [record for record in records if from_record(record) is not None]
+        whole = [record for record in records if self._push_of(record) is not None]
         self._damaged += len(records) - len(whole)
         if self._damaged:
             self._leave_file()

@@ -61,17 +61,29 @@ def _record(line: bytes) -> bytes | None:
     return record if crc == b"%08x" % zlib.crc32(record) else None
 
 
-def to_record(push: Push) -> bytes:
-    """Write a push for the spool: a JSON array of its fields."""
-    line = push.line.decode()
-    return json.dumps([line, push.device_end, push.key_end, push.received, push.is_json]).encode()
+def to_record(push: Push, offset: float) -> bytes:
+    """Write a push for the spool: a JSON array of its fields.
+
+    Args:
+        offset: what must be added to monotonic seconds to get seconds since the epoch: a record
+            holds the latter, since only they mean anything to the next process.
+    """
+    line, received = push.line.decode(), push.received + offset
+    return json.dumps([line, push.device_end, push.key_end, received, push.is_json]).encode()
 
 
-def from_record(record: bytes) -> Push | None:
-    """Read a push back; None where the record is none."""
+def from_record(record: bytes, now: float, offset: float) -> Push | None:
+    """Read a push back; None where the record is none.
+
+    Args:
+        now: seconds of the monotonic clock. A push from the future, which a stepped wall clock can
+            make, is taken for one of this moment.
+        offset: see `to_record`.
+    """
     try:
         line, device_end, key_end, received, is_json = json.loads(record)
-        push = Push(line.encode(), int(device_end), int(key_end), float(received), bool(is_json))
+        came = min(now, float(received) - offset)
+        push = Push(line.encode(), int(device_end), int(key_end), came, bool(is_json))
     except (ValueError, TypeError, AttributeError):
         return None
     colons = push.line[push.device_end : push.device_end + 1] + push.line[key_end : key_end + 1]

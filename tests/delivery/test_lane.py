@@ -387,7 +387,7 @@ def test_ttl_of_the_json_form_ends_a_push_before_max_age(lane):
 
     line = b'{"token": "phone", "collapse_key": "k", "data": "x", "ttl": 5}'
     lane.push_many(8)
-    _, push = read_json(line, lane.lane.wall())
+    _, push = read_json(line, lane.clock.seconds())
     lane.stats.messages_received += 1
     lane.queue.put([push])
     lane.advance(6)
@@ -449,6 +449,17 @@ def test_bad_devices_are_reported(lane):
     first.say(body=b"Error=NotRegistered")
     second.say(body=b"Error=InvalidRegistration")
     assert lane.bad_devices == [(b"gone", "NotRegistered"), (b"never", "InvalidRegistration")]
+
+
+def test_a_step_of_the_wall_clock_expires_nothing(tmp_path):
+    """A push is as old as the monotonic clock says, whatever the wall clock does meanwhile."""
+    lane = bench(tmp_path, max_age=60.0)
+    lane.push_many(25)
+    lane.wall_offset[0] += 7_200
+    lane.lane.start()
+    while lane.queue.depth:
+        lane.answer_all()
+    assert (lane.stats.messages_sent, lane.stats.messages_expired) == (25, 0)
 
 
 def test_the_wall_clock_may_step_an_hour_back_and_forth(lane):

@@ -150,7 +150,7 @@ def test_our_configuration_keeps_every_push(lane, status):
 
 def test_the_ttl_sent_is_what_is_left_when_it_is_sent(lane):
     """A push that slept says so."""
-    _, push = read_json(b'{"token": "t", "ttl": 60}', lane.lane.wall())
+    _, push = read_json(b'{"token": "t", "ttl": 60}', lane.clock.seconds())
     lane.stats.messages_received += 1
     lane.queue.put([push])
     lane.http.waiting()[0].say(500, b"")

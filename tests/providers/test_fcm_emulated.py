@@ -59,11 +59,11 @@ class Gateway:
     def send(self, line, credential=None):
         """Take a line in, send it, judge the answer."""
         if isinstance(line, dict):
-            push = read_json(json.dumps(line).encode(), self.wall())[1]
+            push = read_json(json.dumps(line).encode(), self.world.now)[1]
         else:
-            push = self.provider.split(line, self.wall())
+            push = self.provider.split(line, self.world.now)
         self.provider.validate(push)
-        request = self.provider.request(push, credential or self.sign_in(), self.wall())
+        request = self.provider.request(push, credential or self.sign_in(), self.world.now)
         answer = _result(self.post(request.url, request.headers, request.body))
         return self.provider.judge(answer, self.wall())
 

@@ -10,9 +10,17 @@ from node2dm_tw.queues.memory import SLICE, MemoryQueue
 from node2dm_tw.queues.spool import Spool, from_record, to_record
 from node2dm_tw.stats import RouteStats
 
+WALL = 1_700_000_000.0
 
-def make(folder: Path, max_queued: int = 10_000) -> MemoryQueue:
-    return MemoryQueue(max_queued, RouteStats(), Spool(folder / "spool"), Clock())
+
+def make(
+    folder: Path, max_queued: int = 10_000, *, uptime: float = 100_000.0, wall: float = WALL
+) -> MemoryQueue:
+    """A queue of a process that has run for `uptime` seconds at the moment `wall`."""
+    clock = Clock()
+    clock.advance(uptime)
+    spool = Spool(folder / "spool")
+    return MemoryQueue(max_queued, RouteStats(), spool, clock, lambda: wall)
 
 
 def pushes(count: int, first: int = 0) -> list[Push]:
@@ -126,6 +134,19 @@ def test_a_spool_larger_than_the_queue_waits_for_room(tmp_path):
     assert small.stats.messages_overflowed == 0
 
 
+@pytest.mark.parametrize(("away", "age"), [(60.0, 100.0), (0.0, 40.0), (-60.0, 0.0)])
+def test_a_push_that_crosses_a_restart_is_aged_by_the_wall_clock(tmp_path, away, age):
+    """Its time on disk counts; where the wall clock was set back further, it is as good as new."""
+    queue = make(tmp_path)
+    queue.put([split_at_colons(b"d:k:p", queue.clock.seconds() - 40)])
+    queue.stop()
+    after = make(tmp_path, uptime=3.0, wall=WALL + away)
+    after.start()
+    lease = after.take()
+    assert lease is not None
+    assert after.clock.seconds() - lease.push.received == pytest.approx(age)
+
+
 @pytest.mark.parametrize("damage", [b"", b"\n", b"garbage", b"node2dm_tw spool 1\nzz\n\xff\xff\n"])
 def test_a_file_that_is_no_spool_never_stops_the_start(tmp_path, damage):
     """Nonsense is set aside, empty or not."""
@@ -164,9 +185,9 @@ def test_a_push_survives_its_record():
         split_at_colons("tök:k:a\u2028b\r😀".encode(), 12.5),
         Push(b'a:b:c:{"token":"a:b"}', 3, 5, 1.25, True),
     ):
-        record = to_record(push)
+        record = to_record(push, 1_000.0)
         assert b"\n" not in record
-        assert from_record(record) == push
+        assert from_record(record, now=push.received, offset=1_000.0) == push
 
 
 @pytest.mark.parametrize(
@@ -183,4 +204,4 @@ def test_a_push_survives_its_record():
 )
 def test_a_record_that_is_no_push_is_none(record):
     """Whatever it is, it is told, not raised."""
-    assert from_record(record) is None
+    assert from_record(record, 0.0, 0.0) is None

@@ -171,7 +171,7 @@ class Day:
         self.device_of.append(device)
         provider = self.way.route.provider
         line = b":".join((self.google.tokens[device], key, payload))
-        push = provider.split(line, self.wall())
+        push = provider.split(line, self.clock.seconds())
         provider.validate(push)
         return push
 
