@@ -5,9 +5,11 @@ from itertools import pairwise
 
 import pytest
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides
 
 from node2dm_tw.admin.connections import (
     CLOSE_SECONDS,
@@ -248,6 +250,18 @@ def test_closing_lets_the_client_read_the_last_answer():
     assert not endless.transport.disconnected
     endless.dataReceived(b"x")
     assert endless.transport.disconnected
+
+
+def test_closing_by_tls_is_left_to_tls():
+    """It has a close of its own, and would not survive that half of the socket is closed."""
+    listener = Listener()
+    protocol = listener.connect()
+    directlyProvides(protocol.transport, ISSLTransport)
+    protocol.close()
+    assert protocol.transport.disconnecting
+    assert not protocol.transport.has_half_closed
+    listener.clock.advance(CLOSE_SECONDS)
+    assert protocol.transport.disconnected
 
 
 def test_a_fault_ends_its_connection_alone():
