@@ -5,7 +5,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -157,7 +158,7 @@ def _rotating(name: str, soon: Soon) -> TextIO:
 
 @attrs.define(eq=False)
 class Throttle:
-    """Lets one line through each second and says how many it held back.
+    """Lets one line of a kind through each second and says how many it held back.
 
     Args:
         log: where the lines go.
@@ -166,15 +167,17 @@ class Throttle:
 
     log: Logger
     clock: IReactorTime
-    _next: float = attrs.field(default=float("-inf"), init=False)
-    _held_back: int = attrs.field(default=0, init=False)
+    _next: dict[Hashable, float] = attrs.field(factory=dict, init=False)
+    _held_back: Counter[Hashable] = attrs.field(factory=Counter, init=False)
 
-    def warn(self, format: str, **values: Any) -> None:  # noqa: A002 - as Logger.warn calls it
-        """Log a warning, or hold it back."""
+    def warn(self, format: str, *, key: Hashable = None, **values: Any) -> None:  # noqa: A002
+        """Log a warning, or hold it back where one of this format and key was just logged."""
         now = self.clock.seconds()
-        if now < self._next:
-            self._held_back += 1
+        kind = (format, key)
+        if now < self._next.get(kind, 0.0):
+            self._held_back[kind] += 1
             return
-        more = f" ({self._held_back} more like it were not logged)" if self._held_back else ""
-        self._next, self._held_back = now + 1.0, 0
+        held_back = self._held_back.pop(kind, 0)
+        more = f" ({held_back} more like it were not logged)" if held_back else ""
+        self._next[kind] = now + 1.0
         self.log.warn(format + more, log_event=format, **values)

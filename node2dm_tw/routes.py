@@ -8,15 +8,17 @@ from typing import Any, Protocol
 import attrs
 
 from node2dm_tw.config import Settings
+from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
-from node2dm_tw.delivery.gate import Gate, Limits
-from node2dm_tw.delivery.lane import Lane, Locked
+from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
+from node2dm_tw.delivery.lane import Lane, LockReason
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.delivery.rates import DeviceRates, Pace
+from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
-from node2dm_tw.delivery.waiting import WaitingRoom
+from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.feedback import HOLD
 from node2dm_tw.http.interface import HTTPClient
@@ -68,7 +70,7 @@ class Surroundings:
     stats: Stats
     make_client: MakeClient
     on_bad_device: Callable[[str, Push, str], None]
-    on_locked: Callable[[QuotaLock, Locked], None]
+    on_locked: Callable[[QuotaLock, LockReason], None]
 
 
 @attrs.frozen(eq=False)
@@ -109,11 +111,11 @@ class Way:
     def apply(self, gateway: Gateway, settings: C2DMRoute | FCMRoute) -> None:
         """Take over the options that change while running."""
         self.queue.max_queued = gateway.max_queued
-        gate = self.lane.gate
-        gate.waiting.capacity = _sleepers(gateway)
-        gate.limits = _limits(gateway, settings)
-        gate.rates.change(settings.device_rate or (), settings.device_burst or 0)
-        self.lane.window.limit(settings.max_in_flight)
+        admission = self.lane.admission
+        admission.retry_queue.retry_capacity = _retry_capacity(gateway)
+        admission.limits = _limits(gateway, settings)
+        admission.rates.change(settings.device_rate or (), settings.device_burst or 0)
+        self.lane.window.set_maximum(settings.max_in_flight)
         if isinstance(settings, FCMRoute):
             self._apply_to_fcm(settings)
         if self.renew(settings):
@@ -151,22 +153,22 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     spool = Spool(gateway.state_dir / f"{name}.spool")
     queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall)
     signin = SignIn(name, credentials, reactor, wall, random)
+    breaker = CircuitBreaker(name, reactor, random, provider.first_delay)
     lock = quota_lock(around.settings, name)
     lane = Lane(
         route=name,
         queue=queue,
         provider=provider,
         http=http,
-        session=Session(name, signin, reactor, random),
+        session=Session(signin, breaker),
         window=Window(section.max_in_flight),
-        gate=Gate(
+        admission=Admission(
             provider,
-            queue,
-            WaitingRoom(reactor, _sleepers(gateway)),
+            RetryQueue(reactor, _retry_capacity(gateway)),
             BlockedDevices(reactor),
+            TargetDelays(reactor, random, provider.first_delay),
             DeviceRates(section.device_rate or (), section.device_burst or 0, reactor.seconds),
             _limits(gateway, section),
-            stats,
         ),
         stats=stats,
         clock=reactor,
@@ -227,11 +229,11 @@ def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> Pace | None:
     return None
 
 
-def _limits(gateway: Gateway, section: C2DMRoute | FCMRoute) -> Limits:
+def _limits(gateway: Gateway, section: C2DMRoute | FCMRoute) -> LaneLimits:
     if isinstance(section, FCMRoute):
-        return Limits(min(gateway.max_age, section.max_age), FCM_DEVICE_BLOCK)
-    return Limits(gateway.max_age, section.device_block)
+        return LaneLimits(min(gateway.max_age, section.max_age), FCM_DEVICE_BLOCK)
+    return LaneLimits(gateway.max_age, section.device_block)
 
 
-def _sleepers(gateway: Gateway) -> int:
+def _retry_capacity(gateway: Gateway) -> int:
     return max(1, gateway.max_queued // 10)

@@ -21,8 +21,9 @@ from node2dm_tw import __version__, config, descriptors, feedback
 from node2dm_tw.admin.views import AdminServices, ViewLimits, statsd_sender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import shown
-from node2dm_tw.delivery.lane import Locked
+from node2dm_tw.delivery.lane import LockReason
 from node2dm_tw.delivery.quota import QuotaLock
+from node2dm_tw.delivery.session import LaneState
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
@@ -46,7 +47,7 @@ log = logger()
 reactor: Any = _reactor
 
 
-STATUS = {Locked.OVER_QUOTA: 3, Locked.SIGN_IN_GIVEN_UP: 4}
+STATUS = {LockReason.OVER_QUOTA: 3, LockReason.SIGN_IN_GIVEN_UP: 4}
 """Exit statuses of a process whose every route is locked."""
 
 
@@ -73,7 +74,7 @@ class Options(usage.Options):
             _refuse(FAILED, *error.faults)
         locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
         if all(lock.is_set for lock in locks):
-            _refuse(STATUS[Locked.OVER_QUOTA], *(lock.advice for lock in locks))
+            _refuse(STATUS[LockReason.OVER_QUOTA], *(lock.advice for lock in locks))
 
     def read(self) -> tuple[Settings, EmulatorSettings | None]:
         """Read the configuration file. Raises Faults."""
@@ -306,15 +307,15 @@ class Gateway(Service):
         """Whether a report must wait; one of a route that is no longer configured need not."""
         return route in self._ways and self._ways[route].holds(reason)
 
-    def _locked(self, lock: QuotaLock, why: Locked) -> None:
+    def _locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
         log.critical("{route}: locked: {why}", route=lock.route, why=why.value)
-        if why is Locked.OVER_QUOTA:
+        if why is LockReason.OVER_QUOTA:
             try:
                 lock.set()
             except OSError as error:
                 log.critical("{path}: {error}", path=str(lock.path), error=error.strerror)
-        if all(way.lane.session.state == "locked" for way in self._ways.values()):
+        if all(way.lane.session.state is LaneState.LOCKED for way in self._ways.values()):
             self._end(STATUS[why])
 
     def _end(self, status: int) -> None:

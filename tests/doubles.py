@@ -9,20 +9,22 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
-from node2dm_tw.delivery.gate import Gate, Limits
-from node2dm_tw.delivery.lane import Lane, Locked
+from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
+from node2dm_tw.delivery.lane import Lane, LockReason
 from node2dm_tw.delivery.rates import DeviceRates, Limit, Pace
+from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
-from node2dm_tw.delivery.waiting import WaitingRoom
+from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import Done, Headers, NoAnswer, Outcome, RequestFailed, Response
 from node2dm_tw.http.posting import Posting
 from node2dm_tw.providers.c2dm import C2DM
-from node2dm_tw.providers.interface import Credential, SignInFailed
-from node2dm_tw.push import Push, split_at_colons
+from node2dm_tw.providers.interface import Credential, Provider, SignInFailed
+from node2dm_tw.push import Push, read_json, split_at_colons
 from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.stats import ENDINGS, RouteStats
@@ -36,7 +38,7 @@ def no_jitter() -> float:
     return 1.0 - 2**-53
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Posted:
     """A request that waits for its answer."""
 
@@ -70,7 +72,7 @@ class Posted:
         self.reported()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class MemoryHTTP(Posting):
     """An `HTTPClient` whose upstream is the test."""
 
@@ -90,7 +92,7 @@ class MemoryHTTP(Posting):
         return [posted for posted in self.posted if not posted.answered]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class MemoryCredentials:
     """Credentials from a script: an exception fails it, a number is its life in seconds."""
 
@@ -98,6 +100,7 @@ class MemoryCredentials:
     script: list[Exception | float] = attrs.field(factory=list)
     kept: Credential | None = None
     fetches: int = 0
+    kept_writes: int = 0
     forgotten: int = 0
     hold: bool = False
     held: list[Deferred[Credential]] = attrs.field(factory=list)
@@ -128,11 +131,14 @@ class MemoryCredentials:
         header = b"GoogleLogin auth=" + token.encode()
         return Credential(header, self._generation, now, now + 14 * DAY)
 
-    def forget(self) -> None:
+    def keep(self) -> None:
+        self.kept_writes += 1
+
+    def discard_stored(self) -> None:
         self.forgotten += 1
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Bench:
     """A whole lane in memory, and what the tests hold in their hands."""
 
@@ -143,7 +149,7 @@ class Bench:
     stats: RouteStats
     queue: MemoryQueue
     bad_devices: list[tuple[bytes, str]]
-    locked: list[Locked]
+    locked: list[LockReason]
     wall_offset: list[float]
     _numbers: itertools.count = attrs.field(factory=itertools.count)
 
@@ -153,6 +159,12 @@ class Bench:
         pushes = [split_at_colons(line, received) for line in lines]
         self.stats.messages_received += len(pushes)
         self.queue.put(pushes)
+
+    def push_json(self, *lines: bytes) -> None:
+        """Take pushes in the JSON form in."""
+        received = self.clock.seconds()
+        self.stats.messages_received += len(lines)
+        self.queue.put([read_json(line, received)[1] for line in lines])
 
     def push_many(self, count: int) -> None:
         """Take in pushes that differ in device and payload."""
@@ -189,6 +201,9 @@ def bench(
     device_rate: tuple[Limit, ...] = (),
     project_rate: Limit | None = None,
     alarm: BadDeviceAlarm | None = None,
+    provider: Provider | None = None,
+    random: Callable[[], float] = no_jitter,
+    on_bad_device: Callable[[Push, str], None] | None = None,
 ) -> Bench:
     """Put a lane together around in-memory twins; it is not started."""
     clock = Clock()
@@ -203,35 +218,35 @@ def bench(
     queue = MemoryQueue(max_queued, stats, Spool(folder / "c2dm.spool"), clock, wall)
     signin = SignIn("c2dm", credentials, clock, wall, no_jitter)
     bad_devices: list[tuple[bytes, str]] = []
-    locked: list[Locked] = []
+    locked: list[LockReason] = []
 
     def report(push: Push, reason: str) -> None:
         bad_devices.append((push.device, reason))
 
-    provider = C2DM("http://upstream/send")
+    provider = provider or C2DM("http://upstream/send")
+    breaker = CircuitBreaker("c2dm", clock, random, provider.first_delay)
     lane = Lane(
         route="c2dm",
         queue=queue,
         provider=provider,
         http=http,
-        session=Session("c2dm", signin, clock, no_jitter),
+        session=Session(signin, breaker),
         window=Window(maximum),
-        gate=Gate(
+        admission=Admission(
             provider,
-            queue,
-            WaitingRoom(clock, max(1, max_queued // 10)),
+            RetryQueue(clock, max(1, max_queued // 10)),
             BlockedDevices(clock),
+            TargetDelays(clock, random, provider.first_delay),
             DeviceRates(device_rate, 2, clock.seconds),
-            Limits(max_age, 3600.0),
-            stats,
+            LaneLimits(max_age, 3600.0),
         ),
         stats=stats,
         clock=clock,
         wall=wall,
-        random=no_jitter,
+        random=random,
         pace=None if project_rate is None else Pace(project_rate, clock.seconds),
         alarm=alarm,
-        on_bad_device=report,
+        on_bad_device=on_bad_device or report,
         on_locked=locked.append,
     )
     return Bench(clock, http, credentials, lane, stats, queue, bad_devices, locked, wall_offset)

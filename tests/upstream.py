@@ -12,14 +12,15 @@ from urllib.parse import parse_qsl
 import attrs
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Sent:
-    """One request, as it came."""
+    """One request, as it came; `status` is that of the answer, once there is one."""
 
     when: float
     path: str
     headers: dict[str, str]
     body: bytes
+    status: int = 0
 
     @property
     def form(self) -> dict[str, str]:
@@ -143,7 +144,9 @@ class Upstream:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            return await self._answer(self.script(sent), writer)
+            answer = self.script(sent)
+            sent.status = answer.status
+            return await self._answer(answer, writer)
         finally:
             self.in_flight -= 1
 

@@ -10,7 +10,10 @@ ROUTE = {
         "Requests without an answer that may have been processed.",
     ),
     "network_failures": ("requests_failed", "Requests without an answer."),
-    "unavailable_answers": ("answers_unavailable", "Answers of 500, 502, 503 or 504."),
+    "unavailable_answers": (
+        "answers_unavailable",
+        "Answers that the service cannot work now, or that explain nothing.",
+    ),
     "quota_answers": (
         "answers_over_quota",
         "Answers that the sender or a device is over its quota.",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sized
 
 from twisted.internet.interfaces import IReactorTime
 
-from node2dm_tw.delivery.gate import Gate
+from node2dm_tw.delivery.admission import Admission
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.queues.interface import PushQueue
@@ -13,7 +13,7 @@ from node2dm_tw.stats import Gauge
 
 def gauges(
     queue: PushQueue,
-    gate: Gate,
+    admission: Admission,
     window: Window,
     session: Session,
     in_flight: Sized,
@@ -27,7 +27,7 @@ def gauges(
         clock: monotonic seconds.
         wall: seconds since the epoch.
     """
-    signin = session.signin
+    signin, breaker = session.signin, session.breaker
 
     def token_age() -> int | None:
         credential = signin.credential
@@ -40,14 +40,14 @@ def gauges(
     return {
         "messages_in_queue": lambda: queue.depth,
         "messages_in_flight": lambda: len(in_flight),
-        "messages_waiting": lambda: len(gate.waiting),
+        "messages_waiting": lambda: len(admission.retry_queue),
         "window": lambda: window.size,
-        "backing_off": lambda: session.pause_left > 0,
-        "rate_limited_tokens": lambda: len(gate.blocked),
+        "backing_off": lambda: breaker.pause_left > 0,
+        "rate_limited_tokens": lambda: len(admission.blocked),
         "signed_in": lambda: signin.credential is not None,
         "token_age": token_age,
-        "state": lambda: session.state,
-        "state_reason": lambda: session.why,
-        "pause_left": lambda: round(session.pause_left, 1),
+        "state": lambda: session.state.value,
+        "state_reason": lambda: session.reason_text,
+        "pause_left": lambda: round(breaker.pause_left, 1),
         "oldest_age": oldest_age,
     }

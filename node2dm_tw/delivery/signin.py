@@ -1,15 +1,16 @@
 """One sign-in at a time: first, again after a refusal, and early, before the credential is old."""
 
+import enum
 from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from node2dm_tw.backoff import exponential
-from node2dm_tw.logs import logger
+from node2dm_tw.logs import Throttle, logger
 from node2dm_tw.providers.interface import Credential, Credentials, SignInFailed, SignInRefused
 
 log = logger()
@@ -20,8 +21,19 @@ MOST_REFUSALS = 10
 LONGEST_WAIT = 600.0
 """Seconds between tries that are known to need a person's help first."""
 
-SHORT_LIFE = 60.0
-"""Seconds; credentials that are refused younger than this are fetched ever more slowly."""
+PUSH_INTERVAL = 60.0
+"""Seconds between two sign-ins that refused pushes cause, where others were accepted."""
+
+KEEP_INTERVAL = 1.0
+"""Seconds between two writings of the credential to disk."""
+
+
+class Refusal(enum.Enum):
+    """What a lane does with a push that was answered 401."""
+
+    SEND_AGAIN = "with the next credential"
+    SLEEP = "others have not shown yet whose fault it is"
+    REJECT = "others are accepted with this credential, and it is the second that refuses this push"
 
 
 @attrs.define(eq=False)
@@ -34,12 +46,12 @@ class SignIn:
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        on_credential: there is a new credential.
-        on_given_up: there will be none; told why.
+        on_credential: called when there is a new credential, or none any more.
+        on_given_up: called with the reason when there will be none.
 
     Attributes:
-        trouble: why the last try failed; empty once one has not.
-        is_accepted: the upstream has taken a request with the present credential.
+        last_error: why the last try failed; empty once one has not.
+        accepted: the latest generation with which the upstream accepted a push; 0: none.
     """
 
     route: str
@@ -50,26 +62,34 @@ class SignIn:
     on_credential: Callable[[], None] = attrs.field(default=lambda: None)
     on_given_up: Callable[[str], None] = attrs.field(default=lambda reason: None)
     credential: Credential | None = attrs.field(default=None, init=False)
-    trouble: str = attrs.field(default="", init=False)
-    is_accepted: bool = attrs.field(default=False, init=False)
-    _after_refusal: bool = attrs.field(default=False, init=False)
-    _since: float = attrs.field(default=0.0, init=False)
+    last_error: str = attrs.field(default="", init=False)
+    accepted: int = attrs.field(default=0, init=False)
+    _stored: int = attrs.field(default=0, init=False)
     _refusals: int = attrs.field(default=0, init=False)
     _failures: int = attrs.field(default=0, init=False)
-    _short_lives: int = attrs.field(default=0, init=False)
+    _caused_at: float = attrs.field(default=float("-inf"), init=False)
     _replacement: str = attrs.field(default="", init=False, repr=False)
+    _kept_at: float = attrs.field(default=float("-inf"), init=False)
+    _keeping: IDelayedCall | None = attrs.field(default=None, init=False)
     _fetching: Deferred[None] | None = attrs.field(default=None, init=False)
     _next: Deferred[None] | None = attrs.field(default=None, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
+    _throttle: Throttle = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._throttle = Throttle(log, self.clock)
 
     def start(self) -> None:
-        """Use the credential of an earlier process, or sign in."""
+        """Use the credential of an earlier process, or sign in; also after a stop."""
+        self._is_stopped = False
+        self._refusals = self._failures = 0
         stored = self.credentials.stored()
         if stored is None:
             self._fetch()
         else:
             log.info("{route}: using the stored token", route=self.route)
-            self._adopt(stored, accepted=True)
+            self._stored = stored.generation
+            self._adopt(stored)
 
     def stop(self) -> None:
         """Forget the credential and whatever is under way; sign in no more.
@@ -77,79 +97,117 @@ class SignIn:
         A locked route may still get answers, with a new token or without: they change nothing.
         """
         self._is_stopped = True
+        if self._keeping is not None:
+            self._keeping.cancel()
+            self._keep()
         self.credential = None
         self._cancel_next()
         if self._fetching is not None:
             self._fetching.cancel()
 
-    def accepted(self, generation: int) -> None:
-        """A request with this credential was answered by other than 401."""
-        if self._is_present(generation):
-            self.is_accepted = True
-            self._after_refusal = False
-            self._refusals = 0
+    def on_accepted(self, generation: int) -> None:
+        """A push was accepted with the credential of this generation."""
+        self.accepted = max(self.accepted, generation)
+        self._refusals = 0
 
-    def is_in_vain(self, generation: int) -> bool:
-        """Whether this credential was fetched because one was refused, and never accepted.
+    def on_unauthorized(self, generation: int, first_refused: int) -> Refusal:
+        """A push was answered 401: sign in, unless it is this push that is at fault.
 
-        If it is refused in its turn, a third would hardly fare better.
+        Args:
+            generation: of the credential it was sent with.
+            first_refused: generation with which the same push was refused first; 0: never before.
         """
-        return self._after_refusal and not self.is_accepted and self._is_present(generation)
-
-    def refused(self, generation: int) -> bool:
-        """A request with this credential was answered by 401.
-
-        Returns:
-            Whether it was the present credential, so that there is none now and one is fetched.
-            A late refusal of an older one changes nothing.
-        """
-        if not self._is_present(generation):
-            return False
-        self.credential = None
-        self._after_refusal = True
-        self.credentials.forget()
-        log.info("{route}: the upstream refused the auth token", route=self.route)
-        if not self.is_accepted:
+        if not self._is_current(generation):
+            return Refusal.SEND_AGAIN  # a late answer says nothing about the present credential
+        if generation in (self.accepted, self._stored):
+            if first_refused:
+                return Refusal.REJECT
+            if not self._may_cause_sign_in():
+                return Refusal.SLEEP
+            self._discard()
+            self._fetch_in(0)
+        else:
+            if 0 < first_refused <= self.accepted:
+                return Refusal.SLEEP
+            self._discard()
             self._refuse("a new token is refused (401)", final=False)
-            return True
-        young = self.clock.seconds() - self._since < SHORT_LIFE
-        self._short_lives = self._short_lives + 1 if young else 0
-        self._fetch_in(
-            exponential(self._short_lives - 1, self.random) if self._short_lives > 1 else 0
-        )
-        return True
+        return Refusal.SEND_AGAIN
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether a push was accepted with the present credential."""
+        return self.credential is not None and self.credential.generation <= self.accepted
+
+    def on_still_refused(self, generation: int) -> Refusal:
+        """A push that was refused with the present credential has slept its back-off."""
+        if self.accepted == generation:
+            return Refusal.REJECT
+        if not self._may_cause_sign_in():
+            return Refusal.SLEEP
+        self._discard()
+        self._fetch_in(0)
+        return Refusal.SEND_AGAIN
 
     def replace(self, token: str) -> None:
         """An answer brought a new token (Update-Client-Auth): use it from now on."""
-        if token == self._replacement:
+        if token == self._replacement or self._is_stopped:
             return
         self._replacement = token
         try:
             credential = self.credentials.replace(token)
         except SignInFailed as error:
-            log.warn(
+            self._throttle.warn(
                 "{route}: Update-Client-Auth brought {error}", route=self.route, error=str(error)
             )
             return
-        log.info("{route}: the upstream replaced the auth token", route=self.route)
-        self._adopt(credential, accepted=False)
+        self._adopt(credential)
+        self._keep_soon()
 
     def renew(self) -> None:
         """The account has changed: sign in, while the present credential goes on serving."""
         self._fetch_in(0)
 
-    def _is_present(self, generation: int) -> bool:
+    def _is_current(self, generation: int) -> bool:
         return self.credential is not None and self.credential.generation == generation
 
-    def _adopt(self, credential: Credential, *, accepted: bool) -> None:
+    def _may_cause_sign_in(self) -> bool:
+        """Whether a push may cause a sign-in now; if so, the next one must wait."""
+        now = self.clock.seconds()
+        if now - self._caused_at < PUSH_INTERVAL:
+            return False
+        self._caused_at = now
+        return True
+
+    def _discard(self) -> None:
+        """Use the present credential no more, neither here nor in the next process."""
+        log.info("{route}: the upstream refused the auth token", route=self.route)
+        self.credential = None
+        if self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = None
+        self.on_credential()
+        self.credentials.discard_stored()
+
+    def _adopt(self, credential: Credential) -> None:
         if self._is_stopped:
             return
         self.credential = credential
-        self.is_accepted = accepted
-        self._since = self.clock.seconds()
         left = max(0.0, credential.expires_at - self.wall())
         self._fetch_in(max(1.0, left - min(300.0, left / 10)))
         self.on_credential()
+
+    def _keep_soon(self) -> None:
+        """Keep the credential for the next process, once a second at the most."""
+        if self._keeping is None and not self._is_stopped:
+            delay = max(0.0, self._kept_at + KEEP_INTERVAL - self.clock.seconds())
+            self._keeping = self.clock.callLater(delay, self._keep)
+
+    def _keep(self) -> None:
+        self._keeping = None
+        self._kept_at = self.clock.seconds()
+        if self._replacement:
+            log.info("{route}: the upstream replaced the auth token", route=self.route)
+        self.credentials.keep()
 
     def _fetch_in(self, delay: float) -> None:
         if self._is_stopped:
@@ -172,9 +230,10 @@ class SignIn:
     def _fetched(self, credential: Credential) -> None:
         self._fetching = None
         self._failures = 0
-        self.trouble = ""
+        self.last_error = self._replacement = ""
         log.info("{route}: signed in", route=self.route)
-        self._adopt(credential, accepted=False)
+        self._adopt(credential)
+        self._keep_soon()
 
     def _failed(self, failure: Failure) -> None:
         self._fetching = None
@@ -202,7 +261,7 @@ class SignIn:
             self._retry(reason, exponential(self._refusals, self.random))
 
     def _retry(self, reason: str, delay: float) -> None:
-        self.trouble = reason
+        self.last_error = reason
         log.warn(
             "{route}: sign-in failed: {reason}; next try in {delay:.1f} s",
             route=self.route,

@@ -23,41 +23,41 @@ class Window:
     size: int = attrs.field(init=False)
     _exact: float = attrs.field(init=False)
     _threshold: float = attrs.field(init=False)
-    _same_trouble: int = attrs.field(default=0, init=False)
+    _ignored_timeouts: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._resize(INITIAL)
         self._threshold = self.maximum
 
-    def limit(self, maximum: int) -> None:
+    def set_maximum(self, maximum: int) -> None:
         """Change the maximum."""
         self.maximum = maximum
         self._resize(self._exact)
         self._threshold = min(self._threshold, maximum)
 
-    def good(self) -> None:
+    def on_success(self) -> None:
         """An answer showed that the upstream keeps up."""
-        if self._same_trouble:
-            self._same_trouble -= 1
+        if self._ignored_timeouts:
+            self._ignored_timeouts -= 1
         if self.size < self.maximum:
             step = 1.0 if self._exact < self._threshold else 1.0 / self._exact
             self._resize(self._exact + step)
 
-    def halve(self, in_flight: int) -> None:
+    def on_timeout(self, in_flight: int) -> None:
         """A request took too long.
 
         Args:
             in_flight: other requests now in flight. They met the same trouble: what becomes of
                 them does not halve the window again.
         """
-        if self._same_trouble:
-            self._same_trouble -= 1
+        if self._ignored_timeouts:
+            self._ignored_timeouts -= 1
             return
-        self._same_trouble = in_flight
+        self._ignored_timeouts = in_flight
         self._resize(max(1.0, self._exact / 2))
         self._threshold = self._exact
 
-    def reopen(self) -> None:
+    def slow_start(self) -> None:
         """Begin again with one request, growing fast up to half of where trouble began."""
         self._threshold = max(1.0, self._exact / 2)
         self._resize(1.0)

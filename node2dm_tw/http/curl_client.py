@@ -341,7 +341,7 @@ def _failure(
     if not transfer.getinfo(pycurl.REQUEST_SIZE):
         return NotSent(text, timed_out=timed_out)
     old = not transfer.getinfo(pycurl.NUM_CONNECTS)
-    return NoAnswer(text, timed_out=timed_out, reused=lost and old and not transfer.lines)
+    return NoAnswer(text, timed_out=timed_out, retry_at_once=lost and old and not transfer.lines)
 
 
 def _removed(waiting: deque[Transfer], transfer: Transfer) -> bool:

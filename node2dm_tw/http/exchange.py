@@ -148,7 +148,7 @@ class Exchange(Protocol):
         if not self.sent:
             return NotSent(text, timed_out=timed_out)
         stale = lost and self.reused and not self.answered
-        return NoAnswer(text, timed_out=timed_out, reused=stale)
+        return NoAnswer(text, timed_out=timed_out, retry_at_once=stale)
 
     def _out_of_time(self) -> None:
         what = "answer" if self.sent else "connection"

@@ -31,10 +31,21 @@ class Response(NamedTuple):
 class RequestFailed(Exception):
     """No answer came. The subclass says whether the upstream may have acted on the request."""
 
-    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
-        """Keep `reason`, a text for the log without secrets, and whether time ran out."""
+    def __init__(
+        self, reason: str, *, timed_out: bool = False, retry_at_once: bool = False
+    ) -> None:
+        """Keep what is known.
+
+        Args:
+            reason: a text for the log, without secrets.
+            timed_out: time ran out.
+            retry_at_once: sending it again at once is right: a kept-alive connection was closed
+                before any byte of the answer, or the server says that it did not process it.
+        """
         super().__init__(reason)
         self.timed_out = timed_out
+        self.retry_at_once = retry_at_once
+        self.is_collateral = False
 
 
 class NotSent(RequestFailed):
@@ -44,10 +55,17 @@ class NotSent(RequestFailed):
 class NoAnswer(RequestFailed):
     """The request, or a part of it, went out: the upstream may have acted on it."""
 
-    def __init__(self, reason: str, *, timed_out: bool = False, reused: bool = False) -> None:
-        """Keep also whether a kept-alive connection was closed before any byte of the answer."""
-        super().__init__(reason, timed_out=timed_out)
-        self.reused = reused
+    def __init__(
+        self,
+        reason: str,
+        *,
+        timed_out: bool = False,
+        retry_at_once: bool = False,
+        is_collateral: bool = False,
+    ) -> None:
+        """Keep also whether it ended only because another request on its connection timed out."""
+        super().__init__(reason, timed_out=timed_out, retry_at_once=retry_at_once)
+        self.is_collateral = is_collateral
 
 
 class CertificateRefused(NotSent):

@@ -7,9 +7,12 @@ _decoder = json.JSONDecoder()
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Read a JSON object; an empty one where it is anything else. Never raises."""
+    """Read a JSON object; an empty one where it is anything else. Never raises.
+
+    A byte-order mark before it is skipped (RFC 8259, 8.1).
+    """
     try:
-        text = body.decode().strip()
+        text = body.decode("utf-8-sig").strip()
         content, end = _decoder.raw_decode(text)
     except (ValueError, RecursionError):
         return {}

@@ -3,6 +3,7 @@
 import functools
 import re
 import string
+from codecs import BOM_UTF8
 from typing import ClassVar
 from urllib.parse import urlencode
 
@@ -15,17 +16,26 @@ from node2dm_tw.providers.interface import (
     Credential,
     Delivered,
     DeviceOverQuota,
-    Refused,
+    Rejected,
     Request,
     Retry,
     SenderOverQuota,
-    SignInAgain,
+    Unauthorized,
+    Unexplained,
     Verdict,
-    signed,
+    request_headers,
 )
 from node2dm_tw.push import InvalidPush, Push, split_at_colons
 
-UNAVAILABLE = frozenset((500, 502, 503, 504))
+UNAVAILABLE = frozenset((429, 502, 503, 504, *range(520, 600)))
+"""Answers that the service, or a proxy before it, cannot work now; from 520 on they are a CDN's."""
+
+TRANSIENT = frozenset((408, 425))
+"""Answers that this one request came to nothing (RFC 9110, 15.5.9; RFC 8470, 5.2)."""
+
+REFUSAL_PAUSE = 60.0
+"""Seconds between probes of something that answers 3xx or 4xx to every push."""
+
 _request = functools.partial(tuple.__new__, Request)  # Calling the class costs half as much again.
 _ERROR_WORD = re.compile(rb"[A-Za-z0-9_-]{1,40}$")
 _USUAL = (string.ascii_letters + string.digits + '_.-~%": ,{}').encode()
@@ -57,7 +67,7 @@ class C2DM:
 
     def request(self, push: Push, credential: Credential, now: float) -> Request:
         body = self._json_body(push) if push.is_json else _line_body(push)
-        return _request((self.send_url, signed(credential.header, _CONTENT_TYPE), body))
+        return _request((self.send_url, request_headers(credential.header, _CONTENT_TYPE), body))
 
     def _json_body(self, push: Push) -> bytes:
         form = {"registration_id": push.device, "collapse_key": push.collapse_key}
@@ -69,14 +79,18 @@ class C2DM:
     def judge(self, answer: Answer, now: float) -> Verdict:
         status = answer.status
         if status == 200:
-            return Refused("too_large") if answer.truncated else _judge_body(answer.body)
+            return _judge_body(answer)
         if status == 401:
-            return SignInAgain()
-        if status in UNAVAILABLE:
-            after = retry_after(answer.headers.get(b"retry-after"), now)
-            named = "" if after is None else ", Retry-After"
-            return Retry(after, whole_lane=True, reason=f"{status}{named}")
-        return Refused(f"http_{status}")
+            return Unauthorized()
+        if 200 < status < 300:
+            return Rejected(f"http_{status}", is_explained=False)
+        after = retry_after(answer.headers.get(b"retry-after"), now)
+        reason = f"{status}" if after is None else f"{status}, Retry-After"
+        if status in UNAVAILABLE or status in TRANSIENT:
+            return Retry(after, whole_lane=status in UNAVAILABLE, reason=reason)
+        pause = REFUSAL_PAUSE if 300 <= status < 500 else None
+        hint = f"{reason}: is send_url right?" if pause else reason
+        return Unexplained(f"http_{status}", hint, after, pause)
 
     def replacement(self, answer: Answer) -> str | None:
         token = answer.headers.get(b"update-client-auth")
@@ -107,13 +121,15 @@ def _quote(value: bytes) -> bytes:
     return quoted
 
 
-def _judge_body(body: bytes) -> Verdict:
+def _judge_body(answer: Answer) -> Verdict:
     """Read the body of a 200: a line ``id=...`` or ``Error=...``; anything else is unreadable."""
-    kind, _, value = body.strip().partition(b"=")
+    kind, _, value = answer.body.removeprefix(BOM_UTF8).strip().partition(b"=")
+    if answer.truncated:
+        return Rejected("too_large", is_explained=False)
     if kind == b"id" and value:
         return Delivered(value)
     if kind != b"Error" or not _ERROR_WORD.match(value):
-        return Refused("unreadable")
+        return Rejected("unreadable", is_explained=False)
     match value:
         case b"QuotaExceeded":
             return SenderOverQuota()
@@ -122,4 +138,4 @@ def _judge_body(body: bytes) -> Verdict:
         case b"InvalidRegistration" | b"NotRegistered":
             return BadDevice(value.decode())
         case _:
-            return Refused(value.decode())
+            return Rejected(value.decode())

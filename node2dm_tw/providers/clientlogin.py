@@ -24,7 +24,7 @@ from node2dm_tw.providers.interface import (
 log = logger()
 
 _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
-_TOKEN = re.compile(r"[!-~]+")
+_TOKEN = re.compile(r"[!-~]{1,16384}")
 """What can stand in a header."""
 
 _NOT_OURS = frozenset(("Unknown", "ServiceUnavailable"))
@@ -51,6 +51,7 @@ class ClientLogin:
     source: str
     token_max_age: float
     _generation: int = attrs.field(default=0, init=False)
+    _kept: dict[str, str | float] = attrs.field(factory=dict, init=False, repr=False)
 
     def use(self, username: str, password: str, source: str) -> bool:
         """Sign in with these from now on; return whether that is another account or password."""
@@ -92,15 +93,24 @@ class ClientLogin:
         if not _is_token(token):
             raise SignInFailed("a token that no header can carry")
         obtained = self.wall()
-        kept = {"account": self._account, "obtained": obtained, "auth": token}
-        try:
-            write_atomically(self.token_file, [json.dumps(kept).encode()])
-        except OSError as error:
-            log.warn("the token could not be kept for the next start: {error}", error=str(error))
+        self._kept = {"account": self._account, "obtained": obtained, "auth": token}
         return self._credential(token, obtained)
 
-    def forget(self) -> None:
-        self.token_file.unlink(missing_ok=True)
+    def keep(self) -> None:
+        try:
+            write_atomically(self.token_file, [json.dumps(self._kept).encode()])
+        except OSError as error:
+            log.warn("the token could not be kept for the next start: {error}", error=str(error))
+
+    def discard_stored(self) -> None:
+        try:
+            self.token_file.unlink(missing_ok=True)
+        except OSError as error:
+            log.warn(
+                "cannot remove {path} ({error}): the next start will try its token",
+                path=str(self.token_file),
+                error=error.strerror,
+            )
 
     @property
     def _account(self) -> str:

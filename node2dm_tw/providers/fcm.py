@@ -10,7 +10,7 @@ from urllib.parse import quote as quote_path
 import attrs
 
 from node2dm_tw.providers import fcm_answers
-from node2dm_tw.providers.interface import Answer, Credential, Request, Verdict, signed
+from node2dm_tw.providers.interface import Answer, Credential, Request, Verdict, request_headers
 from node2dm_tw.push import TARGETS, InvalidPush, Push, cut, split_at_colons
 
 MOST_BYTES = 4096
@@ -80,7 +80,7 @@ class FCM:
                 f'{{"message":{{"token":{quote(push.device.decode())},'
                 f'"data":{{"data":{quote(push.payload.decode())}}}{android}}}}}'
             )
-        return Request(self.url, signed(credential.header, _CONTENT_TYPE), body.encode())
+        return Request(self.url, request_headers(credential.header, _CONTENT_TYPE), body.encode())
 
     def judge(self, answer: Answer, now: float) -> Verdict:
         return fcm_answers.judge(answer, now)

@@ -17,18 +17,18 @@ from node2dm_tw.providers.interface import (
     BadDevice,
     Delivered,
     DeviceOverQuota,
-    Misconfigured,
-    Refused,
+    Rejected,
     Retry,
-    SignInAgain,
+    Unauthorized,
+    Unexplained,
     Verdict,
 )
 
 QUOTA_PAUSE = 60.0
 """Seconds to wait after a 429 that names none."""
 
-SHORTEST_DELAY = 10.0
-"""Seconds before one message is tried again, even where fewer were named."""
+REFUSAL_PAUSE = 60.0
+"""Seconds between probes of something that answers 3xx or 4xx to every push."""
 
 BAD_TOKEN = "The registration token is not a valid FCM registration token"  # noqa: S105
 """The whole message of an INVALID_ARGUMENT that is the token's fault, where no field is named."""
@@ -37,6 +37,7 @@ CODES = frozenset(
     (
         "INVALID_ARGUMENT",
         "THIRD_PARTY_AUTH_ERROR",
+        "APNS_AUTH_ERROR",
         "SENDER_ID_MISMATCH",
         "UNREGISTERED",
         "QUOTA_EXCEEDED",
@@ -46,22 +47,18 @@ CODES = frozenset(
 )
 """The values of FcmError.errorCode that say something."""
 
-_IMPLIED = {
-    200: "UNREADABLE",
+_DEFAULT_CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
-    403: "OUR_FAULT",
-    404: "OUR_FAULT",
-    405: "OUR_FAULT",
-    407: "OUR_FAULT",
-    408: "INTERNAL",
+    408: "TRANSIENT",
+    425: "TRANSIENT",
     429: "QUOTA_EXCEEDED",
-    501: "OUR_FAULT",
     503: "UNAVAILABLE",
 }
-"""What a status means by itself; never that a device is at fault. Other 5xx are INTERNAL."""
+"""What a status means by itself; never that a device is at fault. Any other explains nothing."""
 
 _HINTS = {
+    400: "is url right?",
     403: "is FCM's API on in this project, and may this account send for it?",
     404: "are project and url right?",
 }
@@ -73,6 +70,7 @@ class _Error:
     """What could be read of an answer that is no success; empty where it was not there."""
 
     status: int
+    is_json: bool
     name: str
     message: str
     details: list[dict[str, Any]]
@@ -105,35 +103,57 @@ class _Error:
 
 def judge(answer: Answer, now: float) -> Verdict:
     """Decide what an answer means; `now` is in seconds since the epoch. Never raises."""
-    status = answer.status
-    if status == 200 and answer.truncated:
-        return Refused("too_large")
     content = read_object(answer.body)
-    if status == 200 and (name := _text(content, "name")):
+    if answer.status == 200 and not answer.truncated and (name := _text(content, "name")):
         return Delivered(name.encode("utf-8", "replace"))
-    error = _read_error(status, content)
-    code = error.code or _IMPLIED.get(status) or _implied_by_class(status)
+    error = _read_error(answer.status, content)
+    code = error.code or _DEFAULT_CODES.get(error.status, "")
+    if 200 <= error.status < 300 and not code:
+        return _unreadable(answer)
+    after = _named_delay(answer, error, now)
     match code:
-        case "INVALID_ARGUMENT":
+        case "INVALID_ARGUMENT" if error.is_json:
             return _invalid_argument(error)
         case "SENDER_ID_MISMATCH" | "UNREGISTERED":
             return BadDevice(code)
         case "UNAUTHENTICATED":
-            return SignInAgain(once=True)
-        case "OUR_FAULT":
-            return Misconfigured(_describe(error))
-        case "QUOTA_EXCEEDED" | "INTERNAL" | "UNAVAILABLE":
-            return _not_now(code, error, retry_after(answer.headers.get(b"retry-after"), now))
-        case "UNREADABLE":
-            return Refused("unreadable")
+            return Unauthorized()
+        case "THIRD_PARTY_AUTH_ERROR" | "APNS_AUTH_ERROR":
+            return Rejected(code)
+        case "QUOTA_EXCEEDED":
+            return _over_quota(error, after)
+        case "UNAVAILABLE" | "TRANSIENT":
+            reason = _describe(error.status, "" if code == "TRANSIENT" else code, after)
+            return Retry(after, whole_lane=code == "UNAVAILABLE", reason=reason)
         case _:
-            return Refused(code)
+            return _unexplained(error, after)
 
 
-def _implied_by_class(status: int) -> str:
-    if status >= 500:
-        return "INTERNAL"
-    return "OUR_FAULT" if 300 <= status < 400 else f"http_{status}"
+def _unreadable(answer: Answer) -> Rejected:
+    """Never send again what may have been delivered, and learn nothing of the service from it."""
+    reason = "too_large" if answer.truncated else "unreadable"
+    if answer.status != 200:
+        reason = f"http_{answer.status}"
+    return Rejected(reason, is_explained=False)
+
+
+def _unexplained(error: _Error, after: float | None) -> Unexplained:
+    """Keep what little was said. INTERNAL is Google's word for not knowing either."""
+    pause = REFUSAL_PAUSE if 300 <= error.status < 500 else None
+    said = re.sub(r"[^!-~]+", " ", f"{error.name}: {error.message}"[:300]).strip(" :")
+    hint = _HINTS.get(error.status, "is url right?" if pause else "")
+    parts = (_describe(error.status, error.code, after), said, hint)
+    reason = error.code or f"http_{error.status}"
+    return Unexplained(reason, ", ".join(part for part in parts if part), after, pause)
+
+
+def _named_delay(answer: Answer, error: _Error, now: float) -> float | None:
+    """Seconds named by Retry-After or by google.rpc.RetryInfo, the longer of them."""
+    details = error.of_type("google.rpc.RetryInfo")
+    values = [_text(detail, "retryDelay").encode("ascii", "replace") for detail in details]
+    values.append(answer.headers.get(b"retry-after", b""))
+    named = [retry_after(value, now) for value in values]
+    return max((seconds for seconds in named if seconds is not None), default=None)
 
 
 def _invalid_argument(error: _Error) -> Verdict:
@@ -145,35 +165,27 @@ def _invalid_argument(error: _Error) -> Verdict:
         return BadDevice("INVALID_ARGUMENT")
     named = (match[0] for field in fields if (match := _FIELD.match(field)))
     field = next(named, "")
-    return Refused(f"INVALID_ARGUMENT.{field}" if field else "INVALID_ARGUMENT")
+    return Rejected(f"INVALID_ARGUMENT.{field}" if field else "INVALID_ARGUMENT")
 
 
-def _not_now(code: str, error: _Error, after: float | None) -> Verdict:
-    reason = f"{error.status} {code}" + ("" if after is None else ", Retry-After")
-    if code == "QUOTA_EXCEEDED":
-        wait = QUOTA_PAUSE if after is None else after
-        if any(subject.startswith("device:") for subject in error.subjects):
-            return DeviceOverQuota(wait)
-        return Retry(wait, whole_lane=True, reason=reason, over_quota=True)
-    if code == "UNAVAILABLE":
-        return Retry(after, whole_lane=True, reason=reason)
-    named = None if after is None else max(SHORTEST_DELAY, after)
-    return Retry(named, whole_lane=False, reason=reason)
+def _over_quota(error: _Error, after: float | None) -> Verdict:
+    wait = QUOTA_PAUSE if after is None else after
+    if any(subject.startswith("device:") for subject in error.subjects):
+        return DeviceOverQuota(wait)
+    reason = _describe(error.status, "QUOTA_EXCEEDED", after)
+    return Retry(wait, whole_lane=True, reason=reason, over_quota=True)
 
 
-def _describe(error: _Error) -> str:
-    """Say on one line what the service holds against us."""
-    said = re.sub(r"[^!-~]+", " ", f"{error.name}: {error.message}"[:300]).strip(" :")
-    parts = (str(error.status), said, _HINTS.get(error.status, "is url right?"))
-    return ", ".join(part for part in parts if part)
+def _describe(status: int, code: str, after: float | None) -> str:
+    return f"{status} {code}".strip() + ("" if after is None else ", Retry-After")
 
 
 def _read_error(status: int, content: dict[str, Any]) -> _Error:
     error = content.get("error")
     if not isinstance(error, dict):
-        return _Error(status, "", "", [])
+        return _Error(status, False, "", "", [])
     details = _objects(error, "details")
-    return _Error(status, _text(error, "status"), _text(error, "message"), details)
+    return _Error(status, True, _text(error, "status"), _text(error, "message"), details)
 
 
 def _text(content: dict[str, Any], name: str) -> str:

@@ -41,7 +41,7 @@ class Request(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def signed(header: bytes, content_type: bytes) -> Headers:
+def request_headers(header: bytes, content_type: bytes) -> Headers:
     """Make the headers of a request: the same object for as long as the credential is the same."""
     return ((b"Authorization", header), (b"Content-Type", content_type))
 
@@ -95,15 +95,28 @@ class Retry:
 
 
 @attrs.frozen
-class SignInAgain:
-    """The credential is not valid, or no longer.
+class Unexplained:
+    """An answer that names neither device, nor quota, nor cause.
+
+    Whether the push is at fault or the service, only the answers to other pushes can tell.
 
     Args:
-        once: one sign-in for a push, and one after a refusal, is all that can help; what is
-            answered so again tells that our configuration is wrong.
+        reason: a word, under which the push is counted where it is rejected in the end.
+        hint: for the log and the status page: what was answered, and what to look at.
+        after: seconds that the service named, or None.
+        pause: seconds for which a route pauses where its pushes are all answered so; None: as long
+            as its back-off says.
     """
 
-    once: bool = False
+    reason: str
+    hint: str = ""
+    after: float | None = None
+    pause: float | None = None
+
+
+@attrs.frozen
+class Unauthorized:
+    """The credential is not valid, or no longer, or not for this push."""
 
 
 @attrs.frozen
@@ -114,6 +127,19 @@ class DeviceOverQuota:
 
 
 @attrs.frozen
+class TargetDelayed:
+    """This target, a topic perhaps, must wait `after` seconds; no other need.
+
+    Args:
+        after: seconds that the service named, or None.
+        reason: for the log and the status page.
+    """
+
+    after: float | None
+    reason: str
+
+
+@attrs.frozen
 class BadDevice:
     """The device is gone or never was; the application should forget it."""
 
@@ -121,10 +147,16 @@ class BadDevice:
 
 
 @attrs.frozen
-class Refused:
-    """The service will never take this push."""
+class Rejected:
+    """The service will never take this push, or an answer that cannot be read says that it has.
+
+    Args:
+        reason: a word, under which the push is counted.
+        is_explained: the service gave the reason itself, and so works.
+    """
 
     reason: str
+    is_explained: bool = True
 
 
 @attrs.frozen
@@ -132,22 +164,16 @@ class SenderOverQuota:
     """The sender is over its quota: sending must stop until a person has looked."""
 
 
-@attrs.frozen
-class Misconfigured:
-    """The service refuses us, not the push: our configuration is wrong."""
-
-    reason: str
-
-
 Verdict = (
     Delivered
     | Retry
-    | SignInAgain
+    | Unexplained
+    | Unauthorized
     | DeviceOverQuota
+    | TargetDelayed
     | BadDevice
-    | Refused
+    | Rejected
     | SenderOverQuota
-    | Misconfigured
 )
 
 
@@ -191,7 +217,11 @@ class Provider(Protocol):
         ...
 
     def judge(self, answer: Answer, now: float) -> Verdict:
-        """Decide what an answer means; `now` is in seconds since the epoch. Never raises."""
+        """Decide what an answer means. Never raises.
+
+        Args:
+            now: seconds since the epoch.
+        """
         ...
 
     def replacement(self, answer: Answer) -> str | None:
@@ -254,6 +284,16 @@ class Credentials(Protocol):
         """
         ...
 
-    def forget(self) -> None:
-        """The service has refused the present credential: do not keep it for the next process."""
+    def keep(self) -> None:
+        """Keep the credential given out last for the next process, if that is of use.
+
+        Never raises.
+        """
+        ...
+
+    def discard_stored(self) -> None:
+        """The service has refused the present credential: do not keep it for the next process.
+
+        Never raises.
+        """
         ...

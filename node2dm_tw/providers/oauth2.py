@@ -208,8 +208,11 @@ class ServiceAccount:
     def replace(self, token: str) -> Credential:
         raise SignInFailed("a token, which FCM's answers never do")
 
-    def forget(self) -> None:
-        """Nothing of it is kept."""
+    def keep(self) -> None:
+        """Nothing is kept."""
+
+    def discard_stored(self) -> None:
+        """Nothing is kept."""
 
     def _signed_in(self, answer: Answer) -> Credential:
         now = self.wall()

@@ -1,7 +1,7 @@
 """The seam to where pushes wait."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -17,7 +17,10 @@ class Lease:
         push: the push.
         attempts: failed tries of this push alone, for its own back-off.
         resent: it has had its one immediate repeat after a kept-alive connection broke.
-        refused: a credential that it was sent with was refused.
+        refused: generation of the credential with which it was refused last; 0: none was.
+        first_refused: generation of the credential with which it was refused first.
+        suspicion: what the lane knows against this push; None: nothing.
+        is_settled: it has ended.
         generation: of the credential it was last sent with.
         epoch: the stretch between two pauses in which it was last sent.
         sent: when it was last sent, in seconds of the monotonic clock.
@@ -26,10 +29,13 @@ class Lease:
     push: Push
     attempts: int = 0
     resent: bool = False
-    refused: bool = False
+    refused: int = 0
+    first_refused: int = 0
     generation: int = 0
     epoch: int = 0
     sent: float = 0.0
+    suspicion: Any = None
+    is_settled: bool = False
 
 
 class PushQueue(Protocol):

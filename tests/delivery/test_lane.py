@@ -2,7 +2,8 @@
 
 import pytest
 
-from node2dm_tw.delivery.lane import Locked
+from node2dm_tw.delivery.lane import LockReason
+from node2dm_tw.delivery.session import LaneState
 from node2dm_tw.delivery.window import INITIAL
 from node2dm_tw.http.interface import CertificateRefused, NoAnswer, NotSent
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
@@ -89,7 +90,7 @@ def test_a_pause_without_retry_after_doubles_up_to_ten_minutes(lane):
     pauses = []
     for _ in range(12):
         lane.answer_all(503, b"")
-        pauses.append(lane.lane.session.pause_left)
+        pauses.append(lane.lane.session.breaker.pause_left)
         lane.clock.advance(pauses[-1])
         assert len(lane.http.waiting()) == 1
     assert [round(seconds) for seconds in pauses] == [
@@ -109,7 +110,7 @@ def test_a_pause_without_retry_after_doubles_up_to_ten_minutes(lane):
     lane.answer_all()
     lane.push_many(1)
     lane.answer_all(503, b"")
-    assert round(lane.lane.session.pause_left) == 1
+    assert round(lane.lane.session.breaker.pause_left) == 1
 
 
 def test_retry_after_0_does_not_hammer(lane):
@@ -129,12 +130,11 @@ def test_a_late_503_of_before_the_pause_does_not_pause_again(lane):
     for posted in first:
         posted.say(503, b"")
     lane.advance(1)
-    probe = [posted for posted in lane.http.waiting() if posted not in (late, later)]
-    assert not probe, "two are in flight, the window is one"
+    assert len(lane.http.waiting()) == 3, "two from before the pause leave room for the probe"
     late.say(503, b"")
-    assert lane.lane.session.pause_left == 0
+    assert lane.lane.session.breaker.pause_left == 0
     later.say(503, b"", Retry_After="5")
-    assert lane.lane.session.pause_left == 5
+    assert lane.lane.session.breaker.pause_left == 5
 
 
 def test_64_refusals_of_one_token_are_one_sign_in(lane):
@@ -189,7 +189,7 @@ def test_a_new_token_that_is_refused_counts_as_a_failed_sign_in(lane):
     for _ in range(10):
         lane.answer_all(401, b"")
         lane.advance(600, step=10)
-    assert lane.locked == [Locked.SIGN_IN_GIVEN_UP]
+    assert lane.locked == [LockReason.SIGN_IN_GIVEN_UP]
     assert lane.credentials.fetches == 10
     assert lane.queue.depth == 1
 
@@ -200,7 +200,7 @@ def test_ten_refused_sign_ins_give_up(tmp_path):
     lane.lane.start()
     lane.advance(3_600, step=5)
     assert lane.credentials.fetches == 10
-    assert lane.locked == [Locked.SIGN_IN_GIVEN_UP]
+    assert lane.locked == [LockReason.SIGN_IN_GIVEN_UP]
 
 
 def test_a_captcha_gives_up_at_once(tmp_path):
@@ -209,7 +209,7 @@ def test_a_captcha_gives_up_at_once(tmp_path):
     lane.lane.start()
     lane.advance(60)
     assert lane.credentials.fetches == 1
-    assert lane.locked == [Locked.SIGN_IN_GIVEN_UP]
+    assert lane.locked == [LockReason.SIGN_IN_GIVEN_UP]
 
 
 def test_network_failures_at_sign_in_are_retried_for_ever(tmp_path):
@@ -275,9 +275,9 @@ def test_a_push_without_an_answer_sleeps_and_fresh_ones_pass_it(lane, error):
 def test_a_kept_alive_connection_that_breaks_costs_one_repeat_at_once(lane):
     """The first time the push goes again at once, the second time it sleeps."""
     lane.push_many(1)
-    lane.http.posted[0].fail(NoAnswer("closed", reused=True))
+    lane.http.posted[0].fail(NoAnswer("closed", retry_at_once=True))
     assert len(lane.http.posted) == 2
-    lane.http.posted[1].fail(NoAnswer("closed", reused=True))
+    lane.http.posted[1].fail(NoAnswer("closed", retry_at_once=True))
     assert len(lane.http.posted) == 2
     lane.advance(1)
     assert len(lane.http.posted) == 3
@@ -291,10 +291,10 @@ def test_five_failures_without_an_answer_between_them_pause_the_lane(lane):
     lane.http.waiting()[0].say()
     for posted in lane.http.waiting()[:4]:
         posted.fail(NotSent("refused"))
-    assert lane.lane.session.pause_left == 0
+    assert lane.lane.session.breaker.pause_left == 0
     for posted in lane.http.waiting():
         posted.fail(NotSent("refused"))
-    assert round(lane.lane.session.pause_left) == 1
+    assert round(lane.lane.session.breaker.pause_left) == 1
     count = len(lane.http.posted)
     lane.advance(1)
     assert len(lane.http.posted) == count + 1
@@ -323,30 +323,39 @@ def test_a_newer_push_takes_the_place_of_a_sleeping_one(lane):
     assert bodies == [b"kept", b"new"]
 
 
-def test_twenty_pushes_may_sleep_for_one_device(lane):
-    """The twenty-first is counted as overflowed."""
-    for number in range(21):
+def test_one_target_may_hold_a_tenth_of_the_retry_queue(tmp_path):
+    """Beyond it a push to that target that must sleep is counted as overflowed, and seen."""
+    lane = bench(tmp_path, max_queued=3_000)
+    lane.lane.start()
+    for number in range(31):
         lane.push(b"phone:key%d:x" % number)
         lane.http.posted[-1].fail(NotSent("refused"))
         lane.push(b"healthy:key:x")
         lane.http.posted[-1].say()
     assert lane.stats.messages_overflowed == 1
-    assert len(lane.lane.gate.waiting) == 20
+    assert len(lane.lane.admission.retry_queue) == 30
+    errors = lane.stats.details["errors"]()
+    assert "30 pushes for the target sleep already" in {error["reason"] for error in errors}
     lane.check()
 
 
-def test_a_tenth_of_max_queued_may_sleep(tmp_path):
-    """Beyond it a failed push is counted as overflowed."""
+def test_a_full_retry_queue_pauses_the_lane(tmp_path):
+    """A push for which there is no room to sleep is kept: nothing is lost for an answer."""
     lane = bench(tmp_path, max_queued=50)
     lane.lane.start()
-    for _ in range(7):
+    for _ in range(6):
         lane.push_many(1)
         lane.http.posted[-1].fail(NotSent("refused"))
         lane.push_many(1)
-        lane.http.posted[-1].say()
-    assert len(lane.lane.gate.waiting) == 5
-    assert lane.stats.messages_overflowed == 2
-    lane.check()
+        if lane.http.waiting():
+            lane.http.posted[-1].say()
+    assert lane.lane.session.state is LaneState.PAUSED
+    assert len(lane.lane.admission.retry_queue) == 5
+    assert lane.stats.messages_overflowed == 0
+    while lane.queue.depth:
+        lane.advance(1)
+        lane.answer_all()
+    assert lane.stats.messages_sent == 12
 
 
 def test_a_full_queue_drops_its_oldest_push(tmp_path):
@@ -402,12 +411,12 @@ def test_a_blocked_device_is_left_alone_for_an_hour_of_its_own(lane):
     lane.advance(1_800, step=60)
     lane.push(b"two:key:x")
     lane.http.posted[-1].say(body=b"Error=DeviceQuotaExceeded")
-    assert len(lane.lane.gate.blocked) == 2
+    assert len(lane.lane.admission.blocked) == 2
     lane.advance(1_799, step=0.5)
     lane.push(b"one:key:x", b"two:key:x")
     assert lane.stats.messages_blocked == 4
     lane.advance(2)
-    assert len(lane.lane.gate.blocked) == 1
+    assert len(lane.lane.admission.blocked) == 1
     lane.push(b"one:key:x", b"two:key:x")
     assert lane.stats.messages_blocked == 5
     assert len(lane.http.posted) == 3
@@ -419,7 +428,7 @@ def test_over_quota_locks_the_lane_and_keeps_every_push(lane):
     lane.http.waiting()[0].say(body=b"Error=QuotaExceeded")
     lane.answer_all(body=b"Error=QuotaExceeded")
     lane.advance(3_600, step=60)
-    assert lane.locked == [Locked.OVER_QUOTA]
+    assert lane.locked == [LockReason.OVER_QUOTA]
     assert len(lane.http.posted) == 8
     assert lane.queue.depth == 20
     lane.check()
@@ -484,13 +493,14 @@ def test_the_wall_clock_may_step_an_hour_back_and_forth(lane):
     assert lane.stats.messages_expired == 0
 
 
-def test_a_fault_of_ours_still_ends_the_push_in_a_counter(lane):
+def test_a_fault_of_ours_still_ends_the_push_in_a_counter(tmp_path):
     """An answer that cannot be handled refuses its push as an internal error."""
 
     def broken(push, reason):
         raise RuntimeError("no")
 
-    lane.lane.on_bad_device = broken
+    lane = bench(tmp_path, on_bad_device=broken)
+    lane.lane.start()
     lane.push_many(2)
     lane.http.posted[0].say(body=b"Error=NotRegistered")
     lane.check()

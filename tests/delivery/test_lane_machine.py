@@ -32,7 +32,7 @@ FAILURES = st.sampled_from(
     [
         lambda: NotSent("refused"),
         lambda: NoAnswer("cut"),
-        lambda: NoAnswer("closed", reused=True),
+        lambda: NoAnswer("closed", retry_at_once=True),
         lambda: NoAnswer("slow", timed_out=True),
         lambda: CertificateRefused("forged"),
     ]
@@ -111,7 +111,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_on_lease_is_in_the_queue(self) -> None:
-        out = len(self.bench.http.waiting()) + len(self.bench.lane.gate.waiting)
+        out = len(self.bench.http.waiting()) + len(self.bench.lane.admission.retry_queue)
         assert out <= self.bench.queue.depth
 
     @invariant()

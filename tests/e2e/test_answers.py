@@ -22,9 +22,7 @@ ROWS = {
     "garbage": Answer(b"\x00\xff<html>id=</html>"),
     "id-without-value": Answer(b"id="),
     "too-large": Answer(b"id=1" + b"x" * 5_000_000),
-    "moved": Answer(b"", 302, ("Location: http://127.0.0.1:1/",)),
-    "bad-request": Answer(b"Bad Request", 400),
-    "forbidden": Answer(b"<html>", 403),
+    "no-content": Answer(b"", 204),
 }
 
 ENDS = {
@@ -42,9 +40,7 @@ ENDS = {
     "garbage": ("messages_refused", "unreadable"),
     "id-without-value": ("messages_refused", "unreadable"),
     "too-large": ("messages_refused", "too_large"),
-    "moved": ("messages_refused", "http_302"),
-    "bad-request": ("messages_refused", "http_400"),
-    "forbidden": ("messages_refused", "http_403"),
+    "no-content": ("messages_refused", "http_204"),
 }
 
 
@@ -86,7 +82,8 @@ def test_a_device_over_its_quota_is_left_alone(gateway: Gateway, google: Upstrea
     """After DeviceQuotaExceeded pushes to that device are dropped and counted, to others sent."""
     device = "DeviceQuotaExceeded"
     gateway.push(f"{device}:key:first".encode())
-    blocked = wait_until(lambda: gateway.stats()["messages_blocked"], "the device is blocked")
+    blocked = gateway.wait_for(messages_in_queue=0)["messages_blocked"]
+    assert blocked
     assert gateway.stats()["rate_limited_tokens"] == 1
     requests = len(google.sends())
     sent = gateway.stats()["messages_sent"]
@@ -162,7 +159,7 @@ def test_update_client_auth_is_used_from_the_next_request_on(tmp_path):
         assert "token-1" not in gateway.log
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [429, 502, 503, 504, 520, 522, 529])
 def test_an_unavailable_upstream_gets_one_probe_and_then_everything(tmp_path, status):
     """The lane pauses once, the push goes back, and all is delivered after the pause."""
     answers = iter([Answer(b"", status, ("Retry-After: 1",))])
@@ -178,6 +175,61 @@ def test_an_unavailable_upstream_gets_one_probe_and_then_everything(tmp_path, st
         assert stats["backing_off"] == "false"
         assert stats["unavailable_answers"] == 1
         assert google.delivered() == {"1": 2, "2": 1, "3": 1}
+
+
+TRIED_AGAIN = [
+    Answer(b"", 302, ("Location: http://127.0.0.1:1/",)),
+    Answer(b"Bad Request", 400),
+    Answer(b"<html>", 403),
+    Answer(b"<html>", 404),
+    Answer(b"", 408),
+    Answer(b"", 413),
+    Answer(b"", 425),
+    Answer(b"", 500),
+    Answer(b"", 501),
+    Answer(b"", 519),
+]
+
+
+def test_what_says_nothing_of_the_push_is_tried_again(tmp_path):
+    """A portal, a proxy or a firewall that answers for a moment costs no push."""
+    answers = dict(zip((f"phone{n}" for n in range(len(TRIED_AGAIN))), TRIED_AGAIN, strict=True))
+
+    def answer(sent: Sent) -> Answer:
+        return answers.pop(sent.form["registration_id"], Answer())
+
+    with upstream(answer) as google:
+        gateway = Gateway(tmp_path, google.section()).start()
+        try:
+            for device in list(answers):
+                gateway.push(
+                    f"healthy:key:for {device}".encode(), f"{device}:key:{device}".encode()
+                )
+                gateway.wait_for(messages_in_queue=0)
+            stats = gateway.stats()
+        finally:
+            gateway.stop()
+    assert stats["messages_sent"] == 2 * len(TRIED_AGAIN)
+    assert stats["unavailable_answers"] == len(TRIED_AGAIN)
+    assert set(google.delivered().values()) == {1, 2}
+
+
+def test_retry_after_lengthens_the_back_off_of_one_push(tmp_path):
+    """It sleeps as long as was named, while others go on."""
+    answers = {"slow": Answer(b"", 500, ("Retry-After: 4",))}
+
+    def answer(sent: Sent) -> Answer:
+        return answers.pop(sent.form["registration_id"], Answer())
+
+    with upstream(answer) as google:
+        gateway = Gateway(tmp_path, google.section()).start()
+        try:
+            gateway.push(b"slow:key:slow", b"healthy:key:x")
+            gateway.wait_for(messages_sent=2)
+        finally:
+            gateway.stop()
+        first, second = [sent.when for sent in google.sends() if sent.form["data.data"] == "slow"]
+    assert second - first >= 4
 
 
 def test_a_closed_port_costs_nothing_but_time(tmp_path):

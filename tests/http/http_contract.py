@@ -189,7 +189,7 @@ class ContractTests(ClientFixtures):
             client = self.client()
             await client.post(server.url(), HEADERS, b"first")
             error = await self.failure(client.post(server.url(), HEADERS, b"x"), NoAnswer)
-            assert not error.reused
+            assert not error.retry_at_once
 
     async def test_no_redirect(self):
         """A redirect is an answer like any other."""
@@ -329,7 +329,7 @@ class ContractTests(ClientFixtures):
             self.client(timeout=0.3).post(server.url(), HEADERS, b"x"), NoAnswer
         )
         assert error.timed_out
-        assert not error.reused
+        assert not error.retry_at_once
         await server.used[0].gone
 
     async def test_handshake_never_ends(self):
@@ -385,14 +385,14 @@ class ContractTests(ClientFixtures):
         """A connection reset once the request is out is NoAnswer."""
         server = self.server(lambda connection, request: connection.reset())
         error = await self.failure(self.client().post(server.url(), HEADERS, b"x"), NoAnswer)
-        assert not error.reused
+        assert not error.retry_at_once
         assert not error.timed_out
 
     async def test_closed_without_an_answer(self):
         """A new connection closed without an answer is NoAnswer."""
         server = self.server(lambda connection, request: connection.close())
         error = await self.failure(self.client().post(server.url(), HEADERS, b"x"), NoAnswer)
-        assert not error.reused
+        assert not error.retry_at_once
 
     async def test_closed_within_the_answer(self):
         """A connection closed in the middle of header or body is NoAnswer."""

@@ -35,10 +35,10 @@ class TreqContractTests(ContractTests, TestCase):
         client = self.client()
         await client.post(server.url(), HEADERS, b"x")
         error = await self.failure(client.post(server.url(), HEADERS, b"x"), NoAnswer)
-        assert error.reused
+        assert error.retry_at_once
         assert len(server.connections) == 1
         error = await self.failure(client.post(server.url(), HEADERS, b"x"), NoAnswer)
-        assert not error.reused
+        assert not error.retry_at_once
 
     async def test_unasked_bytes(self):
         """Bytes that come on an idle connection end it, and belong to no answer."""

@@ -13,10 +13,11 @@ from node2dm_tw.providers.interface import (
     BadDevice,
     Delivered,
     DeviceOverQuota,
-    Refused,
+    Rejected,
     Retry,
     SenderOverQuota,
-    SignInAgain,
+    Unauthorized,
+    Unexplained,
     Verdict,
 )
 from node2dm_tw.push import InvalidPush, read_json
@@ -109,34 +110,45 @@ def test_the_time_a_push_has():
         (answer(200, b"Error=DeviceQuotaExceeded"), DeviceOverQuota(None)),
         (answer(200, b"Error=InvalidRegistration"), BadDevice("InvalidRegistration")),
         (answer(200, b"Error=NotRegistered\n"), BadDevice("NotRegistered")),
-        (answer(200, b"Error=MissingRegistration"), Refused("MissingRegistration")),
-        (answer(200, b"Error=MismatchSenderId"), Refused("MismatchSenderId")),
-        (answer(200, b"Error=MessageTooBig"), Refused("MessageTooBig")),
-        (answer(200, b"Error=MissingCollapseKey"), Refused("MissingCollapseKey")),
-        (answer(200, b"Error=SomethingNew"), Refused("SomethingNew")),
-        (answer(200, b"Error=Not a word"), Refused("unreadable")),
-        (answer(200, b"Error=" + b"x" * 41), Refused("unreadable")),
-        (answer(200, b"Error="), Refused("unreadable")),
-        (answer(200, b"id="), Refused("unreadable")),
-        (answer(200, b""), Refused("unreadable")),
-        (answer(200, b"<html>"), Refused("unreadable")),
-        (answer(200, b"id=1", truncated=True), Refused("too_large")),
-        (answer(401), SignInAgain()),
-        (answer(401, b"", truncated=True), SignInAgain()),
+        (answer(200, b"Error=MissingRegistration"), Rejected("MissingRegistration")),
+        (answer(200, b"Error=MismatchSenderId"), Rejected("MismatchSenderId")),
+        (answer(200, b"Error=MessageTooBig"), Rejected("MessageTooBig")),
+        (answer(200, b"Error=MissingCollapseKey"), Rejected("MissingCollapseKey")),
+        (answer(200, b"Error=SomethingNew"), Rejected("SomethingNew")),
+        (answer(200, b"Error=Not a word"), Rejected("unreadable", is_explained=False)),
+        (answer(200, b"Error=" + b"x" * 41), Rejected("unreadable", is_explained=False)),
+        (answer(200, b"Error="), Rejected("unreadable", is_explained=False)),
+        (answer(200, b"id="), Rejected("unreadable", is_explained=False)),
+        (answer(200, b""), Rejected("unreadable", is_explained=False)),
+        (answer(200, b"<html>"), Rejected("unreadable", is_explained=False)),
+        (answer(200, b"id=1", truncated=True), Rejected("too_large", is_explained=False)),
+        (answer(401), Unauthorized()),
+        (answer(401, b"", truncated=True), Unauthorized()),
         (answer(503), Retry(None, True, "503")),
         (answer(503, b"", truncated=True), Retry(None, True, "503")),
-        (answer(500), Retry(None, True, "500")),
         (answer(502, Retry_After="7"), Retry(7.0, True, "502, Retry-After")),
         (answer(504, Retry_After="soon"), Retry(None, True, "504")),
         (
             answer(503, Retry_After="Tue, 14 Nov 2023 22:13:50 GMT"),
             Retry(30.0, True, "503, Retry-After"),
         ),
-        (answer(302), Refused("http_302")),
-        (answer(400), Refused("http_400")),
-        (answer(403), Refused("http_403")),
-        (answer(404, b"<html>"), Refused("http_404")),
-        (answer(501), Refused("http_501")),
+        (answer(429, Retry_After="2"), Retry(2.0, True, "429, Retry-After")),
+        (answer(520), Retry(None, True, "520")),
+        (answer(599), Retry(None, True, "599")),
+        (answer(408), Retry(None, False, "408")),
+        (answer(425, Retry_After="3"), Retry(3.0, False, "425, Retry-After")),
+        (answer(500), Unexplained("http_500", "500", None, None)),
+        (
+            answer(500, Retry_After="7"),
+            Unexplained("http_500", "500, Retry-After", 7.0, None),
+        ),
+        (answer(501), Unexplained("http_501", "501", None, None)),
+        (answer(519), Unexplained("http_519", "519", None, None)),
+        (answer(302), Unexplained("http_302", "302: is send_url right?", None, 60.0)),
+        (answer(400), Unexplained("http_400", "400: is send_url right?", None, 60.0)),
+        (answer(404, b"<html>"), Unexplained("http_404", "404: is send_url right?", None, 60.0)),
+        (answer(200, b"\xef\xbb\xbfid=1"), Delivered(b"1")),
+        (answer(204), Rejected("http_204", is_explained=False)),
     ],
 )
 def test_each_row(said, verdict):
@@ -164,7 +176,7 @@ def test_whatever_comes_is_judged(said):
     assert isinstance(verdict, get_args(Verdict))
     if isinstance(verdict, Retry) and verdict.after is not None:
         assert 0 <= verdict.after <= 86_400
-    if isinstance(verdict, Refused | BadDevice):
+    if isinstance(verdict, Rejected | BadDevice):
         assert verdict.reason.isprintable()
     token = SERVICE.replacement(said)
     assert token is None or token

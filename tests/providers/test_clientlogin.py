@@ -154,6 +154,7 @@ def test_the_token_outlives_the_process(account, tmp_path):
     """It is kept where only the owner can read it, and ages meanwhile."""
     assert account.login.stored() is None
     account.fetch()
+    account.login.keep()
     assert account.file.stat().st_mode & 0o777 == 0o600
     account.file.chmod(0o644)
     later = Account(tmp_path)
@@ -171,6 +172,7 @@ def test_the_token_outlives_the_process(account, tmp_path):
 def test_a_token_of_another_account_or_too_old_is_not_used(account, tmp_path, change):
     """Another sender, another sign-in, or its age is over."""
     account.fetch()
+    account.login.keep()
     later = Account(tmp_path, **change)
     later.now += 600
     assert later.login.stored() is None
@@ -179,6 +181,7 @@ def test_a_token_of_another_account_or_too_old_is_not_used(account, tmp_path, ch
 def test_a_token_from_the_future_is_new(account, tmp_path):
     """A clock that stepped back makes no token older than it is."""
     account.fetch()
+    account.login.keep()
     earlier = Account(tmp_path)
     earlier.now -= DAY
     assert earlier.login.stored().obtained_at == NOW - DAY
@@ -216,6 +219,7 @@ def test_a_token_that_an_answer_brought_is_kept_too(account, tmp_path):
     """It takes the place of the one before, in memory and on disk."""
     first = account.fetch()
     second = account.login.replace("fresh")
+    account.login.keep()
     assert second.generation == first.generation + 1
     assert Account(tmp_path).login.stored().header == b"GoogleLogin auth=fresh"
 
@@ -223,8 +227,9 @@ def test_a_token_that_an_answer_brought_is_kept_too(account, tmp_path):
 def test_a_refused_token_is_not_kept(account, tmp_path):
     """The next process would only be refused again."""
     account.fetch()
-    account.login.forget()
-    account.login.forget()
+    account.login.keep()
+    account.login.discard_stored()
+    account.login.discard_stored()
     assert Account(tmp_path).login.stored() is None
 
 
@@ -233,6 +238,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_a_sign_in(tmp_path):
     account = Account(tmp_path / "gone")
     with capturedLogs() as events:
         assert account.fetch().header == b"GoogleLogin auth=token"
+        account.login.keep()
     (line,) = map(formatEvent, events)
     assert "could not be kept" in line
 

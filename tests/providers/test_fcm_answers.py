@@ -1,5 +1,7 @@
 """What the answers of FCM mean: the table of its documentation, row by row."""
 
+import json
+from codecs import BOM_UTF8
 from typing import get_args
 
 import pytest
@@ -11,10 +13,10 @@ from node2dm_tw.providers.interface import (
     BadDevice,
     Delivered,
     DeviceOverQuota,
-    Misconfigured,
-    Refused,
+    Rejected,
     Retry,
-    SignInAgain,
+    Unauthorized,
+    Unexplained,
     Verdict,
 )
 from tests.providers.answers import NOW, SHAPES, STATUSES, answer, responses
@@ -56,36 +58,35 @@ CODE = fcm_error("INVALID_ARGUMENT")
     [
         (answer(200, {"name": SAID}), Delivered(SAID.encode())),
         (answer(200, {"name": "\ud800"}), Delivered(b"?")),
-        (invalid(CODE), Refused("INVALID_ARGUMENT")),
-        (invalid(), Refused("INVALID_ARGUMENT")),
-        (invalid(CODE, bad_request("message.name")), Refused("INVALID_ARGUMENT.message.name")),
-        (invalid(bad_request("message.data[3].value")), Refused("INVALID_ARGUMENT.message.data")),
-        (invalid(bad_request("", "message.topic")), Refused("INVALID_ARGUMENT.message.topic")),
-        (invalid(bad_request("Drop table: x")), Refused("INVALID_ARGUMENT")),
+        (invalid(CODE), Rejected("INVALID_ARGUMENT")),
+        (invalid(), Rejected("INVALID_ARGUMENT")),
+        (invalid(CODE, bad_request("message.name")), Rejected("INVALID_ARGUMENT.message.name")),
+        (invalid(bad_request("message.data[3].value")), Rejected("INVALID_ARGUMENT.message.data")),
+        (invalid(bad_request("", "message.topic")), Rejected("INVALID_ARGUMENT.message.topic")),
+        (invalid(bad_request("Drop table: x")), Rejected("INVALID_ARGUMENT")),
         (invalid(CODE, bad_request("message.token")), BadDevice("INVALID_ARGUMENT")),
         (invalid(bad_request("message.fid")), BadDevice("INVALID_ARGUMENT")),
         (invalid(CODE, message=BAD_TOKEN), BadDevice("INVALID_ARGUMENT")),
         (invalid(message=BAD_TOKEN), BadDevice("INVALID_ARGUMENT")),
-        (invalid(CODE, message=BAD_TOKEN + "s"), Refused("INVALID_ARGUMENT")),
-        (invalid(bad_request("message"), message=BAD_TOKEN), Refused("INVALID_ARGUMENT.message")),
-        (answer(400, HTML), Refused("INVALID_ARGUMENT")),
-        (error(401, "UNAUTHENTICATED"), SignInAgain(once=True)),
-        (answer(401), SignInAgain(once=True)),
+        (invalid(CODE, message=BAD_TOKEN + "s"), Rejected("INVALID_ARGUMENT")),
+        (invalid(bad_request("message"), message=BAD_TOKEN), Rejected("INVALID_ARGUMENT.message")),
+        (error(401, "UNAUTHENTICATED"), Unauthorized()),
+        (answer(401), Unauthorized()),
         (
             error(401, "UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR")),
-            Refused("THIRD_PARTY_AUTH_ERROR"),
+            Rejected("THIRD_PARTY_AUTH_ERROR"),
         ),
+        (error(401, "UNAUTHENTICATED", fcm_error("APNS_AUTH_ERROR")), Rejected("APNS_AUTH_ERROR")),
         (
             error(403, "PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH")),
             BadDevice("SENDER_ID_MISMATCH"),
         ),
         (error(404, "NOT_FOUND", fcm_error("UNREGISTERED")), BadDevice("UNREGISTERED")),
-        (answer(302, HTML, Location="https://x/"), Misconfigured("302, is url right?")),
-        (answer(405, HTML), Misconfigured("405, is url right?")),
-        (answer(413, HTML), Refused("http_413")),
-        (answer(200, HTML), Refused("unreadable")),
-        (answer(200, {"name": ""}), Refused("unreadable")),
-        (answer(200, b'{"name": "a"}', truncated=True), Refused("too_large")),
+        (answer(200, BOM_UTF8 + json.dumps({"name": SAID}).encode()), Delivered(SAID.encode())),
+        (answer(200, HTML), Rejected("unreadable", is_explained=False)),
+        (answer(200, {"name": ""}), Rejected("unreadable", is_explained=False)),
+        (answer(200, b'{"name": "a"}', truncated=True), Rejected("too_large", is_explained=False)),
+        (answer(204), Rejected("http_204", is_explained=False)),
     ],
 )  # fmt: skip
 def test_each_row(said, verdict):
@@ -93,22 +94,31 @@ def test_each_row(said, verdict):
     assert judge(said, NOW) == verdict
 
 
-@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize("status", [302, 400, 402, 403, 404, 405, 407, 413, 451])
 @pytest.mark.parametrize("truncated", [False, True])
 @pytest.mark.parametrize(
     "body", [b"", HTML, b"null", b'{"error": {"details": [{"errorCode": "UNREG']
 )
-def test_403_and_404_without_a_code_are_our_configuration(status, body, truncated):
-    """A wrong project or URL must never cost a healthy device its registration."""
+def test_3xx_and_4xx_without_a_code_explain_nothing(status, body, truncated):
+    """Neither a portal nor a wrong project or URL may cost a push or a healthy device anything."""
     verdict = judge(answer(status, body, truncated), NOW)
-    assert isinstance(verdict, Misconfigured)
-    assert verdict.reason.startswith(f"{status}, ")
+    assert isinstance(verdict, Unexplained)
+    assert verdict.hint.startswith(f"{status}, ")
+    assert (verdict.reason, verdict.after, verdict.pause) == (f"http_{status}", None, 60.0)
 
 
-def test_a_misconfiguration_is_told_in_googles_words():
+def test_404_with_details_that_are_null_explains_nothing():
+    """NOT_FOUND by itself may be the project, the URL, or this one message."""
+    content = {"error": {"code": 404, "message": "No.", "status": "NOT_FOUND", "details": None}}
+    assert judge(answer(404, content), NOW) == Unexplained(
+        "http_404", "404, NOT_FOUND: No., are project and url right?", None, 60.0
+    )
+
+
+def test_what_explains_nothing_is_quoted():
     """On one line, for the log, with what to look at."""
     said = error(403, "PERMISSION_DENIED", message="The API is\noff in \x1b[1mproject 1.")
-    assert judge(said, NOW) == Misconfigured(
+    assert judge(said, NOW).hint == (
         "403, PERMISSION_DENIED: The API is off in [1mproject 1.,"
         " is FCM's API on in this project, and may this account send for it?"
     )
@@ -127,17 +137,50 @@ def test_unavailable_pauses_the_lane(body, headers, after):
 
 
 @pytest.mark.parametrize(("headers", "after"), WAITS)
-@pytest.mark.parametrize("status", [500, 502, 504, 408, 520])
-def test_a_fault_of_the_server_is_this_pushs_alone(status, headers, after):
-    """It is never tried again before ten seconds are over."""
-    for said in (
-        error(status, "INTERNAL", fcm_error("INTERNAL"), **headers),
-        answer(status, HTML, **headers),
+@pytest.mark.parametrize("status", [500, 501, 502, 504, 520])
+def test_a_fault_of_the_server_explains_nothing(status, headers, after):
+    """The route goes on as long as other pushes get better answers."""
+    for said, reason in (
+        (error(status, "INTERNAL", fcm_error("INTERNAL"), **headers), "INTERNAL"),
+        (answer(status, HTML, **headers), f"http_{status}"),
     ):
         verdict = judge(said, NOW)
-        expected = None if after is None else max(10.0, after)
-        assert (verdict.after, verdict.whole_lane) == (expected, False)
-        assert verdict.reason.startswith(f"{status} INTERNAL")
+        assert isinstance(verdict, Unexplained)
+        assert (verdict.reason, verdict.after, verdict.pause) == (reason, after, None)
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_a_proxys_time_out_is_this_requests_alone(status):
+    """It says nothing, neither of the push nor of the service."""
+    assert judge(answer(status, HTML), NOW) == Retry(None, whole_lane=False, reason=f"{status}")
+
+
+def retry_info(delay):
+    return {"@type": f"{GOOGLE}rpc.RetryInfo", "retryDelay": delay}
+
+
+@pytest.mark.parametrize(
+    ("delay", "header", "after"),
+    [
+        ("300s", None, 300.0),
+        ("1.5s", None, 1.5),
+        ("30s", "120", 120.0),
+        ("300s", "120", 300.0),
+        ("soon", "7", 7.0),
+        ({"seconds": 3}, None, None),
+        ("315576000000s", None, 3_600.0),
+    ],
+)
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "UNAVAILABLE"), (429, "QUOTA_EXCEEDED"), (500, "INTERNAL")]
+)
+def test_retry_info_counts_like_retry_after(status, code, delay, header, after):
+    """The later of the two wins."""
+    named = {} if header is None else {"Retry_After": header}
+    verdict = judge(error(status, "X", fcm_error(code), retry_info(delay), **named), NOW)
+    if after is None and status == 429:
+        after = 60.0
+    assert verdict.after == after
 
 
 @pytest.mark.parametrize(("headers", "after"), WAITS)
@@ -162,12 +205,12 @@ def test_over_quota(headers, after):
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        ("INVALID_ARGUMENT", Refused),
-        ("THIRD_PARTY_AUTH_ERROR", Refused),
+        ("INVALID_ARGUMENT", Rejected),
+        ("THIRD_PARTY_AUTH_ERROR", Rejected),
         ("SENDER_ID_MISMATCH", BadDevice),
         ("UNREGISTERED", BadDevice),
         ("QUOTA_EXCEEDED", Retry),
-        ("INTERNAL", Retry),
+        ("INTERNAL", Unexplained),
         ("UNAVAILABLE", Retry),
     ],
 )
@@ -178,7 +221,7 @@ def test_the_code_decides_and_not_the_status(status, code, kind):
     verdict = judge(error(status, "X", *noise, fcm_error(code)), NOW)
     assert type(verdict) is kind
     assert getattr(verdict, "whole_lane", None) == {
-        "QUOTA_EXCEEDED": True, "UNAVAILABLE": True, "INTERNAL": False
+        "QUOTA_EXCEEDED": True, "UNAVAILABLE": True
     }.get(code)  # fmt: skip
 
 
@@ -186,7 +229,7 @@ def test_a_code_counts_in_its_own_detail_only():
     """APNs' errors, and fields of the same name elsewhere, say nothing."""
     apns = {"@type": f"{GOOGLE}firebase.fcm.v1.ApnsError", "errorCode": "UNREGISTERED"}
     for details in ([apns], [{"errorCode": "UNREGISTERED"}], [fcm_error(["UNREGISTERED"])]):
-        assert isinstance(judge(error(404, "UNREGISTERED", *details), NOW), Misconfigured)
+        assert isinstance(judge(error(404, "UNREGISTERED", *details), NOW), Unexplained)
 
 
 TYPES = st.sampled_from(
@@ -221,9 +264,10 @@ def test_whatever_comes_is_judged(said):
     assert isinstance(verdict, get_args(Verdict))
     if isinstance(verdict, Retry | DeviceOverQuota) and verdict.after is not None:
         assert 0 <= verdict.after <= 86_400
-    if isinstance(verdict, Refused | Misconfigured):
-        assert verdict.reason.isprintable()
-        assert verdict.reason.isascii()
+    if isinstance(verdict, Rejected | Unexplained):
+        text = verdict.reason + getattr(verdict, "hint", "")
+        assert text.isprintable()
+        assert text.isascii()
 
 
 @given(STATUSES, SHAPES)
@@ -236,5 +280,5 @@ def test_without_a_code_no_device_is_blamed(status, shape):
 @pytest.mark.parametrize("body", [b"[" * 60_000, b'{"a":' * 10_000, b"1" * 60_000, b"\xff\xfe{\0"])
 def test_bodies_made_to_hurt(body):
     """Too deep, too long a number, another encoding."""
-    assert judge(answer(200, body), NOW) == Refused("unreadable")
-    assert isinstance(judge(answer(404, body), NOW), Misconfigured)
+    assert judge(answer(200, body), NOW) == Rejected("unreadable", is_explained=False)
+    assert isinstance(judge(answer(404, body), NOW), Unexplained)

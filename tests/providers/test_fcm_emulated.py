@@ -18,11 +18,11 @@ from node2dm_tw.providers.interface import (
     BadDevice,
     Delivered,
     DeviceOverQuota,
-    Misconfigured,
-    Refused,
+    Rejected,
     Retry,
-    SignInAgain,
     SignInRefused,
+    Unauthorized,
+    Unexplained,
 )
 from node2dm_tw.providers.oauth2 import Key, ServiceAccount
 from node2dm_tw.push import read_json
@@ -158,16 +158,16 @@ def _fresh_token(gateway):
 
 
 EXPECTED = {
-    "INVALID_ARGUMENT": Refused,
-    "THIRD_PARTY_AUTH_ERROR": Refused,
+    "INVALID_ARGUMENT": Rejected,
+    "THIRD_PARTY_AUTH_ERROR": Rejected,
     "SENDER_ID_MISMATCH": BadDevice,
     "UNREGISTERED": BadDevice,
     "QUOTA_EXCEEDED": Retry,
-    "INTERNAL": Retry,
+    "INTERNAL": Unexplained,
     "UNAVAILABLE": Retry,
-    "UNAUTHENTICATED": SignInAgain,
-    "PERMISSION_DENIED": Misconfigured,
-    "NOT_FOUND": Misconfigured,
+    "UNAUTHENTICATED": Unauthorized,
+    "PERMISSION_DENIED": Unexplained,
+    "NOT_FOUND": Unexplained,
 }
 
 
@@ -188,7 +188,7 @@ def test_every_error_has_its_verdict(gateway, error):
         ({"fid": "dQw4w9WgXcQ_x-yz012345"}, BadDevice("UNREGISTERED")),
         (
             {"token": "demo-phone", "notification": {"title": "\u2603" * 1_000}},
-            Refused("INVALID_ARGUMENT.message.notification"),
+            Rejected("INVALID_ARGUMENT.message.notification"),
         ),
     ],
 )
@@ -207,11 +207,11 @@ def test_a_device_of_another_project(gateway):
 def test_a_wrong_project_blames_no_device():
     """Neither does an address that is not FCM's, which answers in HTML."""
     verdict = Gateway("elsewhere").send(b"demo-phone:k:{}")
-    assert isinstance(verdict, Misconfigured)
-    assert "project and url" in verdict.reason
+    assert isinstance(verdict, Unexplained)
+    assert "project and url" in verdict.hint
     lost = Gateway()
     lost.provider = FCM("https://127.0.0.1:8443/nowhere")
-    assert isinstance(lost.send(b"demo-phone:k:{}"), Misconfigured)
+    assert isinstance(lost.send(b"demo-phone:k:{}"), Unexplained)
 
 
 def test_quotas_of_device_and_project():
@@ -236,7 +236,7 @@ def test_a_token_that_has_ended(gateway):
     gateway.world.now += 3_599
     assert isinstance(gateway.send(b"demo-phone:k:{}", credential), Delivered)
     gateway.world.now += 1
-    assert gateway.send(b"demo-phone:k:{}", credential) == SignInAgain(once=True)
+    assert gateway.send(b"demo-phone:k:{}", credential) == Unauthorized()
     assert isinstance(gateway.send(b"demo-phone:k:{}"), Delivered)
 
 

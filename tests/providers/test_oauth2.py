@@ -181,7 +181,8 @@ def test_a_token_is_a_credential(key):
 def test_nothing_is_kept_for_the_next_process(key):
     """And no answer of FCM's brings a token."""
     account = ServiceAccount(MemoryHTTP().post, lambda: NOW, key)
-    account.forget()
+    account.keep()
+    account.discard_stored()
     assert account.stored() is None
     with pytest.raises(SignInFailed):
         account.replace("x")

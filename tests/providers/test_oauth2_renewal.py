@@ -45,10 +45,10 @@ def six_hours(server_renews_before):
         credential = signin.credential
         assert credential is not None, "there is a credential at every moment"
         if server.takes(credential):
-            signin.accepted(credential.generation)
+            signin.on_accepted(credential.generation)
         else:
             refusals += 1
-            signin.refused(credential.generation)
+            signin.on_unauthorized(credential.generation, 0)
             clock.advance(0)
     signin.stop()
     return server.asked, refusals

@@ -1,0 +1,106 @@
+"""The ends of pushes: one terminal counter each, and a trace of every one that nobody gets."""
+
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+
+from node2dm_tw.delivery.troubles import Troubles
+from node2dm_tw.logs import Throttle, logger, shorten
+from node2dm_tw.queues.interface import Lease, PushQueue
+from node2dm_tw.stats import RouteStats
+
+log = logger()
+
+
+@attrs.define(eq=False)
+class Settlement:
+    """Ends the pushes of one lane: each method counts one, settles it, and leaves a trace.
+
+    Args:
+        route: its name, for the log.
+        queue: forgets the pushes.
+        stats: counts them.
+        clock: monotonic seconds.
+        wall: seconds since the epoch.
+
+    Attributes:
+        errors: what went wrong of late, endings and tries that failed alike.
+    """
+
+    route: str
+    queue: PushQueue
+    stats: RouteStats
+    clock: IReactorTime
+    wall: Callable[[], float]
+    errors: Troubles = attrs.field(factory=Troubles, init=False)
+    _throttle: Throttle = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._throttle = Throttle(log, self.clock)
+
+    def sent(self, lease: Lease) -> None:
+        """The service took the push."""
+        self.stats.messages_sent += 1
+        self._settle(lease)
+
+    def bad_device(self, lease: Lease, reason: str) -> None:
+        """The device is gone or never was."""
+        self.stats.messages_bad_device += 1
+        self.record("bad device", reason, lease)
+        self._settle(lease)
+
+    def rejected(self, lease: Lease, reason: str) -> None:
+        """The service will never take the push, or we cannot send it."""
+        self.stats.refuse(reason)
+        self.warn("refused", reason, lease)
+        self._settle(lease)
+
+    def blocked(self, lease: Lease) -> None:
+        """The device is over its quota."""
+        self.stats.messages_blocked += 1
+        self.warn("blocked", "the device is over its quota", lease)
+        self._settle(lease)
+
+    def expired(self, lease: Lease, limit: str) -> None:
+        """The push is older than a limit allows."""
+        self.stats.messages_expired += 1
+        self.warn("expired", f"older than its {limit}", lease)
+        self._settle(lease)
+
+    def collapsed(self, lease: Lease) -> None:
+        """A newer push for the same device and collapse key took its place: no error."""
+        self.stats.messages_collapsed += 1
+        self.record("collapsed", "a newer push took its place", lease)
+        self._settle(lease)
+
+    def overflowed(self, lease: Lease, reason: str) -> None:
+        """There is no room for the push."""
+        self.stats.messages_overflowed += 1
+        self.warn("overflowed", reason, lease)
+        self._settle(lease)
+
+    def _settle(self, lease: Lease) -> None:
+        lease.is_settled = True
+        self.queue.settle(lease)
+
+    def warn(self, kind: str, reason: str, lease: Lease, *, key: str = "") -> None:
+        """Record what went wrong with a push, and log it once a second.
+
+        Args:
+            kind: what became of the push or the request, in a word or two.
+            key: stands for the reason, where its words are never the same.
+        """
+        self.record(kind, reason, lease)
+        self._throttle.warn(
+            "{route}: push to {target}: {kind}: {reason}",
+            key=(kind, key or reason),
+            route=self.route,
+            target=shorten(lease.push.device),
+            kind=kind,
+            reason=reason,
+        )
+
+    def record(self, kind: str, reason: str, lease: Lease) -> None:
+        """Let the status page show what went wrong with a push."""
+        self.errors.note(kind, reason, lease.push.device, self.wall())
