@@ -198,7 +198,7 @@ def test_the_stream_that_is_read_stays(quiet, first):
             open_stream()
         reader = reader or open_stream()
         assert reads(reader, b"event: history")
-        for _ in range(3):
+        for _ in range(7):  # after some events it shows who reads none
             assert reads(reader, b"event: now")
         newer = [open_stream() for _ in range(10)]
         assert all(reads(connection, b"event: now") for connection in newer)
@@ -207,7 +207,7 @@ def test_the_stream_that_is_read_stays(quiet, first):
 
 
 def test_sixty_four_telnet_connections_are_served_at_once(quiet):
-    """Each is answered while all are open; for a further one that asked first gives way."""
+    """Each is answered while all are open; for a further one just one of them gives way."""
     port = quiet.gateway.stats_port
     with ExitStack() as clients:
         made = [clients.enter_context(quiet.connect(port)) for _ in range(64)]
@@ -216,10 +216,12 @@ def test_sixty_four_telnet_connections_are_served_at_once(quiet):
                 connection.sendall(b"version\r\n")
             assert {connection.recv(100)[:11] for connection in made} == {b"node2dm_tw "}
         assert "uptime" in telnet(port)
-        with pytest.raises(ConnectionResetError):
-            made[0].recv(1)
-        made[1].sendall(b"version\r\n")
-        assert made[1].recv(100).startswith(b"node2dm_tw ")
+        answered = 0
+        for connection in made:
+            with suppress(ConnectionError):
+                connection.sendall(b"version\r\n")
+                answered += connection.recv(100).startswith(b"node2dm_tw ")
+        assert answered == 63
 
 
 def test_a_client_that_pipelines_and_reads_is_answered_in_order(quiet):
