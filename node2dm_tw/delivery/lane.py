@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from node2dm_tw.delivery.admission import ADMIT, Admission
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
+from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import Pace
@@ -89,11 +90,15 @@ class Lane:
     _aborted: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._settlement = Settlement(self.route, self.queue, self.stats, self.clock, self.wall)
+        blame = Blame()
+        self._settlement = Settlement(
+            self.route, self.queue, self.stats, blame, self.clock, self.wall
+        )
         self._verdicts = VerdictApplier(
             self.route,
             self.queue,
             self._settlement,
+            blame,
             self.provider,
             self.session,
             self.window,
@@ -178,10 +183,11 @@ class Lane:
             seconds after which more may go without anything else happening; None: never.
         """
         now = self.clock.seconds()
-        is_probing = self.session.breaker.state is BreakerState.HALF_OPEN
+        breaker = self.session.breaker
         for _ in range(MAX_LEASES_PER_TURN):
             credential = self.session.credential
-            if credential is None or self._is_window_full():
+            limit = self._limit_after_pause() if self._earlier else self.window.size
+            if credential is None or len(self._in_flight) >= limit:
                 return None
             if self.pace is not None and (wait := self.pace.wait()):
                 return max(wait, SHORTEST_WAIT) if self.queue.depth else None
@@ -191,7 +197,7 @@ class Lane:
                 lease = due = self._verdicts.take_last()
                 if lease is None:
                     return None
-            elif due is None and is_probing and self._verdicts.sets_aside(lease):
+            elif breaker.is_troubled and self._verdicts.sets_aside(lease):
                 continue
             if lease.refused == credential.generation:
                 self._verdicts.retry_refused(lease)
@@ -206,11 +212,10 @@ class Lane:
                 self._verdicts.fail_internally(lease, Failure())
         return 0.0
 
-    def _is_window_full(self) -> bool:
-        """Whether no request may go now. Those from before a pause leave room for others."""
-        in_flight = len(self._in_flight)
-        ours = in_flight - self._earlier
-        return ours >= self.window.size or (ours > 0 and in_flight >= self.window.maximum)
+    def _limit_after_pause(self) -> int:
+        """Requests that may be in flight where some are left from before it: one more at least."""
+        limit = min(self._earlier + self.window.size, self.window.maximum)
+        return max(self._earlier + 1, limit)
 
     def _take_due(self) -> Lease | None:
         """Take a push that has slept long enough: every other one, or many would hold up the fresh.

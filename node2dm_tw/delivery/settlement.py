@@ -5,6 +5,7 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.troubles import Troubles
 from node2dm_tw.logs import Throttle, logger, shorten
 from node2dm_tw.queues.interface import Lease, PushQueue
@@ -21,6 +22,7 @@ class Settlement:
         route: its name, for the log.
         queue: forgets the pushes.
         stats: counts them.
+        blame: is told when a suspected push has ended.
         clock: monotonic seconds.
         wall: seconds since the epoch.
 
@@ -31,6 +33,7 @@ class Settlement:
     route: str
     queue: PushQueue
     stats: RouteStats
+    blame: Blame
     clock: IReactorTime
     wall: Callable[[], float]
     errors: Troubles = attrs.field(factory=Troubles, init=False)
@@ -82,6 +85,8 @@ class Settlement:
 
     def _settle(self, lease: Lease) -> None:
         lease.is_settled = True
+        if lease.suspicion is not None:
+            self.blame.on_ended()
         self.queue.settle(lease)
 
     def warn(self, kind: str, reason: str, lease: Lease, *, key: str = "") -> None:
