@@ -26,6 +26,7 @@ PARTS = (
     "intake",
     "providers",
     "queues",
+    "routes",
     "service",
 )
 """Parts of the gateway that may have a level of their own."""

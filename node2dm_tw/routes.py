@@ -13,11 +13,12 @@ from node2dm_tw.config import Settings
 from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
-from node2dm_tw.delivery.lane import Lane, LockReason
+from node2dm_tw.delivery.lane import Lane
+from node2dm_tw.delivery.pause_file import PauseFile
 from node2dm_tw.delivery.quota import QuotaLock, find_lock_files
 from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.delivery.retry_queue import RetryQueue
-from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.session import LaneState, LockReason, Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays
@@ -25,6 +26,7 @@ from node2dm_tw.delivery.window import Window
 from node2dm_tw.files import find_files
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.intake.lines import IntakeRoute
+from node2dm_tw.logs import logger
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
@@ -36,6 +38,8 @@ from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.sections import C2DMRoute, FCMRoute, GatewaySection
 from node2dm_tw.stats import Stats
+
+log = logger()
 
 _SPOOL = re.compile(r"(.+)\.spool(\.[0-9]+)?")
 
@@ -100,7 +104,7 @@ class Way:
         """Restore what was left, and send, unless the route is over its quota."""
         self.queue.start()
         if self.quota_lock.is_set:
-            self.lane.session.lock("QuotaExceeded")
+            self.lane.session.lock(LockReason.OVER_QUOTA, "QuotaExceeded")
         else:
             self.lane.start()
 
@@ -126,10 +130,21 @@ class Way:
         self.lane.window.set_maximum(settings.max_in_flight)
         if isinstance(settings, FCMRoute):
             self._apply_to_fcm(settings)
-        if self.renew(settings):
-            self.lane.session.signin.renew()
+        self._apply_credentials(settings)
         self.queue.restore()
         self.queue.on_ready()  # more may go now than when the lane looked last
+
+    def _apply_credentials(self, settings: C2DMRoute | FCMRoute) -> None:
+        """Sign in with changed credentials; start again where what locked the route is gone."""
+        is_changed, session = self.renew(settings), self.lane.session
+        if session.state is not LaneState.LOCKED:
+            if is_changed:
+                session.signin.renew()
+            return
+        is_over_quota = session.lock_reason is LockReason.OVER_QUOTA
+        if not self.quota_lock.is_set if is_over_quota else is_changed:
+            log.info("{route}: unlocked", route=self.route.name)
+            self.lane.start()
 
     def _apply_to_fcm(self, settings: FCMRoute) -> None:
         if self.lane.alarm is not None:
@@ -179,7 +194,8 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     spool = Spool(gateway.state_dir / f"{name}.spool")
     queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall, around.budget)
     signin = SignIn(name, credentials, reactor, wall, random)
-    breaker = CircuitBreaker(name, reactor, random, provider.first_delay)
+    pause_file = PauseFile(gateway.state_dir / f"{name}.pause", wall)
+    breaker = CircuitBreaker(name, reactor, random, provider.first_delay, pause_file)
     lock = quota_lock(around.settings, name)
     lane = Lane(
         route=name,

@@ -26,9 +26,8 @@ from node2dm_tw.callback_target import CallbackTarget
 from node2dm_tw.callbacks import CallbackSender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import format_settings
-from node2dm_tw.delivery.lane import LockReason
 from node2dm_tw.delivery.quota import QuotaLock
-from node2dm_tw.delivery.session import LaneState
+from node2dm_tw.delivery.session import LaneState, LockReason
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section

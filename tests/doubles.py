@@ -13,10 +13,10 @@ from twisted.internet.task import Clock
 from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
-from node2dm_tw.delivery.lane import Lane, LockReason
+from node2dm_tw.delivery.lane import Lane
 from node2dm_tw.delivery.rates import DeviceRates, Limit, ProjectRate
 from node2dm_tw.delivery.retry_queue import RetryQueue
-from node2dm_tw.delivery.session import Session
+from node2dm_tw.delivery.session import LockReason, Session
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays

@@ -49,7 +49,8 @@ ALLOWED = {
     "emulator": {"emulator", "converters", "ini"},
     "client": set(),
     "routes": {"config", "sections", "delivery", "http", "intake", "providers", "queues"}
-    | {"callbacks", "files", "push", "stats"},
+    | {"callbacks", "push", "stats"}
+    | TOOLS,
     "push_command": {"client", "push_rows", "push_screen"},
     "push_rows": {"client"},
     "push_screen": set(),

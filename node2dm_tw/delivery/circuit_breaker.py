@@ -13,6 +13,7 @@ import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from node2dm_tw.backoff import exponential
+from node2dm_tw.delivery.pause_file import PauseFile
 from node2dm_tw.logs import logger
 
 log = logger()
@@ -131,6 +132,7 @@ class CircuitBreaker:
         random: numbers in [0, 1), for the jitter.
         first_delay: seconds of the first of several pauses in a row that nobody named; see
             `node2dm_tw.backoff.exponential`.
+        pause_file: keeps pauses that the upstream named; None: a restart ends them.
         on_change: called when the state has changed.
         on_open: called before that, each time it opens.
 
@@ -146,6 +148,7 @@ class CircuitBreaker:
     clock: IReactorTime
     random: Callable[[], float]
     first_delay: float
+    pause_file: PauseFile | None = None
     on_change: Callable[[], None] = attrs.field(default=lambda: None)
     on_open: Callable[[], None] = attrs.field(default=lambda: None)
     state: BreakerState = attrs.field(default=BreakerState.CLOSED, init=False)
@@ -162,6 +165,14 @@ class CircuitBreaker:
     def pause_left(self) -> float:
         """Seconds before which nothing is sent."""
         return max(0.0, self.paused_until - self.clock.seconds())
+
+    def start(self) -> None:
+        """Go on with a pause: of an earlier process, or one that `stop` interrupted."""
+        left = 0.0 if self.pause_file is None else self.pause_file.read()
+        if self.state is _OPEN:
+            self._wait()
+        elif left > 0:
+            self.open("the upstream named this pause before the restart", left)
 
     def stop(self) -> None:
         """Leave no call pending."""
@@ -209,6 +220,7 @@ class CircuitBreaker:
                 self.open(reason, after, at_least=at_least)
             case Effect.OPEN:
                 self.open(reason, after, at_least=at_least)
+                self._keep(after if event is Event.UNAVAILABLE else at_least)
             case Effect.EXTEND if after is not None:
                 self._extend(reason, after)
         return rule.fate
@@ -237,12 +249,17 @@ class CircuitBreaker:
         until = self.clock.seconds() + max(MIN_PAUSE, after)
         if until <= self.paused_until:
             return
-        if self.state is not _OPEN:
+        if self.state is _OPEN:
+            self.paused_until = until
+            self.reason = reason
+            self._wait()
+        else:
             self.open(reason, after)
-            return
-        self.paused_until = until
-        self.reason = reason
-        self._wait()
+        self._keep(after)
+
+    def _keep(self, named: float | None) -> None:
+        if self.pause_file is not None and named is not None:
+            self.pause_file.keep(named)
 
     def _wait(self) -> None:
         """Be open until the pause is over."""
@@ -262,6 +279,8 @@ class CircuitBreaker:
         self.state = _CLOSED
         log.info("{route}: sending resumed", route=self.route)
         self.on_change()
+        if self.pause_file is not None:
+            self.pause_file.forget()
 
     def _count(self, event: Event, push: Hashable, target: bytes) -> bool:
         self.is_troubled = True

@@ -1,6 +1,5 @@
 """The lane: takes leases from its queue, keeps requests in flight, applies the verdicts."""
 
-import enum
 from collections.abc import Callable
 
 import attrs
@@ -14,7 +13,7 @@ from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import ProjectRate
-from node2dm_tw.delivery.session import LaneState, Session
+from node2dm_tw.delivery.session import LaneState, LockReason, Session
 from node2dm_tw.delivery.settlement import Settlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
@@ -32,13 +31,6 @@ SHORTEST_WAIT = 0.005
 
 MAX_LEASES_PER_TURN = 500
 """Leases looked at before the reactor gets its turn."""
-
-
-class LockReason(enum.Enum):
-    """Why a lane sends nothing more."""
-
-    OVER_QUOTA = "over its quota"
-    SIGN_IN_GIVEN_UP = "signing in was given up"
 
 
 @attrs.define(eq=False)
@@ -282,11 +274,11 @@ class Lane:
 
     def _lock(self) -> None:
         if self.session.state is not LaneState.LOCKED:
-            self.session.lock("QuotaExceeded")
+            self.session.lock(LockReason.OVER_QUOTA, "QuotaExceeded")
             self.on_locked(LockReason.OVER_QUOTA)
 
     def _give_up(self, reason: str) -> None:
-        self.session.lock(reason)
+        self.session.lock(LockReason.SIGN_IN_GIVEN_UP, reason)
         self.on_locked(LockReason.SIGN_IN_GIVEN_UP)
         self._pump()
 

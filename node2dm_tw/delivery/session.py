@@ -10,6 +10,13 @@ from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.providers.interface import Credential
 
 
+class LockReason(enum.Enum):
+    """Why a lane sends nothing until a person has acted."""
+
+    OVER_QUOTA = "over its quota"
+    SIGN_IN_GIVEN_UP = "signing in was given up"
+
+
 class LaneState(enum.Enum):
     """The states of a lane, as every view names them."""
 
@@ -31,14 +38,15 @@ class Session:
 
     Attributes:
         credential: to send with; None while nothing may be sent.
-        lock_reason: why a person must act before anything is sent; empty: the lane is not locked.
+        lock_reason: why a person must act before anything is sent; None: nobody must.
     """
 
     signin: SignIn
     breaker: CircuitBreaker
     on_ready: Callable[[], None] = attrs.field(default=lambda: None)
     credential: Credential | None = attrs.field(default=None, init=False)
-    lock_reason: str = attrs.field(default="", init=False)
+    lock_reason: LockReason | None = attrs.field(default=None, init=False)
+    _lock_text: str = attrs.field(default="", init=False)
     _is_started: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -46,8 +54,9 @@ class Session:
 
     def start(self) -> None:
         """Sign in, and be ready."""
-        self.lock_reason = ""
+        self.lock_reason = None
         self._is_started = True
+        self.breaker.start()
         self.signin.start()
 
     def stop(self) -> None:
@@ -57,10 +66,10 @@ class Session:
         self.breaker.stop()
         self._update()
 
-    def lock(self, reason: str) -> None:
-        """Stop sending until a person has acted."""
+    def lock(self, reason: LockReason, text: str) -> None:
+        """Stop sending until a person has acted; `text` says more than the reason."""
         self.stop()
-        self.lock_reason = reason
+        self.lock_reason, self._lock_text = reason, text
 
     @property
     def state(self) -> LaneState:
@@ -79,7 +88,7 @@ class Session:
         """Why nothing is sent, where a reason is known."""
         match self.state:
             case LaneState.LOCKED:
-                return self.lock_reason
+                return self._lock_text
             case LaneState.SIGNED_OUT | LaneState.SIGNING_IN:
                 return self.signin.last_error or None
             case LaneState.PAUSED:

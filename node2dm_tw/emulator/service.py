@@ -87,7 +87,8 @@ class EmulatorService(Service):
             host: Any = self._port.getHost()
             self.places = prepare(self._settings, host.port, self._wall())
         self.google.oauth.account = read_service_account(self.places.service_account)
-        self._announce()
+        # Whoever reads that line may stop the process, which takes signals once the reactor runs.
+        self.reactor.callWhenRunning(self._announce)
 
     def _announce(self) -> None:
         names = ", ".join(self._settings.phones) or "none"

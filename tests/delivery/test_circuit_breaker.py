@@ -11,6 +11,7 @@ from node2dm_tw.delivery.circuit_breaker import (
     Event,
     Fate,
 )
+from node2dm_tw.delivery.pause_file import PauseFile
 from tests.doubles import no_jitter
 
 CLOSED, OPEN, HALF_OPEN = BreakerState
@@ -149,6 +150,59 @@ def test_an_explained_answer_from_before_the_pause_ends_nothing(made):
     made.breaker.on_explained(made.breaker.epoch - 1)
     assert made.breaker.state is HALF_OPEN
     assert made.fail(Event.UNEXPLAINED, epoch=made.breaker.epoch - 1) is Fate.RELEASE
+    assert made.breaker.state is HALF_OPEN
+
+
+def kept(folder, clock, wall=1_700_000_000.0):
+    pause_file = PauseFile(folder / "shop.pause", lambda: wall + clock.seconds())
+    return CircuitBreaker("shop", clock, no_jitter, 1.0, pause_file)
+
+
+def test_a_pause_that_was_named_outlives_the_process(tmp_path):
+    """The next one goes on with it; a back-off of our own ends with the process."""
+    clock = Clock()
+    breaker = kept(tmp_path, clock)
+    breaker.on_failure(Event.UNAVAILABLE, 0, "why", after=300.0)
+    breaker.stop()
+    clock.advance(100.0)
+    later = kept(tmp_path, clock)
+    later.start()
+    assert later.state is OPEN
+    assert later.pause_left == pytest.approx(200.0)
+    clock.advance(200.0)
+    later.on_explained(later.epoch)
+    assert later.state is CLOSED
+    assert not list(tmp_path.iterdir())
+    for _ in range(4):
+        later.on_failure(Event.UNAVAILABLE, later.epoch, "why")
+        clock.advance(later.pause_left)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_latest_moment_named_is_kept(tmp_path):
+    """That of a late answer, and that which lengthens a probe's pause."""
+    clock = Clock()
+    breaker = kept(tmp_path, clock)
+    breaker.on_failure(Event.UNAVAILABLE, 0, "why", after=10.0)
+    breaker.on_failure(Event.UNAVAILABLE, 0, "why", after=30.0)
+    breaker.on_failure(Event.UNAVAILABLE, 0, "why", after=20.0)
+    later = kept(tmp_path, clock)
+    later.start()
+    assert later.pause_left == pytest.approx(30.0)
+    clock.advance(30.0)
+    later.on_failure(Event.UNEXPLAINED, later.epoch, "why", at_least=90.0)
+    latest = kept(tmp_path, clock)
+    latest.start()
+    assert latest.pause_left == pytest.approx(90.0)
+
+
+def test_a_stopped_breaker_can_start_again(made):
+    """It goes on with its pause."""
+    made.bring_to(OPEN)
+    made.breaker.stop()
+    made.clock.advance(5.0)
+    made.breaker.start()
+    made.clock.advance(0.0)
     assert made.breaker.state is HALF_OPEN
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from node2dm_tw.delivery.lane import LockReason
-from node2dm_tw.delivery.session import LaneState
+from node2dm_tw.delivery.session import LaneState, LockReason
 from node2dm_tw.delivery.window import INITIAL
 from node2dm_tw.http.interface import CertificateRefused, NoAnswer, NotSent
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused

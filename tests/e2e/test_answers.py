@@ -1,5 +1,7 @@
 """Every answer of C2DM does what the design's table says, seen from outside a real gateway."""
 
+import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -81,8 +83,10 @@ def test_an_answer_ends_its_push_in_one_counter(gateway: Gateway, google: Upstre
 def test_a_device_over_its_quota_is_left_alone(gateway: Gateway, google: Upstream):
     """After DeviceQuotaExceeded pushes to that device are dropped and counted, to others sent."""
     device = "DeviceQuotaExceeded"
+    received = gateway.stats()["messages_received"]
     gateway.push(f"{device}:key:first".encode())
-    blocked = gateway.wait_for(messages_in_queue=0)["messages_blocked"]
+    first = gateway.wait_for(messages_received=received + 1, messages_in_queue=0)
+    blocked = first["messages_blocked"]
     assert blocked
     assert gateway.stats()["rate_limited_tokens"] == 1
     requests = len(google.sends())
@@ -159,6 +163,28 @@ def test_update_client_auth_is_used_from_the_next_request_on(tmp_path):
         assert "token-1" not in gateway.log
 
 
+def test_a_token_in_each_answer_is_kept_once_a_second(tmp_path):
+    """300 answers, each with another token: the newest is used, few are logged and written."""
+    numbers = itertools.count()
+
+    def answer(sent: Sent) -> Answer:
+        return Answer(headers=(f"Update-Client-Auth: fresh-{next(numbers)}",))
+
+    with upstream(answer) as google:
+        gateway = Gateway(tmp_path, google.section()).start()
+        begun = time.monotonic()
+        try:
+            gateway.push(*(b"d%d:key:x" % number for number in range(300)))
+            gateway.wait_for(messages_sent=300)
+            lasted = time.monotonic() - begun
+        finally:
+            gateway.stop()
+        lines = gateway.log.count("the upstream replaced the auth token")
+        assert 1 <= lines <= lasted + 3
+        assert "fresh-299" in (tmp_path / "state" / "c2dm.token").read_text()
+        assert google.logins() == 1
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504, 520, 522, 529])
 def test_an_unavailable_upstream_gets_one_probe_and_then_everything(tmp_path, status):
     """The lane pauses once, the push goes back, and all is delivered after the pause."""
@@ -201,15 +227,13 @@ def test_what_says_nothing_of_the_push_is_tried_again(tmp_path):
     with upstream(answer) as google:
         gateway = Gateway(tmp_path, google.section()).start()
         try:
-            for device in list(answers):
-                gateway.push(
-                    f"healthy:key:for {device}".encode(), f"{device}:key:{device}".encode()
-                )
-                gateway.wait_for(messages_in_queue=0)
-            stats = gateway.stats()
+            for number, device in enumerate(list(answers), 1):
+                gateway.push(f"healthy:key:before {device}".encode())
+                gateway.push(f"{device}:key:{device}".encode())
+                gateway.wait_for(messages_received=2 * number, unavailable_answers=number)
+            stats = gateway.wait_for(messages_sent=2 * len(TRIED_AGAIN))
         finally:
             gateway.stop()
-    assert stats["messages_sent"] == 2 * len(TRIED_AGAIN)
     assert stats["unavailable_answers"] == len(TRIED_AGAIN)
     assert set(google.delivered().values()) == {1, 2}
 

@@ -49,6 +49,26 @@ def test_what_the_kernel_still_holds_at_sigterm_is_read(make_gateway):
         wait_until(lambda: len(google.delivered()) == 500, "all have arrived")
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_pause_that_the_upstream_named_survives_a_restart(make_gateway, how):
+    """Nothing is sent before its end; it is no longer than it was."""
+    answers = iter([Answer(b"", 503, ("Retry-After: 8",))])
+    with upstream(lambda sent: next(answers, Answer())) as google:
+        gateway = make_gateway(google.section(), node2dm="drain = 0").start()
+        gateway.push(b"phone:key:1")
+        gateway.wait_for(backing_off="true")
+        gateway.stop(how)
+        gateway.start()
+        stats = gateway.stats()
+        assert (stats["c2dm.state"], stats["backing_off"]) == ("paused", "true")
+        gateway.push(b"phone:key:2")
+        gateway.wait_for(messages_received=1, messages_in_queue=0)
+        refused, *sent = google.sends()
+        assert all(one.when - refused.when >= 7.9 for one in sent)
+        assert len(sent) == (2 if how is signal.SIGTERM else 1)
+        assert not (gateway.folder / "state" / "c2dm.pause").exists()
+
+
 def test_drain_sends_what_it_can(make_gateway):
     """With time to drain, a stop sends what is queued and leaves no spool file."""
     with upstream(lambda sent: Answer(delay=0.05)) as google:

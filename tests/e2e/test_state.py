@@ -153,7 +153,7 @@ def test_what_is_in_the_place_of_an_emulators_file_gives_way(make_gateway, monke
     if kind == "a directory":
         done = gateway.run("-n")
         assert done.returncode == 1
-        assert "[node2dm] state_dir: wanted: a folder that can be written" in done.stderr
+        assert "[node2dm] state_dir: expected a folder that can be written" in done.stderr
         assert "Traceback" not in done.stdout + done.stderr
     else:
         gateway.start()
@@ -278,7 +278,7 @@ def test_a_token_that_cannot_be_removed_is_not_used_again(make_gateway):
         try:
             for number in range(20):
                 gateway.push(b"d:k:more%d" % number)
-            gateway.wait_for(messages_in_queue=0)
+            gateway.wait_for(messages_received=20, messages_in_queue=0)
             assert google.logins() == 2
             refused = [sent for sent in google.sends() if sent.auth.endswith("token-1")]
             assert len(refused) <= 64
