@@ -176,7 +176,7 @@ def test_a_broken_200_is_sent_once(make_gateway, client):
     with upstream(lambda sent: Answer(raw=raw[sent.form["registration_id"]])) as google:
         gateway = make_gateway(google.section(), node2dm=f"http_client = {client}").start()
         gateway.push(*[f"{device}:key:{device}".encode() for device in raw])
-        stats = gateway.wait_for(messages_in_queue=0)
+        stats = gateway.wait_for(messages_received=len(raw), messages_in_queue=0)
         assert stats["messages_sent"] >= len(READ)
         assert stats["messages_sent"] + stats["messages_refused"] == len(raw)
         assert stats["messages_ambiguous"] == 0

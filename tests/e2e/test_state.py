@@ -178,7 +178,9 @@ def test_a_spool_that_cannot_be_read_waits_until_it_can(make_gateway):
             gateway.push(b"d:k:new%d" % start)
             gateway.wait_for(messages_received=1)
             assert gateway.stop() == 0
+            spool.chmod(0o400)
             assert spool.read_bytes() == content
+            spool.chmod(0)
         assert gateway.log.count("c2dm.spool (Permission denied)") == 2
         slow["delay"] = 0.0
         gateway.start()
