@@ -50,7 +50,7 @@ password = benchmark
 login_url = https://localhost/login
 send_url = {_C2DM.send_url}
 [fcm]
-service_account = /dev/null
+service_account = config.ini
 """
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 23 Nov 2026 03:00:00 GMT\r\n"

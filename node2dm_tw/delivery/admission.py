@@ -88,7 +88,7 @@ class Admission:
     rates: DeviceRates
     limits: LaneLimits
 
-    def decide(self, lease: Lease, now: float, *, is_fresh: bool) -> Decision:
+    def decide(self, lease: Lease, now: float, is_fresh: bool) -> Decision:
         """Decide what becomes of a push now.
 
         Args:

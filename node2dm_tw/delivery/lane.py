@@ -196,7 +196,7 @@ class Lane:
                 self._verdicts.retry_refused(lease)
                 continue
             try:
-                decision = self.admission.decide(lease, now, is_fresh=due is None)
+                decision = self.admission.decide(lease, now, due is None)
                 if decision is ADMIT:
                     self._send(lease, credential, now)
                 else:
