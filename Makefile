@@ -3,6 +3,12 @@
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
 PYTHON ?= python3
+INSTALL = python -m pip --disable-pip-version-check install --quiet --no-compile --editable
+
+# The versions that the tests passed with, for every pip that is called from here on. Newer ones ask
+# the second name about what builds a package.
+export PIP_CONSTRAINT ?= constraints.txt
+export PIP_BUILD_CONSTRAINT = $(PIP_CONSTRAINT)
 
 .PHONY: help
 help: ## say what can be made
@@ -17,20 +23,31 @@ run: .venv/installed ## start gateway, emulator and demo phone in one process
 	echo
 	exec .venv/bin/twistd -n --pidfile= node2dm -c etc/quickstart.ini
 
-.venv/installed: setup.py pyproject.toml
+.venv/installed: setup.py pyproject.toml constraints.txt
 	@[ -x .venv/bin/python ] && .venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip --disable-pip-version-check install --quiet --editable .
+	.venv/bin/$(INSTALL) .
 	touch $@
 
-# In a copy of the checkout, which is gone afterwards: two may run at once, and nothing is left.
-.PHONY: test test-long
+# In a copy of the checkout, which is gone afterwards: two may run at once, and nothing is left. One
+# worker more than there are cores: many tests wait.
+.PHONY: test test-long test-newest constraints
 test: ## check style and types and run the tests, in a fresh environment
 test-long: ## run the tests that take minutes, in a fresh environment
+test-newest: ## as `test`, with the newest version of every dependency
+constraints: ## as `test-newest`, and if all passes write the versions to constraints.txt
 test-long: ARGS = -m long
-test test-long:
-	@place=$$(mktemp -d "$${TMPDIR:-/tmp}/node2dm-test.XXXXXX")
-	trap 'rm -rf "$$place"' EXIT
+test-newest constraints: export PIP_CONSTRAINT =
+test test-long test-newest constraints:
+	@$(PYTHON) tests/support/tools.py
+	place=$$(mktemp -d "$${TMPDIR:-/tmp}/node2dm-test.XXXXXX")
 	export TMPDIR="$$place/tmp"
+	# What still runs and has this TMPDIR was started here, whoever its parent is by now.
+	clean() {
+		export -n TMPDIR
+		grep -Flsxz "TMPDIR=$$TMPDIR" /proc/[0-9]*/environ | cut -d/ -f3 | xargs -r kill -KILL || :
+		rm -rf "$$place"
+	}
+	trap clean EXIT
 	mkdir "$$place/checkout" "$$TMPDIR"
 	tar -c --exclude=./.git --exclude=./.venv --exclude=./run --exclude=./build \
 		--exclude='*.egg-info' --exclude=__pycache__ --exclude='.*_cache' . | tar -x -C "$$place/checkout"
@@ -38,22 +55,29 @@ test test-long:
 	cd "$$place/checkout"
 	PATH="$$place/venv/bin:$$PATH"
 	echo "Installing what the tests need"
-	python -m pip --disable-pip-version-check install --quiet --editable '.[dev]'
-	if [ $@ = test ]; then
+	$(INSTALL) '.[dev]'
+	if [ $@ != test-long ]; then
 		ruff check
 		ruff format --check
 		mypy
 	fi
-	python -m pytest --cov --cov-report=term $(ARGS)
+	# A process group of its own, so that the tests end in order when make is stopped by a signal.
+	set -m
+	trap 'kill -TERM -$$!' INT TERM
+	python -m pytest --numprocesses=$$(($$(nproc) + 1)) $(ARGS) </dev/null &
+	wait $$! || wait $$!
+	if [ $@ = constraints ]; then
+		python -m pip freeze --all --exclude-editable --exclude pip > "$(CURDIR)/constraints.txt"
+	fi
 
 # In an environment of its own: `make run` sends through treq, this one has the extras curl and fcm.
 .PHONY: bench
 bench: build/bench/installed ## measure what a push costs; PARTS="cpu idle" and ARGS=--quick choose
 	@build/bench/bin/python -m benchmarks $(PARTS) $(ARGS)
 
-build/bench/installed: setup.py pyproject.toml
+build/bench/installed: setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -m venv build/bench
-	build/bench/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[curl,fcm]'
+	build/bench/bin/$(INSTALL) '.[curl,fcm]'
 	touch $@
 
 .PHONY: docs

@@ -20,13 +20,14 @@ from benchmarks.pushes import datagram
 from benchmarks.upstream import FCM_SENT
 from node2dm_tw import config
 from node2dm_tw.config import Settings
-from node2dm_tw.delivery.rates import DeviceRates, Pace
+from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.http.head import parse_head
 from node2dm_tw.http.interface import Response
-from node2dm_tw.intake.lines import Lines
+from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credential, Provider
+from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.routes import Surroundings, Way, make_way
 from node2dm_tw.stats import Stats
 
@@ -109,6 +110,7 @@ def _way(http: Any) -> Way:
         _wall,
         lambda: 0.5,
         Stats(lambda: 0.0, "0"),
+        ByteBudget(),
         lambda *_, **__: http,
         on_bad_device=lambda *_: None,
         on_locked=lambda *_: None,
@@ -125,13 +127,13 @@ def parse() -> Callable[[], object]:
     """A datagram, of many that come together, becomes a push; reading the socket is not in it."""
     nowhere: Any = _Nowhere()
     route = attrs.evolve(_way(_Answering()).route, queue=nowhere)
-    lines = Lines({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock())
-    together = [(datagram(number), "127.0.0.1") for number in range(TOGETHER)]
+    parser = LineParser({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock())
+    together = [(datagram(number), ("127.0.0.1", 9)) for number in range(TOGETHER)]
     turns = cycle(range(TOGETHER))
 
     def once() -> None:
         if next(turns) == 0:
-            lines.datagrams(together)
+            parser.datagrams(together)
 
     return once
 
@@ -197,13 +199,13 @@ def rates() -> Callable[[], object]:
     section: Any = _settings().routes[1]
     seconds = count(1_000.0, 0.001).__next__
     devices = DeviceRates(section.device_rate, section.device_burst, seconds)
-    pace = Pace(section.project_rate, seconds)
+    pace = ProjectRate(section.project_rate, seconds)
     pushes = iter([_FCM.split(datagram(number), NOW) for number in range(2 * TIMES)])
 
     def once() -> None:
         pace.wait()
         devices.take(next(pushes).device)
-        pace.spend()
+        pace.consume()
 
     return once
 

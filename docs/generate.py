@@ -6,7 +6,7 @@ import attrs
 
 from node2dm_tw.admin import metric_names as names
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
-from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, Gateway, Statsd
+from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
 from node2dm_tw.stats import never_falls
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ def rows(section: type[attrs.AttrsInstance]) -> list[Row]:
 def sections() -> dict[str, list[Row]]:
     """Every section with its options."""
     return {
-        "node2dm": rows(Gateway),
+        "node2dm": rows(GatewaySection),
         "c2dm": rows(C2DMRoute),
         "fcm": rows(FCMRoute),
         "callback": rows(CallbackSection),
@@ -117,15 +117,20 @@ def configuration_md() -> str:
         "This page is written by `make docs`, from the code.",
         "",
         "The file is an INI file in UTF-8: `twistd node2dm -c config.ini`. `%` means itself.",
-        "Relative paths are relative to the file. Units are seconds and bytes; rates are written",
-        "`N/s`, `N/m`, `N/h` or `N/d`. An unknown section or option is a fault, and every fault of",
-        "the file is reported before anything starts.",
+        "Relative paths are relative to the file. Units are seconds and bytes; rates are",
+        "written `N/s`, `N/m`, `N/h` or `N/d`. An unknown section or option is an error, and",
+        "every error of the file is reported before anything starts: `[section] option = value:",
+        "expected ...`.",
         "",
-        "An option marked *secret* is never logged nor shown, and can be read from a file instead,",
-        "named by the option `NAME_file`.",
+        "An option marked *secret* is never logged nor shown, and can be read from a file",
+        "instead, named by the option `NAME_file`. A byte-order mark at the beginning of such a",
+        "file, or of any other, is skipped; line ends at its end are no part of the secret,",
+        "blanks are. A secret is one line. Every file must be a regular one: a FIFO is an",
+        "error.",
         "",
-        "A change to an option marked *reloads* takes effect on SIGHUP, others at the next start.",
-        "A faulty file changes nothing.",
+        "A change to an option marked *reloads* takes effect on SIGHUP, others at the next",
+        "start. A file that an option names has changed when its content has. A configuration",
+        "with errors changes nothing.",
     ]
     for title, options in sections().items():
         lines += ["", f"## [{title}]", "", NOTES[title].replace("\n", " "), ""]

@@ -4,6 +4,7 @@ This module needs nothing but the standard library and may be copied alone into 
 The datagram it sends is described in docs/application-servers.md.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
+from unicodedata import category
 
 HOST = "127.0.0.1"
 PORT = 8120
@@ -26,24 +28,39 @@ SAFE_DATAGRAM = 1400
 MAX_DATAGRAM = 65_507
 """Bytes of the largest datagram IPv4 can carry."""
 
-LONGEST_TTL = 2_419_200
-"""Seconds: four weeks, the most that FCM takes."""
+MAX_TTL_SECONDS = 2_419_200
+"""Four weeks, the most that FCM takes."""
+
+MAX_TOKEN_BYTES = 4096
+"""Maximum length of a token or fid; Google's have about 160 bytes."""
+
+MAX_NESTING = 16
+"""Maximum nesting depth of `notification`."""
 
 SEND_TIMEOUT = 0.1
 """Seconds a caller is kept at the most when the kernel's send buffer is full."""
 
 REOPEN_AFTER = 1.0
-"""Seconds from a failed attempt to resolve and reach the gateway's name to the next."""
+"""Seconds from a failed attempt to resolve and reach the gateway's name to the next, and between
+lookups for datagrams that came back."""
+
+LOOKUP_INTERVAL = 60.0
+"""Seconds after which the gateway's name is looked up again, as far as pushes are sent."""
 
 LOG_INTERVAL = 60.0
 """Seconds between two log lines about failures."""
 
 _log = logging.getLogger(__name__)
 
-_EMPTY_MEANS_SOMETHING = ("data", "ttl", "notification")
+_TARGETS = ("token", "fid", "topic", "condition")
+_ONE_TARGET = f"exactly one of {', '.join(_TARGETS)} is expected"
+_EMPTY_MEANS_SOMETHING = ("data", "ttl", "delay_while_idle", "notification")
 _NAME = re.compile(r"[^{:|\n][^:|\n]*")
 _COLLAPSE_KEY = re.compile(r"([^{:\n][^:\n]*)?")
-_PAYLOAD = re.compile(r"[^:\n]*|\{[^\n]*")
+_PAYLOAD = re.compile(r"([^:\n]*|\{[^\n]*)(?<![\r\0])")
+_NOT_IN_TOKENS = re.compile(r"""[\0- \x7f"'`()\[\]{}<>]""")
+_CATEGORIES_NOT_IN_TOKENS = {"Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf", "Ps", "Pe"}
+"""Unicode's categories of control and format characters, white space, quotes and brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +74,9 @@ class Push:
         fid: a Firebase installation ID.
         topic: an FCM topic: every phone that subscribed to it.
         condition: an FCM expression over topics.
-        ttl: seconds the push is worth delivering. None: the gateway's own limit.
-        priority: ``normal`` or ``high``. None: the service's default.
-        delay_while_idle: wait until the phone is in use (C2DM).
+        ttl: whole seconds the push is worth delivering. None: the gateway's own limit.
+        priority: ``normal`` or ``high``, in any case. None: the service's default.
+        delay_while_idle: wait until the phone is in use (C2DM). None: the same as False.
         notification: what FCM shows by itself, as in its HTTP v1 interface.
         route: the gateway's route, or its prefix. Empty: the client's, or the gateway's first.
 
@@ -76,36 +93,69 @@ class Push:
     condition: str = ""
     ttl: int | None = None
     priority: str | None = None
-    delay_while_idle: bool = False
+    delay_while_idle: bool | None = None
     notification: dict[str, Any] | None = None
     route: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("token", "collapse_key", "fid", "topic", "condition", "route"):
+        for name in (*_TARGETS, "collapse_key", "route"):
             _require(isinstance(getattr(self, name), str), name, "a text")
-        targets = [
-            target for target in (self.token, self.fid, self.topic, self.condition) if target
-        ]
-        if len(targets) != 1:
-            raise ValueError("exactly one of token, fid, topic, condition is wanted")
-        _require(_is_data(self.data), "data", "a text, or an object of names and texts")
-        whole = self.ttl is None or (type(self.ttl) is int and 0 <= self.ttl <= LONGEST_TTL)
-        _require(whole, "ttl", f"a whole number of seconds, 0 to {LONGEST_TTL}")
-        _require(self.priority in (None, "normal", "high"), "priority", "normal or high")
-        _require(isinstance(self.delay_while_idle, bool), "delay_while_idle", "true or false")
-        _require(isinstance(self.notification, dict | None), "notification", "an object")
+        if sum(bool(getattr(self, name)) for name in _TARGETS) != 1:
+            raise ValueError(_ONE_TARGET)
+        for name in ("token", "fid"):
+            _require(
+                _is_token(getattr(self, name)),
+                name,
+                "without white space, quotes, brackets and invisible characters,"
+                f" and at most {MAX_TOKEN_BYTES} bytes",
+            )
+        self._check_data()
+        seconds = self.ttl
+        if isinstance(seconds, float) and seconds.is_integer():
+            seconds = int(seconds)
+        is_whole = seconds is None or (type(seconds) is int and 0 <= seconds <= MAX_TTL_SECONDS)
+        _require(is_whole, "ttl", f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}")
+        priority = self.priority.lower() if isinstance(self.priority, str) else self.priority
+        _require(priority in (None, "normal", "high"), "priority", "normal or high")
+        _require(
+            isinstance(self.delay_while_idle, bool | None), "delay_while_idle", "true or false"
+        )
+        _require(
+            self.notification is None
+            or (isinstance(self.notification, dict) and _is_shallow(self.notification)),
+            "notification",
+            f"an object, nested at most {MAX_NESTING} deep",
+        )
+        object.__setattr__(self, "ttl", seconds)
+        object.__setattr__(self, "priority", priority)
+
+    def _check_data(self) -> None:
+        if isinstance(self.data, dict):
+            _require("" not in self.data, "data", "without empty names")
+            for name, text in self.data.items():
+                _require(isinstance(name, str), "data", "an object whose names are texts")
+                _require(isinstance(text, str), f"data.{_shorten(name)}", "a text")
+        else:
+            is_text = self.data is None or isinstance(self.data, str)
+            _require(is_text, "data", "a text, or an object of names and texts")
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
-        """Make a push of an object in the JSON form.
+        """Make a push of an object in the JSON form, in which null means that a field is absent.
 
         Raises:
-            ValueError: as for the class; also for a name that is not one of the form's.
+            ValueError: as for the class; also for a name that is not one of the form's, and for
+                a target or route that is there and empty.
         """
-        unknown = sorted(fields.keys() - cls.__dataclass_fields__.keys())
+        given = {name: value for name, value in fields.items() if value is not None}
+        unknown = sorted(given.keys() - cls.__dataclass_fields__.keys())
         if unknown:
-            raise ValueError(f"unknown: {', '.join(map(repr, unknown))}")
-        return cls(**fields)
+            raise ValueError(f"unknown: {', '.join(map(repr, map(_shorten, unknown)))}")
+        for name in _TARGETS:
+            if given.get(name) == "":
+                raise ValueError(f"{name} is empty: {_ONE_TARGET}")
+        _require(given.get("route") != "", "route", "left out where it is empty")
+        return cls(**given)
 
     def line(self, default_route: str = "") -> bytes:
         """Return the line of a datagram, UTF-8 without a line feed.
@@ -124,14 +174,14 @@ class Push:
         try:
             line = text.encode()
         except UnicodeEncodeError:
-            raise ValueError("not valid UTF-8") from None
+            raise ValueError(f"not valid UTF-8: {self._find_surrogate()}") from None
         if len(line) > MAX_DATAGRAM:
             raise ValueError(f"{len(line)} bytes do not fit a datagram of {MAX_DATAGRAM}")
         return line
 
     def _colon_form(self, route: str) -> str | None:
         """Return the line in node2dm's form, or None where a route might misread it."""
-        options = (self.ttl, self.priority, self.delay_while_idle or None, self.notification)
+        options = (self.ttl, self.priority, self.delay_while_idle, self.notification)
         if (
             isinstance(self.data, str)
             and all(option is None for option in options)
@@ -144,6 +194,15 @@ class Push:
             return f"{prefix}{self.token}:{self.collapse_key}:{self.data}"
         return None
 
+    def _find_surrogate(self) -> str:
+        """Name the field that holds half of a surrogate pair, which UTF-8 cannot carry."""
+        for name in self.__dataclass_fields__:
+            try:
+                json.dumps(getattr(self, name), ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                return name
+        return "the route"
+
     def _json_form(self, route: str) -> str:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["route"] = route
@@ -154,15 +213,27 @@ class Push:
         }
         try:
             return json.dumps(wanted, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        except (TypeError, ValueError, RecursionError) as fault:
-            raise ValueError(f"cannot be written as JSON: {fault}") from None
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("notification cannot be written as JSON") from None
 
 
-def _is_data(data: object) -> bool:
-    if isinstance(data, dict):
-        texts = (isinstance(name, str) and isinstance(text, str) for name, text in data.items())
-        return "" not in data and all(texts)
-    return data is None or isinstance(data, str)
+def _is_token(text: str) -> bool:
+    """Whether the gateway reads this as a token or fid, or it is empty."""
+    if _NOT_IN_TOKENS.search(text) or len(text.encode("utf-8", "replace")) > MAX_TOKEN_BYTES:
+        return False
+    return text.isascii() or _CATEGORIES_NOT_IN_TOKENS.isdisjoint(map(category, text))
+
+
+def _is_shallow(value: object, levels: int = MAX_NESTING) -> bool:
+    if not isinstance(value, dict | list | tuple):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
+
+
+def _shorten(name: str) -> str:
+    """Make a name fit for a message: a sender's mistake may have put a token there."""
+    return name if len(name) <= 48 else f"{name[:24]}..."
 
 
 def _require(good: bool, name: str, wanted: str) -> None:
@@ -235,7 +306,8 @@ class PushClient:
 
     Args:
         host: name or address of the gateway, IPv4 or IPv6. Of a name's addresses the first that can
-            be reached is used, IPv4 before IPv6.
+            be reached is used, IPv4 before IPv6. While pushes are sent it is looked up again once a
+            minute, and when a datagram came back.
         port: its UDP port.
         route: the route of pushes that name none.
         strict: raise ValueError for a faulty push and OSError for one that could not be sent.
@@ -271,7 +343,8 @@ class PushClient:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._closed = False
-        self._reopen_at = self._log_at = clock()
+        self._reopen_at = self._log_at = self._lookup_at = self._refusal_lookup_at = clock()
+        self._lookup = threading.Thread()
         self._unlogged = self._latest = 0
         self._sent = self._failed = self._refused = 0
         try:
@@ -317,6 +390,9 @@ class PushClient:
                 refusal = self._refusal()
                 if refusal and self._strict:
                     raise refusal
+            if self._clock() >= self._lookup_at:
+                self._look_up_again()
+            with self._lock:
                 self._send(b"\n".join(lines), len(lines))
         except OSError as fault:
             self._report(len(lines), fault)
@@ -334,8 +410,8 @@ class PushClient:
         opened = self._socket
         if opened is None:
             return False
-        with selectors.DefaultSelector() as selector:
-            selector.register(opened, selectors.EVENT_READ)
+        with selectors.DefaultSelector() as selector, contextlib.suppress(ValueError):
+            selector.register(opened, selectors.EVENT_READ)  # ValueError: it was closed meanwhile
             selector.select(wait)
         with self._lock:
             return self._refusal() is None
@@ -376,10 +452,44 @@ class PushClient:
             opened = self._connect(*self._address)
         finally:
             with self._lock:
-                self._reopen_at = self._clock() + (0 if opened else REOPEN_AFTER)
+                now = self._clock()
+                self._reopen_at = now + (0 if opened else REOPEN_AFTER)
+                self._lookup_at = now + LOOKUP_INTERVAL
                 self._socket = opened
                 if self._closed:
                     self._disconnect()
+
+    def _look_up_again(self) -> None:
+        """Look the name up in a thread of its own, and wait for it no longer than for the kernel.
+
+        Where that takes longer, pushes meanwhile go to the address that is known.
+        """
+        with self._lock:
+            if self._closed or self._lookup.is_alive() or self._clock() < self._lookup_at:
+                return
+            self._lookup_at = self._clock() + LOOKUP_INTERVAL
+            lookup = self._lookup = threading.Thread(target=self._reconnect, daemon=True)
+            try:
+                lookup.start()
+            except RuntimeError:
+                return  # there are no new threads while the interpreter exits
+        lookup.join(SEND_TIMEOUT)
+
+    def _reconnect(self) -> None:
+        """Connect to what the name stands for now, if that is another address than before."""
+        try:
+            opened = self._connect(*self._address)
+        except OSError:
+            return
+        with self._lock:
+            before = self._socket
+            is_new = before is not None and before.getpeername() != opened.getpeername()
+            if is_new and not self._closed:
+                self._refusal()
+                self._disconnect()
+                self._socket = opened
+            else:
+                opened.close()
 
     def _disconnect(self) -> None:
         if self._socket is not None:
@@ -393,6 +503,9 @@ class PushClient:
             return None
         self._refused += self._latest
         self._latest = 0
+        now = self._clock()
+        if now >= self._refusal_lookup_at:
+            self._lookup_at, self._refusal_lookup_at = now, now + REOPEN_AFTER
         return OSError(code, f"the datagram before came back: {os.strerror(code)}")
 
     def _send(self, datagram: bytes, pushes: int) -> None:

@@ -9,8 +9,16 @@ from typing import Any, TypeVar
 
 import attrs
 
-from node2dm_tw.ini import Faults, existing_file, path, read, section
-from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, Gateway, Statsd
+from node2dm_tw.converters import path
+from node2dm_tw.ini import ConfigErrors, describe_unknown, format_value, read, section
+from node2dm_tw.sections import (
+    C2DMRoute,
+    CallbackSection,
+    FCMRoute,
+    GatewaySection,
+    Statsd,
+    key_file,
+)
 
 Reloaded = TypeVar("Reloaded", bound=attrs.AttrsInstance)
 
@@ -20,100 +28,119 @@ class Settings:
     """A whole configuration file."""
 
     file: Path
-    gateway: Gateway
+    gateway: GatewaySection
     routes: tuple[C2DMRoute | FCMRoute, ...]
     callback: CallbackSection | None
     statsd: Statsd | None
     warnings: tuple[str, ...]
 
 
-NOT_BUILT = {
+NOT_IMPLEMENTED = {
     "node2dm": (
         "push_token", "push_token_file", "datagram_key", "datagram_key_file", "claim_after",
     ),
 }  # fmt: skip
 ROUTE = re.compile(r"(c2dm|fcm)(:[A-Za-z0-9_.-]+)?")
+OTHERS = ("node2dm", "callback", "statsd", "emulator")
 KINDS: dict[str, type[C2DMRoute | FCMRoute]] = {"c2dm": C2DMRoute, "fcm": FCMRoute}
 
-Embed = Callable[[Mapping[str, str], Path, Path], Mapping[str, str]]
+EmulatorDefaults = Callable[[Mapping[str, str], Path, Path], Mapping[str, str]]
 """
 Takes the texts of the section [emulator], state_dir and the folder of the file; makes what the
-emulator needs there, and gives the defaults of a route's options. Raises Faults, or OSError.
+emulator needs there, and gives the defaults of a route's options. Raises ConfigErrors, or OSError.
 """
 
 
-CheckKey = Callable[[Path], str | None]
+CheckKey = Callable[[bytes], str | None]
 """
-Reads a service-account key file; gives the project it names, which may be empty, or None where that
-is of no account. Raises ValueError saying what is wanted.
+Reads a service account's key; gives the project it names, which may be empty, or None where that
+does not matter. Raises ValueError with what is expected.
 """
 
-_STAND_INS = {"username": "-", "password": "-", "service_account": "/dev/null"}
-"""What a faulty [emulator] would have given; it must not show as a fault of the routes."""
+_PLACEHOLDERS = {"username": "-", "password": "-", "service_account": __file__}
+"""In place of what a faulty [emulator] would give, so that its routes bring no errors as well."""
 
 
-def load(file: Path, working_directory: Path, embed: Embed, check_key: CheckKey) -> Settings:
+def load(
+    file: Path, working_directory: Path, emulator_defaults: EmulatorDefaults, check_key: CheckKey
+) -> Settings:
     """Read the configuration file.
 
     Args:
         working_directory: the default of state_dir.
-        embed: see `Embed`; called where the file has an [emulator].
+        emulator_defaults: see `EmulatorDefaults`; called where the file has an [emulator].
         check_key: see `CheckKey`; called for each [fcm].
 
     Raises:
-        Faults: everything that is wrong in it.
+        ConfigErrors: everything that is wrong in it.
     """
     parser = read(file)
     folder = file.absolute().parent
-    faults: list[str] = []
+    errors: list[str] = []
 
     def take(kind: type[Any], title: str, /, **more: Any) -> Any:
-        kept = NOT_BUILT.get(title.partition(":")[0], ())
-        return section(kind, title, parser, folder, faults, not_built=kept, **more)
+        kept = NOT_IMPLEMENTED.get(title.partition(":")[0], ())
+        return section(kind, title, parser, folder, errors, not_implemented=kept, **more)
 
-    gateway = take(Gateway, "node2dm", defaults={"state_dir": str(working_directory)})
+    gateway = take(GatewaySection, "node2dm", defaults={"state_dir": str(working_directory)})
     defaults: Mapping[str, str] = {}
     if parser.has_section("emulator"):
-        state_dir = parser.get("node2dm", "state_dir", fallback="") or str(working_directory)
+        state_dir = _state_dir(parser, working_directory, folder)
         try:
-            defaults = embed(dict(parser.items("emulator")), path(state_dir, folder), folder)
-        except (Faults, OSError) as error:
-            faults += error.faults if isinstance(error, Faults) else [_unusable(error)]
-            defaults, check_key = _STAND_INS, _believe
+            defaults = emulator_defaults(dict(parser.items("emulator")), state_dir, folder)
+        except (ConfigErrors, OSError) as error:
+            errors += error.errors if isinstance(error, ConfigErrors) else [_unusable(error)]
+            defaults, check_key = _PLACEHOLDERS, _skip_key_check
     titles = [title for title in parser.sections() if ROUTE.fullmatch(title)]
     routes = [
         take(KINDS[title.partition(":")[0]], title, defaults=defaults, title=title)
         for title in titles
     ]
-    _fit(routes, parser)
+    _resolve_defaults(routes, parser)
     callback = take(CallbackSection, "callback") if parser.has_section("callback") else None
     statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
-        faults.append("[node2dm] proxy: wanted: the extra curl, and http_client = auto or curl")
-    faults += _unknown_sections(parser, titles)
-    faults += _route_faults([route for route in routes if route is not None])
-    for title in titles:
+        errors.append("[node2dm] proxy: expected the extra curl, and http_client = auto or curl")
+    errors += _section_errors(parser, titles)
+    errors += _route_errors([route for route in routes if route is not None])
+    for place, title in enumerate(titles):
         if title.startswith("fcm"):
             texts = {**defaults, **dict(parser.items(title))}
-            faults += [f"[{title}] {fault}" for fault in _key_faults(texts, folder, check_key)]
-    if faults:
-        raise Faults(faults)
+            project, key_errors = _check_key(routes[place], texts, folder, check_key)
+            errors += [f"[{title}] {error}" for error in key_errors]
+            if routes[place] is not None:
+                routes[place] = attrs.evolve(routes[place], project=project)
+    if errors:
+        raise ConfigErrors(errors)
     return Settings(file, gateway, tuple(routes), callback, statsd, tuple(_warnings(file, parser)))
 
 
-def _unknown_sections(parser: RawConfigParser, routes: list[str]) -> list[str]:
-    faults = [
-        f"[{title}]: there is no such section"
-        for title in parser.sections()
-        if title not in ("node2dm", "emulator", "callback", "statsd", *routes)
-    ]
+def _state_dir(parser: RawConfigParser, working_directory: Path, folder: Path) -> Path:
+    """Find state_dir, also where other options of its section have errors."""
+    given = parser.get("node2dm", "state_dir", fallback="") or str(working_directory)
+    try:
+        return path(given, folder)
+    except ValueError:
+        return working_directory  # an error of the option itself
+
+
+def _section_errors(parser: RawConfigParser, routes: list[str]) -> list[str]:
+    """Name the sections that are unknown, and say so where there is none that sends."""
+    errors = []
+    for title in parser.sections():
+        if title.partition(":")[0] in KINDS and title not in routes:
+            errors.append(f"[{format_value(title)}]: expected a name of letters, digits, _ . and -")
+        elif title not in (*OTHERS, *routes):
+            errors.append(
+                describe_unknown(f"[{format_value(title)}]", "section", title, (*KINDS, *OTHERS))
+            )
     if not routes:
-        faults.append("[c2dm] or [fcm]: wanted: a section for the account that sends")
-    return faults
+        errors.append("[c2dm] or [fcm]: expected a section for the account that sends")
+    return errors
 
 
-def _fit(routes: list[C2DMRoute | FCMRoute | None], parser: RawConfigParser) -> None:
-    """Let what the file leaves out give way to what it says."""
+def _resolve_defaults(routes: list[C2DMRoute | FCMRoute | None], parser: RawConfigParser) -> None:
+    """Adjust implicit defaults that conflict with explicit options."""
     known = [route for route in routes if route is not None]
     taken: set[str | None] = {route.name for route in known}
     taken |= {route.prefix for route in known if parser.has_option(route.title, "prefix")}
@@ -132,52 +159,60 @@ def _fit(routes: list[C2DMRoute | FCMRoute | None], parser: RawConfigParser) -> 
         routes[place] = attrs.evolve(route, **changed)
 
 
-def _route_faults(routes: list[C2DMRoute | FCMRoute]) -> list[str]:
-    """Check what the options of a route, and the names of all, must be to one another."""
-    faults = []
+def _route_errors(routes: list[C2DMRoute | FCMRoute]) -> list[str]:
+    """Check the options of a route against one another, and the names of all routes."""
+    errors = []
     names = Counter(name for route in routes for name in {route.name, route.prefix} if name)
     for route in routes:
-        for option, name in (("", route.name), ("prefix", route.prefix)):
+        for option, name in (("", route.name), (f" prefix = {route.prefix}", route.prefix)):
             if name and names[name] > 1:
-                faults.append(f"[{route.title}] {option}: wanted: a name of its own, not {name}")
+                errors.append(f"[{route.title}]{option}: expected a name that no other route has")
         if route.name == "callbacks":
-            faults.append(f"[{route.title}]: wanted: another name; callbacks.spool keeps callbacks")
+            errors.append(f"[{route.title}]: expected another name; callbacks.spool is in use")
         burst = route.device_burst or 0
         if any(count < burst for count, _ in route.device_rate or ()):
-            faults.append(f"[{route.title}] device_burst: wanted: no more than each device_rate")
-    return faults
+            place = f"[{route.title}] device_burst = {burst}"
+            errors.append(f"{place}: expected no more than each device_rate allows")
+    return errors
 
 
-def _key_faults(texts: Mapping[str, str], folder: Path, check_key: CheckKey) -> list[str]:
-    """Check the key of an [fcm], by its texts: other faults of the section must not hide these."""
+def _check_key(
+    route: FCMRoute | None, texts: Mapping[str, str], folder: Path, check_key: CheckKey
+) -> tuple[str | None, list[str]]:
+    """Check the key of an [fcm], also where other options of the section have errors.
+
+    Returns:
+        The project to send for, the key's own unless another is given, and errors.
+    """
+    name, project = texts.get("service_account", ""), texts.get("project")
     try:
-        key_file = existing_file(texts.get("service_account", ""), folder)
+        key = key_file(name, folder) if route is None else route.service_account
     except ValueError:
-        return []  # told with the option itself
+        return project, []  # an error of the option itself
     try:
-        project = check_key(key_file)
+        own_project = check_key(key.content)
     except ValueError as error:
-        return [f"service_account: wanted: {error}"]
+        return project, [f"service_account = {format_value(name)}: expected {error}"]
     is_whole_address = texts.get("url", "").endswith("/messages:send")
-    if project == "" and not texts.get("project") and not is_whole_address:
-        return ["project: wanted: a project ID; the key names none"]
-    return []
+    if own_project == "" and not project and not is_whole_address:
+        return project, ["project: expected a project ID; the key names none"]
+    return project or own_project or None, []
 
 
-def _believe(key_file: Path) -> None:
-    """Ask nothing of a stand-in."""
+def _skip_key_check(key: bytes) -> None:
+    """Check nothing of a placeholder."""
 
 
 def _unusable(error: OSError) -> str:
     where = f"{error.strerror}: {error.filename}"
-    return f"[node2dm] state_dir: wanted: a folder that can be written ({where})"
+    return f"[node2dm] state_dir: expected a folder that can be written ({where})"
 
 
 def _warnings(file: Path, parser: RawConfigParser) -> list[str]:
-    """Say where others can read a secret: in this file, or in one that it names."""
+    """Name the files with a secret that others can read: this one, or one that it names."""
     secrets = {"accounts"} | {
         field.name
-        for kind in (*KINDS.values(), CallbackSection)
+        for kind in (GatewaySection, *KINDS.values(), CallbackSection)
         for field in attrs.fields(kind)
         if field.metadata.get("secret")
     }
@@ -186,7 +221,7 @@ def _warnings(file: Path, parser: RawConfigParser) -> list[str]:
         file if name in secrets else file.absolute().parent / value
         for title in parser.sections()
         for name, value in parser.items(title)
-        if value and name in secrets | files
+        if value and name in secrets | files and (name != "proxy" or "@" in value)
     }
     return [
         f"{holder} holds a secret and others can read it; chmod o-r would stop that"

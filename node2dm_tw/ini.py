@@ -4,10 +4,8 @@ A section is an attrs class whose fields are made by `option`. Everything that i
 found before any of it is reported.
 """
 
-import ipaddress
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from configparser import (
     DuplicateOptionError,
     DuplicateSectionError,
@@ -15,30 +13,53 @@ from configparser import (
     ParsingError,
     RawConfigParser,
 )
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
-Converter = Callable[[str, Path], Any]
-"""
-Makes a value of an option's text; the folder of the file is for relative paths. Raises ValueError
-saying what is wanted, as in "a number of seconds".
-"""
+from node2dm_tw.converters import Converter, file_text, read_file
+
 Section = TypeVar("Section", bound=attrs.AttrsInstance)
 
-REQUIRED = "required"
-NOT_BUILT_YET = "is not built yet; take it out"
+NOT_IMPLEMENTED = "is not implemented yet; remove it"
+
+MAX_SHOWN = 80
+"""Characters of a value that an error shows."""
 
 
-class Faults(Exception):
-    """What is wrong in a file: lines like ``[section] option: what is wanted``."""
+class ConfigErrors(Exception):
+    """What is wrong in a file: lines such as ``[section] option = value: expected a number``."""
 
-    def __init__(self, faults: list[str]) -> None:
+    def __init__(self, errors: list[str]) -> None:
         """Keep the lines."""
-        super().__init__("\n".join(faults))
-        self.faults = faults
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+def mask(value: str) -> str:
+    """Hide the user and the password in a URL, and its query, which often is a secret too."""
+    value = re.sub(r"//.*@", "//***@", value)
+    return re.sub(r"^[^/]*:[^/]*@", "***@", value).partition("?")[0]
+
+
+def format_value(value: str) -> str:
+    """Format a value for an error: one line, escaped, bounded, without what may be secret.
+
+    Continuation lines are left out: an option that is indented by mistake is one of them, and may
+    be the password.
+    """
+    first, _, rest = value.partition("\n")
+    first = mask(first)
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in first[:MAX_SHOWN])
+    return f"{shown}..." if rest or len(first) > MAX_SHOWN else shown
+
+
+def describe_unknown(place: str, kind: str, word: str, known: Collection[str]) -> str:
+    """Write the error of an unknown name, with the known one that is most like it."""
+    near = get_close_matches(word.lower()[:MAX_SHOWN], known, 1)
+    return f"{place}: unknown {kind}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def option(
@@ -47,6 +68,7 @@ def option(
     doc: str,
     *,
     secret: bool = False,
+    shown: bool = False,
     reloads: bool = False,
     optional: bool = False,
 ) -> Any:
@@ -58,6 +80,7 @@ def option(
             default is the empty text is None when it is empty.
         doc: one line for the reference.
         secret: never shown; may be read from the file that ``NAME_file`` names.
+        shown: views and errors may show its value.
         reloads: a change takes effect on SIGHUP; others wait for a restart.
         optional: may be empty, and is None then, though it has a default.
     """
@@ -66,162 +89,37 @@ def option(
         "default": default,
         "doc": doc,
         "secret": secret,
+        "shown": shown,
         "reloads": reloads,
         "optional": optional or default == "",
     }
     return attrs.field(metadata=metadata, repr=not secret)
 
 
-def text(value: str, folder: Path) -> str:
-    """Any text."""
-    return value
-
-
-def path(value: str, folder: Path) -> Path:
-    """A path; relative to the folder of the file."""
-    return Path(os.path.normpath(folder.absolute() / value))
-
-
-def existing_file(value: str, folder: Path) -> Path:
-    """A file that can be read."""
-    found = path(value, folder)
-    try:
-        found.open("rb").close()
-    except OSError as error:
-        raise ValueError(f"a file that can be read ({error.strerror}: {found})") from error
-    return found
-
-
-def number(lowest: int, highest: int) -> Converter:
-    """Make a converter to a whole number."""
-
-    def convert(value: str, folder: Path) -> int:
-        if not re.fullmatch(r"\d{1,12}", value, re.ASCII) or not lowest <= int(value) <= highest:
-            raise ValueError(f"a whole number from {lowest} to {highest}")
-        return int(value)
-
-    return convert
-
-
-def seconds(lowest: float, highest: float) -> Converter:
-    """Make a converter to seconds."""
-
-    def convert(value: str, folder: Path) -> float:
-        wanted = f"seconds, from {lowest:.15g} to {highest:.15g}"
-        if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", value, re.ASCII):
-            raise ValueError(wanted)
-        if not lowest <= float(value) <= highest:
-            raise ValueError(wanted)
-        return float(value)
-
-    return convert
-
-
-def choice(*values: str) -> Converter:
-    """Make a converter to one of a few words."""
-
-    def convert(value: str, folder: Path) -> str:
-        if value not in values:
-            raise ValueError("one of " + ", ".join(values))
-        return value
-
-    return convert
-
-
-def matching(pattern: str, wanted: str) -> Converter:
-    """Make a converter to a text that a regular expression matches as a whole."""
-    whole = re.compile(pattern, re.ASCII)
-
-    def convert(value: str, folder: Path) -> str:
-        if not whole.fullmatch(value):
-            raise ValueError(wanted)
-        return value
-
-    return convert
-
-
-def yes_or_no(value: str, folder: Path) -> bool:
-    """Yes or no."""
-    if value not in ("yes", "no"):
-        raise ValueError("yes or no")
-    return value == "yes"
-
-
-def url(value: str, folder: Path) -> str:
-    """An HTTPS or HTTP address."""
-    if not re.fullmatch(r"https?://[\w.\-\[\]:]+(/[!-~]*)?", value, re.ASCII):
-        raise ValueError("an address that begins with https://")
-    return value
-
-
-def rate(value: str, folder: Path) -> tuple[int, float]:
-    """How many in how many seconds, written N/s, N/m, N/h or N/d."""
-    match = re.fullmatch(r"(\d{1,12})/([smhd])", value, re.ASCII)
-    if match is None or int(match[1]) == 0:
-        raise ValueError("a rate such as 240/m")
-    return int(match[1]), {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[match[2]]
-
-
-def rates(value: str, folder: Path) -> tuple[tuple[int, float], ...]:
-    """One or more rates, between commas."""
-    return tuple(rate(word, folder) for word in words(value, folder) or ("",))
-
-
-def words(value: str, folder: Path) -> tuple[str, ...]:
-    """Words between commas."""
-    return tuple(word.strip() for word in value.split(",") if word.strip())
-
-
-def networks(value: str, folder: Path) -> tuple[IPNetwork, ...]:
-    """IP networks between commas."""
-    try:
-        return tuple(ipaddress.ip_network(word) for word in words(value, folder))
-    except ValueError as error:
-        raise ValueError(f"networks such as 127.0.0.0/8, between commas ({error})") from error
-
-
-def address(value: str) -> tuple[str, int]:
-    """An IP address and a port, ``127.0.0.1:8120`` or ``[::1]:8120``."""
-    host, _, port = value.rpartition(":")
-    try:
-        found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65_535:
-            raise ValueError(port)
-    except ValueError as error:
-        raise ValueError(
-            "IP addresses with ports such as 127.0.0.1:8120, between commas"
-        ) from error
-    return str(found), int(port)
-
-
-def addresses(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
-    """At least one address, between commas."""
-    return tuple(address(word) for word in words(value, folder) or ("",))
-
-
 def read(file: Path) -> RawConfigParser:
     """Parse a file. `%` means nothing special, names of options keep their case.
 
     Raises:
-        Faults: it cannot be read or is no INI file.
+        ConfigErrors: it cannot be read or is no INI file.
     """
     parser = RawConfigParser(strict=True, default_section="")
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(file.read_text(encoding="utf-8-sig"), str(file))
+        parser.read_string(read_file(file).decode("utf-8-sig"), str(file))
     except OSError as error:
-        raise Faults([f"{file}: {error.strerror}"]) from error
+        raise ConfigErrors([f"{file}: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
-        raise Faults([f"{file}: it is not UTF-8"]) from error
+        raise ConfigErrors([f"{file}: it is not UTF-8"]) from error
     except (DuplicateSectionError, DuplicateOptionError) as error:
         place = f"[{error.section}] {getattr(error, 'option', '')}".rstrip()
-        raise Faults([f"{file}: line {error.lineno}: {place} stands there twice"]) from None
+        line = f"{file}: line {error.lineno}: {format_value(place)} is defined twice"
+        raise ConfigErrors([line]) from None
     except MissingSectionHeaderError as error:
-        raise Faults([f"{file}: line {error.lineno}: wanted: a [section] first"]) from None
+        raise ConfigErrors([f"{file}: line {error.lineno}: expected a [section] first"]) from None
     except ParsingError as error:
         # The parser's own message has the line in it, and so perhaps a secret.
-        lines = [f"{file}: line {line}: wanted: option = value" for line, _ in error.errors]
-        raise Faults(lines) from None
+        lines = [f"{file}: line {line}: expected option = value" for line, _ in error.errors]
+        raise ConfigErrors(lines) from None
     return parser
 
 
@@ -230,11 +128,11 @@ def section(
     title: str,
     parser: RawConfigParser,
     folder: Path,
-    faults: list[str],
+    errors: list[str],
     /,
     *,
     defaults: Mapping[str, str] | None = None,
-    not_built: tuple[str, ...] = (),
+    not_implemented: tuple[str, ...] = (),
     **extra: Any,
 ) -> Section | None:
     """Read one section.
@@ -243,44 +141,51 @@ def section(
         kind: the class to make.
         title: of the section; one that is not in the file has its defaults.
         folder: of the file.
-        faults: gets a line for each fault.
+        errors: gets a line for each error.
         defaults: texts that take the place of the options' own defaults.
-        not_built: options that are known but refused.
+        not_implemented: options that are known but refused.
         extra: further arguments of the class, not options.
 
     Returns:
-        The settings; None where there was a fault.
+        The settings; None where there was an error.
     """
     given = dict(parser.items(title)) if parser.has_section(title) else {}
-    before = len(faults)
+    before = len(errors)
     values: dict[str, Any] = dict(extra)
-    for field in attrs.fields(kind):
-        if "convert" not in field.metadata:
-            continue
+    fields = [field for field in attrs.fields(kind) if field.metadata]
+    for field in fields:
         fallback = (defaults or {}).get(field.name, field.metadata["default"])
         try:
             values[field.name] = _value(field, given, fallback, folder)
         except ValueError as error:
-            faults.append(f"[{title}] {field.name}: wanted: {error}")
-    faults += [
-        f"[{title}] {word}: {NOT_BUILT_YET if word in not_built else 'there is no such option'}"
-        for word in given
-    ]
-    return kind(**values) if len(faults) == before else None
+            errors.append(f"[{title}] {_describe(field, given)}: expected {error}")
+    names = {field.name for field in fields} | {_file_option(field) for field in fields} - {""}
+    for name in given:
+        if name in not_implemented:
+            errors.append(f"[{title}] {name}: {NOT_IMPLEMENTED}")
+        elif name not in names:
+            errors.append(
+                describe_unknown(f"[{title}] {format_value(name)}", "option", name, names)
+            )
+    return kind(**values) if len(errors) == before else None
 
 
-def _value(field: Any, given: dict[str, str], fallback: str | None, folder: Path) -> Any:
-    """Take the text of one option out of `given` and convert it."""
-    stands = given.pop(field.name, None)
-    if field.metadata["secret"]:
-        file = given.pop(f"{field.name}_file", None)
-        if file is not None:
-            if stands is not None:
-                raise ValueError(f"either {field.name} or {field.name}_file, not both")
-            stands = _secret(existing_file(file, folder))
-    value = fallback if stands is None else stands
+def _file_option(field: Any) -> str:
+    """Name the option that names the file of a secret; empty where there is none."""
+    return f"{field.name}_file" if field.metadata["secret"] else ""
+
+
+def _value(field: Any, given: Mapping[str, str], fallback: str | None, folder: Path) -> Any:
+    """Find the text of one option and convert it."""
+    value, file_option = given.get(field.name), _file_option(field)
+    if file_option in given:
+        if value is not None:
+            raise ValueError(f"either {field.name} or {file_option}, not both")
+        value = file_text(given[file_option], folder)
     if value is None:
-        raise ValueError(f"{field.metadata['doc']} ({REQUIRED})")
+        value = fallback
+    if value is None:
+        raise ValueError(f"{field.metadata['doc']} (required)")
     if not value:
         if field.metadata["default"] is None:
             raise ValueError(f"{field.metadata['doc']}, not empty")
@@ -290,8 +195,11 @@ def _value(field: Any, given: dict[str, str], fallback: str | None, folder: Path
     return field.metadata["convert"](value, folder)
 
 
-def _secret(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"a file in UTF-8 ({file})") from None
+def _describe(field: Any, given: Mapping[str, str]) -> str:
+    """Name an option for an error, with its value where that may be shown."""
+    file_option = _file_option(field)
+    if file_option in given and field.name not in given:
+        return f"{file_option} = {format_value(given[file_option])}"
+    if field.metadata["shown"] and field.name in given:
+        return f"{field.name} = {format_value(given[field.name])}"
+    return str(field.name)

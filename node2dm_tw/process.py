@@ -1,9 +1,9 @@
-"""How the process fails to start, how it stops, and how it ends with a status of its own."""
+"""What the environment may change, and how the process fails to start, stops, and ends."""
 
 import atexit
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
@@ -18,6 +18,24 @@ log = logger()
 
 FAILED = 1
 """Exit status: the configuration is wrong, or the start failed."""
+
+
+KEY_LOG = "SSLKEYLOGFILE"
+"""The variable that has libcurl write the keys of each TLS connection into a file."""
+
+TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""The variables that tell OpenSSL where the platform's certificates are; some need them."""
+
+
+def drop_key_log(environment: MutableMapping[str, str]) -> list[str]:
+    """Stop the keys of TLS from being written down; must be called before libcurl is imported.
+
+    Returns:
+        a warning where they would have been.
+    """
+    if not environment.pop(KEY_LOG, ""):
+        return []
+    return [f"{KEY_LOG} in the environment is ignored: whoever has those keys can read all tokens"]
 
 
 class StartFailed(Exception):

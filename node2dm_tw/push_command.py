@@ -31,7 +31,8 @@ CSV has a header row: the columns token, collapse_key, data, or any other name o
 the JSON form. An empty cell is a field that is not there, but for data.
 JSON lines hold an object each: token (or fid, topic, condition), collapse_key,
 data (a text, or an object of texts), ttl, priority, delay_while_idle,
-notification, route. What an option gives holds for the rows that do not say.
+notification, route; null is a field that is not there.
+What an option gives holds for the rows that do not say.
 """
 
 EPILOG = """\
@@ -115,7 +116,8 @@ class Run:
             try:
                 if isinstance(fields, ValueError):
                     raise fields
-                yield Push.from_fields(defaults | fields).line()
+                given = {name: value for name, value in fields.items() if value is not None}
+                yield Push.from_fields(defaults | given).line()
             except ValueError as fault:
                 self.faulty += 1
                 self._screen.say(f"line {number}: {fault}")
@@ -329,7 +331,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--route", metavar="NAME", help="the gateway's route, or its prefix")
     add("--collapse-key", metavar="KEY", help="of several an offline phone gets the last")
     add("--ttl", type=int, metavar="SECONDS", help="how long it is worth delivering")
-    add("--priority", choices=("normal", "high"), help="FCM's priority")
+    add("--priority", type=str.lower, choices=("normal", "high"), help="FCM's priority")
     add("--delay-while-idle", action="store_true", default=None, help="wait until it is in use")
     return parser
 

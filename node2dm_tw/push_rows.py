@@ -3,10 +3,15 @@
 import csv
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from node2dm_tw.client import Push
+
+_BEFORE_JSON = " \t\r\n\v\f\ufeff"
+_LINE_END = "\r\n\0"
+"""What the gateway, too, skips before an object, and at the end of a line."""
 
 
 class InputError(Exception):
@@ -33,8 +38,8 @@ def read_rows(lines: Iterable[str]) -> Iterator[Row]:
     """
     source = iter(lines)
     for before, line in enumerate(source):
-        if line.strip():
-            read = _json_rows if line.lstrip().startswith("{") else _csv_rows
+        if text := line.lstrip(_BEFORE_JSON):
+            read = _json_rows if text.startswith("{") else _csv_rows
             return read(itertools.chain([line], source), before)
     return iter(())
 
@@ -42,13 +47,30 @@ def read_rows(lines: Iterable[str]) -> Iterator[Row]:
 def _json_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
     """Read an object a line; `before` lines came before the first."""
     for number, line in enumerate(lines, before + 1):
-        if line.strip():
+        if text := line.lstrip(_BEFORE_JSON).rstrip(_LINE_END):
             try:
-                fields = json.loads(line)
+                fields = _decode(text)
             except (ValueError, RecursionError) as fault:
                 yield Row(number, ValueError(f"not JSON: {fault}"))
             else:
                 yield Row(number, fields if isinstance(fields, dict) else ValueError("no object"))
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{repeated[:48]!r} is there twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_without_repetition, parse_constant=_no_constant
+).decode
 
 
 def _csv_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
@@ -98,11 +120,11 @@ def _value(name: str, cell: str) -> object:
     wanted = {"ttl": "a whole number", "delay_while_idle": "true or false", "notification": "JSON"}
     try:
         if name == "ttl":
-            return int(cell)
+            return int(cell) if cell.isdecimal() else float(cell)
         if name == "delay_while_idle":
             return {"true": True, "1": True, "false": False, "0": False}[cell.lower()]
         if name == "notification":
-            return json.loads(cell)
+            return _decode(cell)
     except (ValueError, KeyError, RecursionError):
         raise ValueError(f"{name} must be {wanted[name]}") from None
     return cell

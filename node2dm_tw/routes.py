@@ -15,7 +15,7 @@ from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
 from node2dm_tw.delivery.lane import Lane, LockReason
 from node2dm_tw.delivery.quota import QuotaLock, find_lock_files
-from node2dm_tw.delivery.rates import DeviceRates, Pace
+from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
@@ -24,16 +24,17 @@ from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.files import find_files
 from node2dm_tw.http.interface import HTTPClient
-from node2dm_tw.intake.lines import Route
+from node2dm_tw.intake.lines import IntakeRoute
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credentials, Post, Provider
-from node2dm_tw.providers.oauth2 import ServiceAccount, read_key_file
+from node2dm_tw.providers.oauth2 import ServiceAccount, read_key
 from node2dm_tw.push import Push
+from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.queues.spool import Spool
-from node2dm_tw.sections import C2DMRoute, FCMRoute, Gateway
+from node2dm_tw.sections import C2DMRoute, FCMRoute, GatewaySection
 from node2dm_tw.stats import Stats
 
 _SPOOL = re.compile(r"(.+)\.spool(\.[0-9]+)?")
@@ -62,6 +63,7 @@ class Surroundings:
         wall: seconds since the epoch.
         random: numbers in [0, 1).
         stats: counts.
+        budget: bounds the bytes of all queues together.
         make_client: see `MakeClient`.
         on_bad_device: told of the route, the push and the reason.
         on_locked: told which route sends nothing more, by its lock, and why.
@@ -72,6 +74,7 @@ class Surroundings:
     wall: Callable[[], float]
     random: Callable[[], float]
     stats: Stats
+    budget: ByteBudget
     make_client: MakeClient
     on_bad_device: Callable[[str, Push, str], None]
     on_locked: Callable[[QuotaLock, LockReason], None]
@@ -87,7 +90,7 @@ class Way:
     """
 
     names: tuple[str, ...]
-    route: Route
+    route: IntakeRoute
     queue: MemoryQueue
     lane: Lane
     quota_lock: QuotaLock
@@ -112,9 +115,10 @@ class Way:
         alarm, has_delivered = self.lane.alarm, self.lane.stats.messages_sent > 0
         return alarm is not None and alarm.holds(reason, has_delivered=has_delivered)
 
-    def apply(self, gateway: Gateway, settings: C2DMRoute | FCMRoute) -> None:
+    def apply(self, gateway: GatewaySection, settings: C2DMRoute | FCMRoute) -> None:
         """Take over the options that change while running."""
         self.queue.max_queued = gateway.max_queued
+        self.queue.budget.maximum = gateway.max_queued_bytes
         admission = self.lane.admission
         admission.retry_queue.retry_capacity = _retry_capacity(gateway)
         admission.limits = _limits(gateway, settings)
@@ -163,7 +167,8 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     gateway, reactor, name = around.settings.gateway, around.reactor, section.name
     wall, random = around.wall, around.random
     stats = around.stats.route(name)
-    client = partial(around.make_client, section.timeout, ca_file=section.ca_file)
+    ca_file = None if section.ca_file is None else section.ca_file.path
+    client = partial(around.make_client, section.timeout, ca_file=ca_file)
     http = client(section.max_in_flight, curl=gateway.uses_curl)
     post = client(1, curl=gateway.proxy is not None).post
     provider, credentials, renew = (
@@ -172,7 +177,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         else _c2dm(section, post, wall, gateway.state_dir)
     )
     spool = Spool(gateway.state_dir / f"{name}.spool")
-    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall)
+    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall, around.budget)
     signin = SignIn(name, credentials, reactor, wall, random)
     breaker = CircuitBreaker(name, reactor, random, provider.first_delay)
     lock = quota_lock(around.settings, name)
@@ -201,6 +206,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         on_locked=partial(around.on_locked, lock),
     )
     stats.gauges["max_queued"] = lambda: queue.max_queued
+    stats.gauges["queued_bytes"] = lambda: queue.queued_bytes
     if section.kind == "c2dm":
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
     if lane.alarm is not None:
@@ -209,7 +215,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     stats.gauges["handshakes"] = lambda: http.handshakes
     stats.gauges["reconnects"] = lambda: http.reconnects
     names = (name,) if section.prefix is None else (name, section.prefix)
-    return Way(names, Route(name, provider, queue, stats), queue, lane, lock, renew)
+    return Way(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
 
 
 Service = tuple[Provider, Credentials, Callable[[Any], bool]]
@@ -235,26 +241,26 @@ def _c2dm(section: C2DMRoute, post: Post, wall: Callable[[], float], state_dir: 
 
 
 def _fcm(section: FCMRoute, post: Post, wall: Callable[[], float]) -> Service:
-    key = read_key_file(section.service_account)
+    key = read_key(section.service_account.content)
     credentials = ServiceAccount(post, wall, key)
 
     def renew(changed: FCMRoute) -> bool:
-        return credentials.use(read_key_file(changed.service_account))
+        return credentials.use(read_key(changed.service_account.content))
 
     return FCM(send_url(section.project or key.project, section.url)), credentials, renew
 
 
-def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> Pace | None:
+def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> ProjectRate | None:
     if isinstance(section, FCMRoute) and section.project_rate is not None:
-        return Pace(section.project_rate, reactor.seconds)
+        return ProjectRate(section.project_rate, reactor.seconds)
     return None
 
 
-def _limits(gateway: Gateway, section: C2DMRoute | FCMRoute) -> LaneLimits:
+def _limits(gateway: GatewaySection, section: C2DMRoute | FCMRoute) -> LaneLimits:
     if isinstance(section, FCMRoute):
         return LaneLimits(min(gateway.max_age, section.max_age), FCM_DEVICE_BLOCK)
     return LaneLimits(gateway.max_age, section.device_block)
 
 
-def _retry_capacity(gateway: Gateway) -> int:
+def _retry_capacity(gateway: GatewaySection) -> int:
     return max(1, gateway.max_queued // 10)

@@ -7,17 +7,19 @@ from pathlib import Path
 import attrs
 from twisted.internet.endpoints import serverFromString
 
-from node2dm_tw.ini import (
-    NOT_BUILT_YET,
+from node2dm_tw.converters import (
+    MAX_SECRET_BYTES,
+    FileContent,
     IPNetwork,
     addresses,
     choice,
-    existing_file,
+    file_content,
+    host,
     matching,
     networks,
     number,
-    option,
     path,
+    proxy_url,
     rate,
     rates,
     seconds,
@@ -25,6 +27,7 @@ from node2dm_tw.ini import (
     url,
     yes_or_no,
 )
+from node2dm_tw.ini import NOT_IMPLEMENTED, option
 from node2dm_tw.logs import FORMATS, LEVELS, parse_levels
 
 DAY = 86_400
@@ -49,8 +52,10 @@ def _log_levels(value: str, folder: Path) -> str:
     return value
 
 
+key_file = file_content(MAX_SECRET_BYTES)
+"""Converts to a service account's key."""
+
 _word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
-_host = matching(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", "a host name or an IP address")
 _url_path = matching(r"/[!-~]*", "a path that begins with /")
 _project = matching(r"[a-z0-9.:-]{1,100}", "a project ID")
 
@@ -64,7 +69,7 @@ def _http_client(value: str, folder: Path) -> str:
 def _udp(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
     """One or more addresses; sockets of systemd are planned."""
     if "systemd:" in value:
-        raise ValueError(f"addresses such as 127.0.0.1:8120; systemd:NAME {NOT_BUILT_YET}")
+        raise ValueError(f"addresses such as 127.0.0.1:8120; systemd:NAME {NOT_IMPLEMENTED}")
     return addresses(value, folder)
 
 
@@ -72,7 +77,7 @@ def _queue(value: str, folder: Path) -> str:
     """The memory; other places are planned."""
     kind = value.partition(":")[0]
     if kind in ("sqlite", "redis", "rediss", "unix"):  # the rest may hold a password
-        raise ValueError(f"memory; {kind} {NOT_BUILT_YET}")
+        raise ValueError(f"memory; {kind} {NOT_IMPLEMENTED}")
     if value != "memory":
         raise ValueError("memory")
     return value
@@ -89,55 +94,98 @@ def _signing_secret(value: str, folder: Path) -> bytes:
 
 
 @attrs.frozen
-class Gateway:
+class GatewaySection:
     """The section [node2dm]: what holds for the whole process."""
 
     udp: tuple[tuple[str, int], ...] = option(
-        _udp, "127.0.0.1:8120", "where pushes come in: one or more addresses, between commas"
+        _udp,
+        "127.0.0.1:8120",
+        "where pushes come in: one or more addresses, between commas",
+        shown=True,
     )
     stats: str = option(
-        _endpoint, "tcp:8121:interface=127.0.0.1", "where telnet is answered: a Twisted endpoint"
+        _endpoint,
+        "tcp:8121:interface=127.0.0.1",
+        "where telnet is answered: a Twisted endpoint",
+        shown=True,
     )
     web: str | None = option(
         _endpoint,
         "",
         "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
         " tcp:8122:interface=127.0.0.1; empty: off",
+        shown=True,
     )
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
         "sources that may push; a filter, not authentication",
+        shown=True,
         reloads=True,
     )
-    state_dir: Path = option(path, None, "the folder for what must outlive the process")
+    state_dir: Path = option(path, None, "the folder for what must outlive the process", shown=True)
     max_queued: int = option(
-        number(1, 100_000_000), "1000000", "pushes kept for each route", reloads=True
+        number(1, 100_000_000),
+        "1000000",
+        "pushes kept for each route",
+        shown=True,
+        reloads=True,
+    )
+    max_queued_bytes: int = option(
+        number(1_000_000, 1_000_000_000_000 - 1),
+        "1000000000",
+        "bytes of all pushes together that the memory keeps, 350 for each beside its line",
+        shown=True,
+        reloads=True,
     )
     max_age: float = option(
-        seconds(1, 28 * DAY), "86400", "seconds after which a push is dropped", reloads=True
+        seconds(1, 28 * DAY),
+        "86400",
+        "seconds after which a push is dropped",
+        shown=True,
+        reloads=True,
     )
     drain: float = option(
-        seconds(0, 3600), "10", "seconds to go on sending after SIGTERM", reloads=True
+        seconds(0, 3600),
+        "10",
+        "seconds to go on sending after SIGTERM",
+        shown=True,
+        reloads=True,
     )
-    rcvbuf: int = option(number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer")
+    rcvbuf: int = option(
+        number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer", shown=True
+    )
     reuse_port: bool = option(
-        yes_or_no, "no", "share the UDP port with other processes that do, each with its state_dir"
+        yes_or_no,
+        "no",
+        "share the UDP port with other processes that do, each with its state_dir",
+        shown=True,
     )
     http_client: str = option(
-        _http_client, "auto", "what sends: curl, treq, or auto: curl where the extra is installed"
+        _http_client,
+        "auto",
+        "what sends: curl, treq, or auto: curl where the extra is installed",
+        shown=True,
     )
-    proxy: str | None = option(url, "", "an HTTP proxy for all but callbacks; wants curl")
-    queue: str = option(_queue, "memory", "where pushes wait: memory")
+    proxy: str | None = option(
+        proxy_url,
+        "",
+        "an HTTP proxy for all but callbacks, as http://user:password@host:3128; needs curl",
+        secret=True,
+    )
+    queue: str = option(_queue, "memory", "where pushes wait: memory", shown=True)
     log_level: str = option(
         _log_levels,
         "info",
         "the least that is logged: "
         + ", ".join(LEVELS)
         + "; a part may differ: info, delivery=debug, http=error",
+        shown=True,
         reloads=True,
     )
-    log_format: str = option(choice(*FORMATS), "text", "how a line is logged: text or json")
+    log_format: str = option(
+        choice(*FORMATS), "text", "how a line is logged: text or json", shown=True
+    )
 
     @property
     def uses_curl(self) -> bool:
@@ -158,24 +206,37 @@ class RouteSection:
     """
 
     title: str
-    prefix: str | None = option(_word, "", "another name for the route before the | of a line")
-    ca_file: Path | None = option(
-        existing_file, "", "certificates to trust in place of the platform's"
+    prefix: str | None = option(
+        _word, "", "another name for the route before the | of a line", shown=True
+    )
+    ca_file: FileContent | None = option(
+        file_content(),
+        "",
+        "certificates to trust in place of the platform's",
+        shown=True,
     )
     max_in_flight: int = option(
-        number(1, 4096), "64", "requests in flight at the most", reloads=True
+        number(1, 4096),
+        "64",
+        "requests in flight at the most",
+        shown=True,
+        reloads=True,
     )
-    timeout: float = option(seconds(1, 600), "30", "seconds for one request")
+    timeout: float = option(
+        seconds(1, 600), "30", "seconds for one request and its connection", shown=True
+    )
     device_rate: Rates | None = option(
         rates,
         "",
         "pushes to one device, one or more rates such as 240/m; empty: any number",
+        shown=True,
         reloads=True,
     )
     device_burst: int | None = option(
         number(1, 1_000_000),
         "",
         "pushes to one device that may go at once; empty: a quarter of the lowest device_rate",
+        shown=True,
         reloads=True,
     )
 
@@ -194,24 +255,40 @@ class RouteSection:
 class C2DMRoute(RouteSection):
     """A section [c2dm]: one sender account."""
 
-    username: str = option(text, None, "the sender's account, an e-mail address", reloads=True)
+    username: str = option(
+        text, None, "the sender's account, an e-mail address", shown=True, reloads=True
+    )
     password: str = option(text, None, "its password", secret=True, reloads=True)
     source: str = option(
-        text, "node2dm_tw", "what the sign-in says of us: company-app-version", reloads=True
+        text,
+        "node2dm_tw",
+        "what the sign-in says of us: company-app-version",
+        shown=True,
+        reloads=True,
     )
     login_url: str = option(
-        url, "https://www.google.com/accounts/ClientLogin", "where ClientLogin is answered"
+        url,
+        "https://www.google.com/accounts/ClientLogin",
+        "where ClientLogin is answered",
+        shown=True,
     )
     send_url: str = option(
-        url, "https://android.apis.google.com/c2dm/send", "where pushes are sent to"
+        url,
+        "https://android.apis.google.com/c2dm/send",
+        "where pushes are sent to",
+        shown=True,
     )
     token_max_age: float = option(
-        seconds(2, 365 * DAY), "1209600", "seconds after which the auth token is renewed"
+        seconds(2, 365 * DAY),
+        "1209600",
+        "seconds after which the auth token is renewed",
+        shown=True,
     )
     device_block: float = option(
         seconds(1, 28 * DAY),
         "3600",
         "seconds for which a device over its quota is left alone",
+        shown=True,
         reloads=True,
     )
 
@@ -220,27 +297,45 @@ class C2DMRoute(RouteSection):
 class FCMRoute(RouteSection):
     """A section [fcm]: one Firebase project."""
 
-    service_account: Path = option(
-        existing_file, None, "the key file of a service account", reloads=True
+    service_account: FileContent = option(
+        key_file,
+        None,
+        "the key file of a service account",
+        shown=True,
+        reloads=True,
     )
-    project: str | None = option(_project, "", "the project that sends; empty: the key's own")
+    project: str | None = option(
+        _project, "", "the project that sends; empty: the key's own", shown=True
+    )
     prefix: str | None = option(
         _word,
         "g",
         "another name for the route before the | of a line; default: of the first [fcm] alone",
+        shown=True,
         optional=True,
     )
-    url: str = option(url, "https://fcm.googleapis.com", "the service, or messages:send itself")
+    url: str = option(
+        url, "https://fcm.googleapis.com", "the service, or messages:send itself", shown=True
+    )
     max_in_flight: int = option(
-        number(1, 4096), "512", "requests in flight at the most", reloads=True
+        number(1, 4096),
+        "512",
+        "requests in flight at the most",
+        shown=True,
+        reloads=True,
     )
     max_age: float = option(
-        seconds(1, 28 * DAY), "3600", "seconds after which a push is dropped", reloads=True
+        seconds(1, 28 * DAY),
+        "3600",
+        "seconds after which a push is dropped",
+        shown=True,
+        reloads=True,
     )
     device_rate: Rates | None = option(
         rates,
         "240/m, 5000/h",
         "pushes to one device, one or more rates; empty: any number",
+        shown=True,
         reloads=True,
         optional=True,
     )
@@ -248,12 +343,14 @@ class FCMRoute(RouteSection):
         number(1, 1_000_000),
         "60",
         "pushes to one device that may go at once; by default less where device_rate is low",
+        shown=True,
         reloads=True,
     )
     project_rate: tuple[int, float] | None = option(
         rate,
         "600000/m",
         "pushes of the whole project, spread evenly; empty: any number",
+        shown=True,
         reloads=True,
         optional=True,
     )
@@ -261,6 +358,7 @@ class FCMRoute(RouteSection):
         number(0, 100),
         "50",
         "percent of answers blaming devices above which callbacks wait; 0: never",
+        shown=True,
         reloads=True,
     )
 
@@ -269,9 +367,11 @@ class FCMRoute(RouteSection):
 class CallbackSection:
     """The section [callback]: where bad registration IDs are reported to."""
 
-    protocol: str = option(choice("https", "http"), "https", "https or http")
-    host: str = option(_host, None, "the host of the application")
-    port: int | None = option(number(1, 65_535), "", "its port; empty: that of the protocol")
+    protocol: str = option(choice("https", "http"), "https", "https or http", shown=True)
+    host: str = option(host, None, "the host of the application", shown=True)
+    port: int | None = option(
+        number(1, 65_535), "", "its port; empty: that of the protocol", shown=True
+    )
     path: str = option(_url_path, "/", "the path of the webhook")
     shared_secret: str | None = option(
         text, "", "sent along as shared_secret", secret=True, reloads=True
@@ -283,11 +383,12 @@ class CallbackSection:
         secret=True,
         reloads=True,
     )
-    timeout: float = option(seconds(1, 600), "10", "seconds for one request")
+    timeout: float = option(seconds(1, 600), "10", "seconds for one request", shown=True)
     retries: int = option(
         number(0, 100),
         "5",
         "how often a callback is sent again that is answered neither with a 2xx nor with 410",
+        shown=True,
     )
 
     @property
@@ -301,7 +402,7 @@ class CallbackSection:
 class Statsd:
     """The section [statsd]: where the stats are sent to."""
 
-    host: str = option(_host, None, "the host of the statsd")
-    port: int = option(number(1, 65_535), "8125", "its UDP port")
-    prefix: str = option(_word, "node2dm", "what every name begins with")
-    interval: float = option(seconds(1, 3600), "10", "seconds between two reports")
+    host: str = option(host, None, "the host of the statsd", shown=True)
+    port: int = option(number(1, 65_535), "8125", "its UDP port", shown=True)
+    prefix: str = option(_word, "node2dm", "what every name begins with", shown=True)
+    interval: float = option(seconds(1, 3600), "10", "seconds between two reports", shown=True)

@@ -2,11 +2,12 @@
 
 from node2dm_tw.hangups import hang_ups  # isort: skip - it handles SIGHUP while the rest is loaded
 
+import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -18,12 +19,12 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
-from node2dm_tw import __version__, callbacks, config
+from node2dm_tw import __version__, callbacks, config, untracked
 from node2dm_tw.admin.views import Admin, statsd_sender
 from node2dm_tw.callback_target import CallbackTarget
 from node2dm_tw.callbacks import CallbackSender
 from node2dm_tw.config import Settings
-from node2dm_tw.config_text import shown
+from node2dm_tw.config_text import format_settings
 from node2dm_tw.delivery.lane import LockReason
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.delivery.session import LaneState
@@ -32,22 +33,25 @@ from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
-from node2dm_tw.ini import Faults
-from node2dm_tw.intake.lines import Lines
+from node2dm_tw.ini import ConfigErrors
+from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.log_output import set_observer
 from node2dm_tw.logs import logger, set_level
 from node2dm_tw.process import (
     FAILED,
+    TRUST,
     ShutdownStep,
     StartFailed,
+    drop_key_log,
     exit_with,
     opened,
     run_shutdown_steps,
     set_exit_status,
 )
-from node2dm_tw.providers.oauth2 import read_key_file
+from node2dm_tw.providers.oauth2 import read_key
 from node2dm_tw.push import Push
+from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.routes import Surroundings, Way, find_stray_files, make_way, quota_lock
 from node2dm_tw.sections import CallbackSection
@@ -72,6 +76,7 @@ class Options(usage.Options):
         ["config", "c", None, "The configuration file; etc/config.ini shows one."]
     ]
     emulator: EmulatorSettings | None = None
+    warnings: Sequence[str] = ()
     longdesc = (
         "A push gateway: takes pushes by UDP and sends them to Android devices"
         " through Google's push services."
@@ -79,33 +84,36 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Read the configuration before twistd forks: what is wrong with it ends it here."""
+        self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()
-        except Faults as error:
-            _refuse(FAILED, *error.faults)
+        except ConfigErrors as error:
+            _refuse(FAILED, *error.errors)
         locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
         if all(lock.is_set for lock in locks):
             _refuse(STATUS[LockReason.OVER_QUOTA], *(lock.advice for lock in locks))
 
     def read(self) -> tuple[Settings, EmulatorSettings | None]:
-        """Read the configuration file. Raises Faults."""
+        """Read the configuration file. Raises ConfigErrors."""
         emulators: list[EmulatorSettings] = []
 
-        def embed(texts: Mapping[str, str], state_dir: Path, folder: Path) -> Mapping[str, str]:
-            settings, faults = read_section(texts, state_dir, folder)
+        def emulator_defaults(
+            texts: Mapping[str, str], state_dir: Path, folder: Path
+        ) -> Mapping[str, str]:
+            settings, errors = read_section(texts, state_dir, folder)
             if settings is None:
-                raise Faults([f"[emulator] {option}: {wanted}" for option, wanted in faults])
+                raise ConfigErrors(errors)
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
             return _route_defaults(self.emulator or settings)
 
-        def check_key(file: Path) -> str:
-            return read_key_file(file).project
+        def check_key(key: bytes) -> str:
+            return read_key(key).project
 
-        settings = config.load(self._file, self._folder, embed, check_key)
+        settings = config.load(self._file, self._folder, emulator_defaults, check_key)
         return settings, next(iter(emulators), None)
 
 
@@ -158,7 +166,9 @@ class GatewayService(Service):
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
-        self._admin = Admin(self._stats, reactor, time.time, lambda: shown(self._settings))
+        self._admin = Admin(
+            self._stats, reactor, time.time, lambda: format_settings(self._settings)
+        )
         self._is_ending = False
         self._is_hurried = False
 
@@ -175,8 +185,11 @@ class GatewayService(Service):
         """Open everything, or say in one line why that cannot be and end with status 1."""
         Service.startService(self)
         set_level(self._settings.gateway.log_level)
-        for warning in self._settings.warnings:
+        for warning in (*self._options.warnings, *self._settings.warnings):
             log.warn("{warning}", warning=warning)
+        for name in TRUST:
+            if name in os.environ:
+                log.info("{name} in the environment says which certificates are trusted", name=name)
         try:
             self._open()
         except StartFailed as error:
@@ -199,6 +212,7 @@ class GatewayService(Service):
             time.time,
             random.random,
             self._stats,
+            ByteBudget(self._settings.gateway.max_queued_bytes),
             self._make_client,
             self._enqueue_callback,
             self._locked,
@@ -206,7 +220,7 @@ class GatewayService(Service):
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
         ways = list(self._ways.values())
         named = {name.encode(): way.route for way in ways for name in way.names}
-        self._open_udp(Lines(named, ways[0].route, self._stats, reactor))
+        self._open_udp(LineParser(named, ways[0].route, self._stats, reactor))
         self._open_views()
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
@@ -233,6 +247,7 @@ class GatewayService(Service):
         if self._callbacks is not None:
             self._callbacks.start()
         self._admin.start()
+        untracked.freeze()
         log.info(
             "node2dm_tw {version} started: pushes on udp {udp}, stats on {stats}",
             version=__version__,
@@ -240,14 +255,15 @@ class GatewayService(Service):
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
 
-    def _open_udp(self, lines: Lines) -> None:
+    def _open_udp(self, parser: LineParser) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
-            intake = UDPIntake(lines, gateway.allow)
+            intake = UDPIntake(parser, gateway.allow)
             bound = opened("udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port))
             self._udp.append((intake, listen(reactor, intake, bound)))
         gauges = self._stats.gauges
         gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
+        gauges["max_queued_bytes"] = lambda: self._settings.gateway.max_queued_bytes
         gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
 
     def _open_views(self) -> None:
@@ -259,9 +275,7 @@ class GatewayService(Service):
             opened("web", lambda: self._admin.open_web(web))
         if statsd is not None:
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
-            interface = "::" if ":" in statsd.host else ""
-            port = opened("statsd", lambda: reactor.listenUDP(0, sender, interface))
-            self._admin.open_statsd(sender, port, statsd.interval)
+            self._admin.open_statsd(sender, statsd.interval)
 
     def _count_callbacks(self) -> int:
         return 0 if self._callbacks is None else len(self._callbacks)
@@ -339,8 +353,8 @@ class GatewayService(Service):
             return
         try:
             new, emulator = self._options.read()
-        except Faults as error:
-            log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.faults))
+        except ConfigErrors as error:
+            log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.errors))
             return
         self._settings, reloaded, waiting = config.reload(self._settings, new)
         waiting += [f"[emulator] {name}" for name in differing(self._options.emulator, emulator)]
@@ -370,7 +384,7 @@ class GatewayService(Service):
         steps: list[ShutdownStep] = [("announce the stop", self._admin.drain)]
         for intake, port in self._udp:
             steps += [
-                ("drain a UDP socket", intake.read_dry),
+                ("drain a UDP socket", intake.drain_socket),
                 ("close a UDP socket", port.stopListening),
             ]
         steps.append(("drain the queues", self._drain))

@@ -217,6 +217,7 @@ class Stats:
     routes: dict[str, RouteStats] = attrs.field(factory=dict)
     invalid: Counter[str] = attrs.field(factory=Counter)
     gauges: dict[str, Gauge] = attrs.field(factory=dict)
+    _latest_invalid: dict[str, tuple[str, str, float]] = attrs.field(factory=dict, init=False)
     _started: float = attrs.field(init=False)
     _heap: dict[str, int] = attrs.field(factory=dict, init=False)
     _heap_seen: float = attrs.field(default=float("-inf"), init=False)
@@ -229,13 +230,25 @@ class Stats:
         self.routes[name] = RouteStats()
         return self.routes[name]
 
+    def count_invalid(self, reason: str, detail: str, source: str) -> None:
+        """Count bytes that are no push, and keep what was wrong with the latest of each reason.
+
+        Args:
+            reason: one of a fixed set of words.
+            detail: a sentence for people, without any value that was sent.
+            source: the address it came from.
+        """
+        self.invalid[reason] += 1
+        self._latest_invalid[reason] = (detail, source, self.seconds())
+
     def snapshot(self) -> dict[str, Any]:
         """Everything at this moment.
 
         Returns:
             ``{"totals": {name: value}, "routes": {route: {name: value}}}``; values are numbers,
             booleans or texts. The totals begin with node2dm's lines in node2dm's order. Beside
-            them, for those views that can show them, ``histograms`` and ``details`` of each route.
+            them, for those views that can show them, ``histograms`` and ``details`` of each route,
+            and ``invalid``: for each reason the latest push that was none.
         """
         routes = {name: stats.snapshot() for name, stats in self.routes.items()}
         # Without a C2DM route all of them are signed in: node2dm's lines are always there.
@@ -255,6 +268,16 @@ class Stats:
                 name: {what: tell() for what, tell in stats.details.items()}
                 for name, stats in self.routes.items()
             },
+            "invalid": [
+                {
+                    "reason": reason,
+                    "detail": detail,
+                    "source": source,
+                    "count": self.invalid[reason],
+                    "age": round(self.seconds() - when, 1),
+                }
+                for reason, (detail, source, when) in self._latest_invalid.items()
+            ],
         }
 
     def _memory(self) -> dict[str, int]:

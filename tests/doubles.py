@@ -14,7 +14,7 @@ from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
 from node2dm_tw.delivery.lane import Lane, LockReason
-from node2dm_tw.delivery.rates import DeviceRates, Limit, Pace
+from node2dm_tw.delivery.rates import DeviceRates, Limit, ProjectRate
 from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.shared import BlockedDevices
@@ -251,7 +251,7 @@ def bench(
         clock=clock,
         wall=wall,
         random=random,
-        pace=None if project_rate is None else Pace(project_rate, clock.seconds),
+        pace=None if project_rate is None else ProjectRate(project_rate, clock.seconds),
         alarm=alarm,
         on_bad_device=on_bad_device or report,
         on_locked=locked.append,

@@ -1,12 +1,13 @@
 """A real nginx on a port of its own, for a test."""
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.tools import tool
 
 CONFIGURATION = """
 daemon off;
@@ -35,13 +36,14 @@ def running(folder: Path, http: Callable[[int], str]) -> Iterator[int]:
     Args:
         http: makes what stands in `http` for a port: a log_format `requests`, and the servers.
     """
+    program = tool("nginx")
     with socket.create_server(("127.0.0.1", 0), backlog=511) as listening:
         port = listening.getsockname()[1]
         file = folder / "nginx.conf"
         file.write_text(CONFIGURATION.format(folder=folder, http=http(port)))
         descriptor = listening.fileno()
         process = subprocess.Popen(
-            [shutil.which("nginx") or "/usr/sbin/nginx", "-p", folder, "-c", file],
+            [program, "-p", folder, "-c", file],
             pass_fds=[descriptor],
             env={**os.environ, "NGINX": f"{descriptor};"},
             stderr=subprocess.PIPE,
@@ -50,6 +52,6 @@ def running(folder: Path, http: Callable[[int], str]) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
     unexpected = [line for line in errors.splitlines() if b"inherited sockets" not in line]
     assert unexpected == []

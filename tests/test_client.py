@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from node2dm_tw import client as client_module
 from node2dm_tw.client import MAX_DATAGRAM, Counters, Push, PushClient, connect, pack
 from node2dm_tw.push import read_json, split_at_colons
+from tests.grammar import TOKENS
 
 ROOT = Path(__file__).parents[1]
 SIGNS = ':|{}\n\r\\",\x00\u2028 ab\u00e9\U0001f600'
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(SIGNS, max_size=12)
 names = texts.filter(bool)
+tokens = TOKENS | st.text(":|_-a", min_size=1, max_size=8)
 
 
 class Receiver:
@@ -32,7 +34,7 @@ class Receiver:
     def __init__(self, family: socket.AddressFamily, host: str) -> None:
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
-        self.socket.settimeout(5)
+        self.socket.settimeout(60)
         self.host, self.port = self.socket.getsockname()[:2]
 
     def datagram(self) -> bytes:
@@ -122,7 +124,8 @@ def fields_of(push: Push) -> dict[str, object]:
 
 pushes = st.builds(
     lambda target, **rest: Push(**{target[0]: target[1]}, **rest),
-    st.tuples(st.sampled_from(["token", "token", "token", "fid", "topic", "condition"]), names),
+    st.tuples(st.sampled_from(["token", "token", "token", "fid"]), tokens)
+    | st.tuples(st.sampled_from(["topic", "condition"]), names),
     data=st.none() | texts | texts | st.dictionaries(names, texts, max_size=3),
     collapse_key=texts,
     ttl=st.none() | st.none() | st.integers(0, 2_419_200),
@@ -139,7 +142,8 @@ pushes = st.builds(
 @example(Push("a:b", "{}", ""))
 @example(Push("token", "text", "{key"))
 @example(Push("a|b", "text", "key", route="r"))
-@example(Push("{token", "text", "key"))
+@example(Push("token", "text\r", "key"))
+@example(Push("token", "{text\0", "key"))
 @example(Push("token", "", ""))
 @example(Push("token", "two\nlines", "key"))
 def test_a_line_reads_back_as_its_push(push: Push) -> None:
@@ -215,9 +219,11 @@ def test_node2dms_form_wherever_it_is_exact(push: Push, line: bytes) -> None:
         ({}, "exactly one of"),
         ({"token": "T", "topic": "t"}, "exactly one of"),
         ({"token": 5}, "token must be a text"),
-        ({"token": "T", "collapse_key": None}, "collapse_key must be a text"),
+        ({"token": "T", "collapse_key": 5}, "collapse_key must be a text"),
+        ({"token": "T", "fid": ""}, "fid is empty: exactly one of"),
+        ({"token": "T", "route": ""}, "route must be left out"),
         ({"token": "T", "data": b"x"}, "data must be"),
-        ({"token": "T", "data": {"a": 1}}, "data must be"),
+        ({"token": "T", "data": {"a": 1}}, "data.a must be"),
         ({"token": "T", "data": {"": "x"}}, "data must be"),
         ({"token": "T", "ttl": -1}, "ttl must be"),
         ({"token": "T", "ttl": 2_419_201}, "ttl must be"),
@@ -238,11 +244,12 @@ def test_a_faulty_push_names_its_field(fields: dict[str, object], reason: str) -
 @pytest.mark.parametrize(
     ("push", "reason"),
     [
-        (Push("T\ud800", "x", "k"), "UTF-8"),
-        (Push("T", "\ud800\n", "k"), "UTF-8"),
+        (Push("T\ud800", "x", "k"), "not valid UTF-8: token"),
+        (Push("T", "\ud800\n", "k"), "not valid UTF-8: data"),
+        (Push("T", {"a": "\ud800"}, "k"), "not valid UTF-8: data"),
         (Push("T", "x" * MAX_DATAGRAM, "k"), "do not fit"),
         (Push("T", notification={"a": object()}), "JSON"),
-        (Push("T", notification={"a": float("nan")}), "JSON"),
+        (Push("T", notification={"a": float("nan")}), "notification cannot be written as JSON"),
     ],
 )
 def test_what_no_datagram_can_carry_has_no_line(push: Push, reason: str) -> None:
@@ -315,7 +322,7 @@ def test_pushes_go_on_when_the_gateway_returns(receiver: Receiver) -> None:
         assert not client.check(wait=5)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
             back.bind((host, port))
-            back.settimeout(5)
+            back.settimeout(60)
             client.push("T", "found", "k")
             assert back.recv(100) == b"T:k:found"
             assert client.check()
@@ -419,19 +426,157 @@ def test_a_slow_name_keeps_one_thread_only(receiver: Receiver) -> None:
         if clock.now == 1000.0:
             raise OSError("no such name")
         asked.set()
-        assert answered.wait(20)
+        assert answered.wait(60)
         return connect(host, port)
 
     with PushClient(port=receiver.port, clock=clock, connect=slow_after_a_failure) as client:
         clock.now += 2
         thread = threading.Thread(target=client.push, args=("T", "first", "k"))
         thread.start()
-        assert asked.wait(20)
+        assert asked.wait(60)
         assert not client.push("T", "second", "k")
         answered.set()
         thread.join()
         assert client.push("T", "third", "k")
     assert receiver.lines(2) == [b"T:k:first", b"T:k:third"]
+
+
+class Names:
+    """A resolver: what the gateway's name stands for now, and how often it was asked."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.asked = 0
+
+    def __call__(self, host: str, port: int) -> socket.socket:
+        self.asked += 1
+        return connect(self.receiver.host, self.receiver.port)
+
+
+@pytest.fixture
+def moved() -> Iterator[Receiver]:
+    """Where the gateway is after its move."""
+    made = Receiver(socket.AF_INET, "127.0.0.2")
+    yield made
+    made.socket.close()
+
+
+def test_a_name_is_looked_up_again_once_a_minute(receiver: Receiver, moved: Receiver) -> None:
+    """The first push after a minute goes to the address that the name has by then."""
+    clock, names = Hands(), Names(receiver)
+    with PushClient("gateway", clock=clock, connect=names) as client:
+        client.push("T", "1", "k")
+        names.receiver = moved
+        clock.now += 59
+        client.push("T", "2", "k")
+        assert names.asked == 1
+        clock.now += 1
+        for number in range(3, 6):
+            client.push("T", str(number), "k")
+        assert names.asked == 2
+    assert receiver.lines(2) == [b"T:k:1", b"T:k:2"]
+    assert moved.lines(3) == [b"T:k:3", b"T:k:4", b"T:k:5"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_name_is_looked_up_again_after_a_refusal(
+    receiver: Receiver, moved: Receiver, strict: bool
+) -> None:
+    """The push after a datagram that came back goes to where the gateway is now."""
+    names = Names(receiver)
+    with PushClient("gateway", clock=Hands(), connect=names, strict=strict) as client:
+        receiver.socket.close()
+        names.receiver = moved
+        client.push("T", "lost", "k")
+        assert not client.check(wait=5)
+        client.push("T", "found", "k")
+        assert moved.datagram() == b"T:k:found"
+        assert client.counters == Counters(sent=2, failed=0, refused=1)
+        assert names.asked == 2
+
+
+def test_refusals_do_not_flood_the_resolver(vacant_port: int) -> None:
+    """While the gateway is down its name is looked up once a second, however much is pushed."""
+    clock = Hands()
+    asked = []
+
+    def count(host: str, port: int) -> socket.socket:
+        asked.append(host)
+        return connect("127.0.0.1", vacant_port)
+
+    with PushClient("gateway", clock=clock, connect=count) as client:
+        for _ in range(3):
+            for _ in range(20):
+                client.push("T", "x", "k")
+                assert not client.check(wait=5)
+            clock.now += 1
+        assert client.counters == Counters(sent=60, failed=0, refused=60)
+    assert len(asked) == 1 + 3
+
+
+def test_a_slow_lookup_keeps_no_push(receiver: Receiver, moved: Receiver) -> None:
+    """Pushes go to the known address meanwhile, and to the new one once it is known."""
+    clock, names = Hands(), Names(receiver)
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow(host: str, port: int) -> socket.socket:
+        if names.asked:
+            asked.set()
+            assert answered.wait(20)
+        return names(host, port)
+
+    with PushClient("gateway", clock=clock, connect=slow) as client:
+        names.receiver = moved
+        clock.now += 61
+        for number in range(20):
+            client.push("T", str(number), "k")
+        assert asked.is_set()
+        assert len(receiver.lines(20)) == 20
+        answered.set()
+        client._lookup.join(20)
+        client.push("T", "new", "k")
+    assert moved.datagram() == b"T:k:new"
+    assert names.asked == 2
+
+
+def test_a_name_that_is_gone_leaves_the_address_that_is_known(receiver: Receiver) -> None:
+    """A resolver that fails costs no push."""
+    clock = Hands()
+    faults: list[OSError] = []
+
+    def fail_later(host: str, port: int) -> socket.socket:
+        if faults:
+            raise faults[0]
+        faults.append(OSError("no such name"))
+        return connect(receiver.host, receiver.port)
+
+    with PushClient("gateway", clock=clock, connect=fail_later) as client:
+        for _ in range(3):
+            clock.now += 61
+            assert client.push("T", "x", "k")
+    assert receiver.lines(3) == [b"T:k:x"] * 3
+
+
+def test_a_client_that_closes_during_a_lookup_stays_closed(receiver: Receiver) -> None:
+    """What the lookup opened is closed again."""
+    clock, names = Hands(), Names(receiver)
+    answered = threading.Event()
+    opened: list[socket.socket] = []
+
+    def slow(host: str, port: int) -> socket.socket:
+        if names.asked:
+            assert answered.wait(20)
+        opened.append(names(host, port))
+        return opened[-1]
+
+    client = PushClient("gateway", clock=clock, connect=slow)
+    clock.now += 61
+    client.push("T", "x", "k")
+    client.close()
+    answered.set()
+    client._lookup.join(20)
+    assert [each.fileno() for each in opened] == [-1, -1]
+    assert not client.push("T", "y", "k")
 
 
 def test_a_full_send_buffer_keeps_nobody() -> None:
@@ -484,7 +629,7 @@ def test_the_module_stands_alone(receiver: Receiver, tmp_path: Path) -> None:
     shutil.copy(source, tmp_path / "pushing.py")
     code = f"import pushing; pushing.PushClient(port={receiver.port}).push('T', 'alone', 'k')"
     subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path[0:0] = ['.']; {code}"],
-                   cwd=tmp_path, check=True, timeout=30)  # fmt: skip
+                   cwd=tmp_path, check=True, timeout=60)  # fmt: skip
     assert receiver.datagram() == b"T:k:alone"
 
 

@@ -6,13 +6,14 @@ import attrs
 import pytest
 
 from node2dm_tw import config
-from node2dm_tw.config_text import SHOWN, shown
-from node2dm_tw.ini import Faults
-from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, Gateway, Statsd
+from node2dm_tw.config_text import format_settings
+from node2dm_tw.converters import FileContent
+from node2dm_tw.ini import ConfigErrors
+from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
 
 MINIMAL = "[c2dm]\nusername = sender@example.com\npassword = hush-hush\n"
 SECTIONS = {
-    "node2dm": Gateway,
+    "node2dm": GatewaySection,
     "c2dm": C2DMRoute,
     "fcm": FCMRoute,
     "callback": CallbackSection,
@@ -21,17 +22,17 @@ SECTIONS = {
 SIGNING_SECRET = "whsec_" + "QUFB" * 10
 
 
-def load(tmp_path, text, embed=None, mode=0o600, check_key=lambda _: None):
+def load(tmp_path, text, emulator_defaults=None, mode=0o600, check_key=lambda _: None):
     file = tmp_path / "config.ini"
     file.write_text(text, encoding="utf-8")
     file.chmod(mode)
-    return config.load(file, tmp_path / "cwd", embed or (lambda *_: {}), check_key)
+    return config.load(file, tmp_path / "cwd", emulator_defaults or (lambda *_: {}), check_key)
 
 
-def faults(tmp_path, text, embed=None, check_key=lambda _: None):
-    with pytest.raises(Faults) as raised:
-        load(tmp_path, text, embed, check_key=check_key)
-    return raised.value.faults
+def errors(tmp_path, text, emulator_defaults=None, check_key=lambda _: None):
+    with pytest.raises(ConfigErrors) as raised:
+        load(tmp_path, text, emulator_defaults, check_key=check_key)
+    return raised.value.errors
 
 
 def test_a_minimal_file(tmp_path):
@@ -51,35 +52,35 @@ def test_paths_are_relative_to_the_file(tmp_path):
     (tmp_path / "ca.pem").write_text("", encoding="utf-8")
     settings = load(tmp_path, "[node2dm]\nstate_dir = ../x\n" + MINIMAL + "ca_file = ca.pem\n")
     assert settings.gateway.state_dir == tmp_path.parent / "x"
-    assert settings.routes[0].ca_file == tmp_path / "ca.pem"
+    assert settings.routes[0].ca_file == FileContent(tmp_path / "ca.pem", b"")
 
 
 def test_every_fault_of_the_file_at_once(tmp_path):
-    """Sections, options and values, those that are not built yet among them."""
+    """Sections, options and values, those that are not implemented yet among them."""
     text = (
         "[node2dm]\nudp = nowhere\nstats = nonsense:1\ncolour = red\nweb = tcp\n"
         "[c2dm]\nusername = a\ntimeout = 0\nprefix = g\n"
         "[callback]\npath = x\nsigning_secret = hush-hush\n"
         "[fcm]\nproject_rate = 1\n[fcm:two]\ndevice_rate = fast\n[statsd]\n[nonsense]\n"
     )
-    found = faults(tmp_path, text)
+    found = errors(tmp_path, text)
     assert {line.partition(": ")[0] for line in found[:-1]} == {
-        "[node2dm] udp",
-        "[node2dm] stats",
+        "[node2dm] udp = nowhere",
+        "[node2dm] stats = nonsense:1",
         "[node2dm] colour",
-        "[node2dm] web",
+        "[node2dm] web = tcp",
         "[c2dm] password",
-        "[c2dm] timeout",
+        "[c2dm] timeout = 0",
         "[fcm] service_account",
-        "[fcm] project_rate",
+        "[fcm] project_rate = 1",
         "[fcm:two] service_account",
-        "[fcm:two] device_rate",
+        "[fcm:two] device_rate = fast",
         "[callback] host",
         "[callback] path",
         "[callback] signing_secret",
         "[statsd] host",
     }
-    assert found[-1] == "[nonsense]: there is no such section"
+    assert found[-1] == "[nonsense]: unknown section"
     assert "hush" not in "".join(found)
 
 
@@ -92,25 +93,35 @@ def test_every_fault_of_the_file_at_once(tmp_path):
         ("udp = 127.0.0.1:1, systemd:push", "systemd:NAME"),
     ],
 )
-def test_a_value_that_is_not_built_yet(tmp_path, line, kind):
+def test_a_value_that_is_not_implemented_yet(tmp_path, line, kind):
     """Is refused as such."""
-    (fault,) = faults(tmp_path, f"[node2dm]\n{line}\n{MINIMAL}")
-    assert fault.startswith(f"[node2dm] {line.partition(' ')[0]}: wanted: ")
-    assert fault.endswith(f"{kind} is not built yet; take it out")
-    assert "hush" not in fault
+    (fault,) = errors(tmp_path, f"[node2dm]\n{line}\n{MINIMAL}")
+    assert fault.startswith(f"[node2dm] {line.replace('user:hush-hush', '***')}: expected ")
+    assert fault.endswith(f"{kind} is not implemented yet; remove it")
 
 
 def test_a_file_without_a_route(tmp_path):
     """There is nothing to send then."""
-    assert faults(tmp_path, "[node2dm]\n") == [
-        "[c2dm] or [fcm]: wanted: a section for the account that sends"
+    assert errors(tmp_path, "[node2dm]\n") == [
+        "[c2dm] or [fcm]: expected a section for the account that sends"
     ]
 
 
-@pytest.mark.parametrize("title", ["c2dm:", "c2dm:a b", "c2dm:a:b", "C2DM"])
+@pytest.mark.parametrize("title", ["c2dm:", "c2dm:a b", "c2dm:a:b"])
 def test_a_route_with_a_name_that_cannot_be(tmp_path, title):
-    """Such a section is none that there is."""
-    assert f"[{title}]: there is no such section" in faults(tmp_path, f"[{title}]\n")
+    """The error says what a name is made of."""
+    expected = f"[{title}]: expected a name of letters, digits, _ . and -"
+    assert expected in errors(tmp_path, f"[{title}]\n")
+
+
+@pytest.mark.parametrize(
+    ("title", "near"),
+    [("C2DM", "c2dm"), ("node2dn", "node2dm"), ("callbacks", "callback"), ("fmc:shop", None)],
+)
+def test_an_unknown_section(tmp_path, title, near):
+    """The error names the known one that is most like it."""
+    expected = f"[{title}]: unknown section" + (f"; did you mean {near}?" if near else "")
+    assert expected in errors(tmp_path, f"[{title}]\n")
 
 
 def test_a_named_route(tmp_path):
@@ -144,9 +155,9 @@ def test_a_default_prefix_gives_way(tmp_path, key, text, prefixes):
 def test_two_routes_that_ask_for_the_same_prefix(tmp_path, key):
     """Both are at fault."""
     text = f"[fcm:a]\nprefix = x\n{key}[fcm:b]\nprefix = x\n{key}"
-    assert faults(tmp_path, text) == [
-        "[fcm:a] prefix: wanted: a name of its own, not x",
-        "[fcm:b] prefix: wanted: a name of its own, not x",
+    assert errors(tmp_path, text) == [
+        "[fcm:a] prefix = x: expected a name that no other route has",
+        "[fcm:b] prefix = x: expected a name that no other route has",
     ]
 
 
@@ -168,27 +179,27 @@ def test_a_burst_that_the_file_leaves_out(tmp_path, key, lines, c2dm, fcm):
 
 def test_a_burst_that_the_file_has(tmp_path):
     """It is taken at its word."""
-    (fault,) = faults(tmp_path, MINIMAL + "device_rate = 5/s\ndevice_burst = 6\n")
-    assert fault == "[c2dm] device_burst: wanted: no more than each device_rate"
+    (fault,) = errors(tmp_path, MINIMAL + "device_rate = 5/s\ndevice_burst = 6\n")
+    assert fault == "[c2dm] device_burst = 6: expected no more than each device_rate allows"
 
 
 @pytest.mark.parametrize("value", ["tcp", "tcp:x", "nonsense:1", "", "tcp:1:2:3:4:5", "ssl:443"])
 def test_what_is_no_endpoint(tmp_path, value):
     """It is a fault of the option stats, not a traceback."""
-    (fault,) = faults(tmp_path, f"[node2dm]\nstats = {value}\n{MINIMAL}")
-    assert fault.startswith("[node2dm] stats: wanted: ")
+    (fault,) = errors(tmp_path, f"[node2dm]\nstats = {value}\n{MINIMAL}")
+    assert fault.startswith(f"[node2dm] stats = {value}: expected ")
 
 
 def test_the_emulator_gives_a_route_its_defaults(tmp_path):
     """Only where there is such a section; what the file says goes first."""
     seen = []
 
-    def embed(texts, state_dir, folder):
+    def emulator_defaults(texts, state_dir, folder):
         seen.append((texts, state_dir, folder))
         return {"username": "demo", "password": "p", "login_url": "https://localhost:1/x"}
 
     text = "[node2dm]\nstate_dir = state\n[c2dm]\nusername = me\n[emulator]\nphones = a\n"
-    (route,) = load(tmp_path, text, embed).routes
+    (route,) = load(tmp_path, text, emulator_defaults).routes
     assert (route.username, route.password) == ("me", "p")
     assert route.login_url == "https://localhost:1/x"
     assert seen == [({"phones": "a"}, tmp_path / "state", tmp_path)]
@@ -198,13 +209,22 @@ def test_faults_of_the_emulator_join_the_others(tmp_path):
     """Also where [node2dm] is at fault; what it would have given is not missed as well."""
 
     def faulty(*_):
-        raise Faults(["[emulator] listen: x"])
+        raise ConfigErrors(["[emulator] listen: x"])
 
     text = "[node2dm]\nudp = x\n[c2dm]\ntimeout = x\n[emulator]\n"
-    assert [fault.split(":")[0] for fault in faults(tmp_path, text, faulty)] == [
-        "[node2dm] udp",
+    assert [error.split(":")[0] for error in errors(tmp_path, text, faulty)] == [
+        "[node2dm] udp = x",
         "[emulator] listen",
-        "[c2dm] timeout",
+        "[c2dm] timeout = x",
+    ]
+
+
+def test_a_state_dir_that_is_no_path(tmp_path):
+    """It is its own error alone, with an emulator too."""
+    text = "[node2dm]\nstate_dir = a\n  b\n[c2dm]\n[emulator]\n"
+    given = {"username": "-", "password": "-"}
+    assert errors(tmp_path, text, lambda *_: given) == [
+        "[node2dm] state_dir = a...: expected one line without control characters"
     ]
 
 
@@ -214,8 +234,8 @@ def test_a_state_dir_in_which_the_emulator_cannot_make_its_files(tmp_path):
     def unwritable(*_):
         raise PermissionError(13, "Permission denied", "/state/emulator")
 
-    assert faults(tmp_path, "[c2dm]\n[emulator]\n", unwritable) == [
-        "[node2dm] state_dir: wanted: a folder that can be written"
+    assert errors(tmp_path, "[c2dm]\n[emulator]\n", unwritable) == [
+        "[node2dm] state_dir: expected a folder that can be written"
         " (Permission denied: /state/emulator)"
     ]
 
@@ -237,6 +257,25 @@ def test_a_secrets_own_file_that_others_can_read(tmp_path):
     text = MINIMAL.replace("password = hush-hush", "password_file = password")
     (warning,) = load(tmp_path, text, mode=0o644).warnings
     assert str(tmp_path / "password") in warning
+
+
+def test_a_proxy_with_a_password_is_a_secret(tmp_path):
+    """It may be in a file of its own, and whoever can read either is warned of, if there is one."""
+    for line, mode, holder in (
+        ("proxy = http://user:hush@proxy:3128", 0o644, "config.ini"),
+        ("proxy = http://proxy:3128", 0o644, None),
+        ("proxy_file = proxy", 0o600, "proxy"),
+    ):
+        (tmp_path / "proxy").write_text("http://user:hush@proxy:3128\n", encoding="utf-8")
+        (tmp_path / "proxy").chmod(0o644)
+        text = "[c2dm]\nusername = x\npassword_file = password\n"
+        (tmp_path / "password").write_text("x", encoding="utf-8")
+        (tmp_path / "password").chmod(0o600)
+        settings = load(tmp_path, f"[node2dm]\n{line}\n{text}", mode=mode)
+        assert settings.gateway.proxy.endswith("proxy:3128")
+        assert "hush" not in repr(settings)
+        warned = [] if holder is None else [str(tmp_path / holder)]
+        assert [warning.split(" holds")[0] for warning in settings.warnings] == warned
 
 
 def test_no_secret_in_the_repr(tmp_path):
@@ -306,6 +345,34 @@ def test_reload_of_another_route(tmp_path):
     assert (reloaded, waiting) == ([], ["[c2dm]", "[c2dm:shop]"])
 
 
+def test_reload_sees_what_changed_in_a_file(tmp_path):
+    """A key takes effect, certificates wait for a restart, and a secret is one wherever it is."""
+    text = "[fcm]\nservice_account = key.json\nca_file = ca.pem\n"
+    text += MINIMAL.replace("password = hush-hush", "password_file = password")
+    for name in ("key.json", "ca.pem", "password"):
+        (tmp_path / name).write_bytes(b"hush")
+        (tmp_path / name).chmod(0o600)
+    old = load(tmp_path, text)
+    for name in ("key.json", "ca.pem", "password"):
+        (tmp_path / name).write_bytes(b"other")
+    settings, reloaded, waiting = config.reload(old, load(tmp_path, text))
+    assert reloaded == ["[fcm] service_account", "[c2dm] password"]
+    assert waiting == ["[fcm] ca_file"]
+    assert settings.routes[0].service_account.content == b"other"
+    assert settings.routes[0].ca_file.content == b"hush"
+    assert "hush" not in repr(settings)
+    assert "other" not in repr(settings)
+
+
+def test_a_key_of_another_project_waits_for_a_restart(tmp_path, key):
+    """The address to send to holds the project; one that is given stays what it is."""
+    for given, waits in (("", ["[fcm] project"]), ("project = given\n", [])):
+        text = f"[fcm]\n{key}{given}"
+        old = load(tmp_path, text, check_key=lambda _: "shop")
+        assert old.routes[0].project == ("given" if given else "shop")
+        assert config.reload(old, load(tmp_path, text, check_key=lambda _: "other"))[2] == waits
+
+
 def test_reload_of_the_same_changes_nothing(tmp_path):
     """Two readings of a file are equal."""
     old = load(tmp_path, MINIMAL)
@@ -315,7 +382,8 @@ def test_reload_of_the_same_changes_nothing(tmp_path):
 def everything(tmp_path):
     """A file with a word in every option that may hold one."""
     text = (
-        "[node2dm]\nweb = tcp:8122\nlog_level = info, http=debug\nudp = 127.0.0.1:1, [::1]:2\n"
+        "[node2dm]\nproxy = http://user:hush-hush@proxy:3128\n"
+        "web = tcp:8122\nlog_level = info, http=debug\nudp = 127.0.0.1:1, [::1]:2\n"
         f"{MINIMAL}send_url = https://host/x?key=hush-hush\n"
         "[callback]\nhost = x\npath = /hush-hush\nshared_secret = hush-hush\n"
         f"signing_secret = {SIGNING_SECRET}\n[statsd]\nhost = s\n"
@@ -325,7 +393,7 @@ def everything(tmp_path):
 
 def test_what_telnet_shows_of_the_configuration(tmp_path):
     """As a file would have it; an option that no list allows is hidden, logins in addresses too."""
-    lines = shown(everything(tmp_path))
+    lines = format_settings(everything(tmp_path))
     assert "hush" not in "".join(lines)
     assert "QUFB" not in "".join(lines)
     assert [line for line in lines if line.startswith("[")] == [
@@ -334,6 +402,7 @@ def test_what_telnet_shows_of_the_configuration(tmp_path):
     for line in (
         "udp = 127.0.0.1:1, [::1]:2",
         "web = tcp:8122",
+        "proxy = ***",
         "allow = 127.0.0.0/8, ::1/128",
         "max_age = 86400",
         "log_level = info, http=debug",
@@ -348,41 +417,43 @@ def test_what_telnet_shows_of_the_configuration(tmp_path):
         assert line in lines
 
 
-def test_no_secret_is_on_the_list_of_what_is_shown():
-    """And every other option is, or it is known why not."""
-    hidden = set()
-    for title, kind in SECTIONS.items():
-        options = {f.name: f.metadata["secret"] for f in attrs.fields(kind) if f.metadata}
-        assert not {name for name in SHOWN[title] if options.get(name)}
-        hidden |= {name for name, secret in options.items() if not secret} - {*SHOWN[title]}
-    assert hidden == {"path", "proxy"}, "these often hold a secret"
+def test_every_option_is_shown_unless_it_is_secret():
+    """Or it is known why not."""
+    fields = [field for kind in SECTIONS.values() for field in attrs.fields(kind) if field.metadata]
+    assert not any(field.metadata["shown"] and field.metadata["secret"] for field in fields)
+    hidden = {
+        field.name
+        for field in fields
+        if not field.metadata["shown"] and not field.metadata["secret"]
+    }
+    assert hidden == {"path"}, "it often holds a secret"
 
 
 def test_statsd(tmp_path):
     """A host is enough."""
     statsd = load(tmp_path, MINIMAL + "[statsd]\nhost = s.example\n").statsd
     assert (statsd.port, statsd.prefix, statsd.interval) == (8125, "node2dm", 10.0)
-    (fault,) = faults(tmp_path, MINIMAL + "[statsd]\nhost = s\nprefix = a:b\n")
-    assert fault.startswith("[statsd] prefix: wanted: ")
+    (fault,) = errors(tmp_path, MINIMAL + "[statsd]\nhost = s\nprefix = a:b\n")
+    assert fault.startswith("[statsd] prefix = a:b: expected ")
 
 
 def test_a_level_for_a_part(tmp_path):
     """One that is unknown is a fault of the option."""
-    (fault,) = faults(tmp_path, "[node2dm]\nlog_level = info, engine=debug\n" + MINIMAL)
-    assert fault.startswith("[node2dm] log_level: wanted: one of debug, info")
+    (fault,) = errors(tmp_path, "[node2dm]\nlog_level = info, engine=debug\n" + MINIMAL)
+    assert fault.startswith("[node2dm] log_level = info, engine=debug: expected one of debug")
 
 
 def test_what_is_wrong_with_a_key_is_told_with_all_the_rest(tmp_path):
     """A fault of another option of its section does not hide that of the key."""
 
-    def check_key(file):
-        raise ValueError(f"a service account's key file ({file.name}: it is not JSON)")
+    def check_key(key):
+        raise ValueError(f"a service account's key file ({key.decode()} is not JSON)")
 
-    (tmp_path / "key.json").touch()
+    (tmp_path / "key.json").write_bytes(b"it")
     text = "[fcm]\nservice_account = key.json\nmax_in_flight = many\n"
-    assert faults(tmp_path, text, check_key=check_key) == [
-        "[fcm] max_in_flight: wanted: a whole number from 1 to 4096",
-        "[fcm] service_account: wanted: a service account's key file (key.json: it is not JSON)",
+    assert errors(tmp_path, text, check_key=check_key) == [
+        "[fcm] max_in_flight = many: expected a whole number from 1 to 4096",
+        "[fcm] service_account = key.json: expected a service account's key file (it is not JSON)",
     ]
 
 
@@ -391,8 +462,8 @@ def test_a_key_without_a_project_wants_one(tmp_path):
     (tmp_path / "key.json").touch()
     text = "[fcm]\nservice_account = key.json\n"
     named = ["project = shop", "url = https://host/v1/projects/shop/messages:send"]
-    assert faults(tmp_path, text, check_key=lambda _: "") == [
-        "[fcm] project: wanted: a project ID; the key names none"
+    assert errors(tmp_path, text, check_key=lambda _: "") == [
+        "[fcm] project: expected a project ID; the key names none"
     ]
     for line in named:
         assert load(tmp_path, f"{text}{line}\n", check_key=lambda _: "").routes
@@ -401,6 +472,6 @@ def test_a_key_without_a_project_wants_one(tmp_path):
 def test_no_route_is_named_callbacks(tmp_path):
     """Its pushes and the callbacks would be kept in one file, and one of them lost."""
     text = MINIMAL.replace("[c2dm]", "[c2dm:callbacks]")
-    assert faults(tmp_path, text) == [
-        "[c2dm:callbacks]: wanted: another name; callbacks.spool keeps callbacks"
+    assert errors(tmp_path, text) == [
+        "[c2dm:callbacks]: expected another name; callbacks.spool is in use"
     ]

@@ -9,10 +9,15 @@ import pytest
 from node2dm_tw import config
 from node2dm_tw.providers.fcm import FCM
 from node2dm_tw.push import read_json
-from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, Gateway
+from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection
 
 PAGE = (Path(__file__).parents[1] / "docs/from-node2dm.md").read_text(encoding="utf-8")
-SECTIONS = {"node2dm": Gateway, "c2dm": C2DMRoute, "fcm": FCMRoute, "callback": CallbackSection}
+SECTIONS = {
+    "node2dm": GatewaySection,
+    "c2dm": C2DMRoute,
+    "fcm": FCMRoute,
+    "callback": CallbackSection,
+}
 NAMED = re.findall(r"`\[(\w+)\] (\w+)`", PAGE)
 EXAMPLES = re.findall(r"^```ini\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 LINES = [line.strip() for line in re.findall(r"^    (g\|.*|\{.*)$", PAGE, re.MULTILINE)]

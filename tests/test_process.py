@@ -1,4 +1,4 @@
-"""How the process fails to start, and ends with a status of its own."""
+"""What the environment may change, how the start fails, and a status of its own at the end."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from node2dm_tw.process import StartFailed, opened, run_shutdown_steps
+from node2dm_tw.process import StartFailed, drop_key_log, opened, run_shutdown_steps
 
 
 def raising(error):
@@ -18,6 +18,15 @@ def raising(error):
         raise error
 
     return open_it
+
+
+def test_a_log_of_keys_is_dropped_with_a_warning():
+    """Without one there is neither."""
+    environment = {"SSLKEYLOGFILE": "/tmp/keys", "HOME": "/"}
+    (warning,) = drop_key_log(environment)
+    assert warning.startswith("SSLKEYLOGFILE in the environment is ignored")
+    assert environment == {"HOME": "/"}
+    assert drop_key_log(environment) == []
 
 
 @pytest.mark.parametrize("give", [lambda value: value, succeed])
@@ -88,7 +97,7 @@ def test_exit_with_stops_the_services_and_gives_the_status(when):
         [sys.executable, "-c", PROGRAM.format(when=when)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "stopped\nafter\n", "")

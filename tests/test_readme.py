@@ -10,6 +10,7 @@ import attrs
 
 from node2dm_tw import config
 from tests.e2e.gateway import TWISTD, Gateway, wait_until
+from tests.support.tools import tool
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ class Reader:
             command,
             cwd=self.gateway.folder,
             check=True,
-            timeout=30,
+            timeout=60,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -63,6 +64,7 @@ def names(text: str) -> list[str]:
 
 def test_the_first_page_from_the_top(make_gateway):
     """Four ways to push: the phone gets each, and the stats read as shown."""
+    tool("nc")
     gateway = make_gateway().start()
     reader = Reader(gateway)
     reader.shell(block("sh", "printf 'demo-phone:"))
@@ -130,6 +132,13 @@ def test_nothing_on_the_page_is_left_untried():
     assert {target for _, target in made} <= set(targets)
     assert len(blocks("sh")) == len(made) + 6
     assert {kind for kind, _ in BLOCKS} == {"sh", "python", "log", "text", "ini"}
+
+
+def test_every_installation_shown_takes_the_versions_that_were_tested():
+    """Or a release of tomorrow could break what was installed as the page says."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for command in re.findall(r"pip install\s+\S+\s+\S+", page.read_text(encoding="utf-8")):
+            assert command.split()[2:] == ["-c", "constraints.txt"], page.name
 
 
 def test_every_link_leads_somewhere():

@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl
 
 import attrs
 
+from tests.support.ports import free_port
+
 
 @attrs.define(eq=False)
 class Sent:
@@ -74,13 +76,14 @@ class Upstream:
     _writers: set[asyncio.StreamWriter] = attrs.field(factory=set)
 
     def start(self) -> "Upstream":
+        # Not one that the kernel gives: it may give it to another while nobody listens here.
+        self.port = self.port or free_port()
         listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
-        self.port = listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listener, self._loop, ready))
         self._thread.start()
-        ready.wait(10)
+        ready.wait(60)
         return self
 
     def stop(self) -> None:
@@ -88,7 +91,7 @@ class Upstream:
         assert self._loop is not None
         assert self._thread is not None
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     def sends(self) -> list[Sent]:
         return [sent for sent in self.requests if sent.path == "/send"]

@@ -10,6 +10,7 @@ from benchmarks.parts.idle import idle
 from benchmarks.parts.instructions import instructions
 from benchmarks.parts.latency import latency
 from benchmarks.parts.outage import outage
+from benchmarks.parts.pauses import pauses
 from benchmarks.parts.start import start
 from benchmarks.parts.steps import steps
 
@@ -21,6 +22,7 @@ PARTS: Mapping[str, Part] = {
     "latency": latency,
     "burst": burst,
     "outage": outage,
+    "pauses": pauses,
     "start": start,
     "idle": idle,
     "depth": depth,
@@ -33,6 +35,7 @@ _STEPS = {
     "latency": 3,
     "burst": 2,
     "outage": 3,
+    "pauses": 2,
     "start": 1,
     "idle": 1,
     "depth": 2,
@@ -46,4 +49,4 @@ def steps_in(parts: Sequence[str], rounds: int, contenders: int) -> int:
 
 
 DEFAULT = tuple(name for name in PARTS if name != "steps")
-QUICK = ("cpu", "instructions", "latency", "burst", "outage", "start", "idle")
+QUICK = ("cpu", "instructions", "latency", "burst", "outage", "pauses", "start", "idle")

@@ -1,14 +1,23 @@
 """The snapshot to statsd: counters by what was added, gauges as they are, many to a datagram."""
 
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IReactorTime,
+    IResolutionReceiver,
+)
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from node2dm_tw.logs import Throttle, logger
 from node2dm_tw.stats import never_falls
@@ -71,8 +80,37 @@ def batches(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield batch
 
 
+@implementer(IResolutionReceiver)
 @attrs.define(eq=False)
-class StatsdSender(DatagramProtocol):
+class _Lookup:
+    """Collects the addresses of a host; `found` fires with one, of IPv4 if there is any."""
+
+    host: str
+    found: Deferred[str] = attrs.field(factory=Deferred)
+    _addresses: list[str] = attrs.field(factory=list, init=False)
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        pass
+
+    def addressResolved(self, address: IAddress) -> None:
+        self._addresses.append(cast(IPv4Address | IPv6Address, address).host)
+
+    def resolutionComplete(self) -> None:
+        if self._addresses:
+            self.found.callback(min(self._addresses, key=lambda address: ":" in address))
+        else:
+            self.found.errback(DNSLookupError(f"{self.host} has no address"))
+
+
+def resolve_host(resolver: IHostnameResolver, host: str) -> Deferred[str]:
+    """Look up an IP address of `host`, of IPv4 if there is any: most statsds know no other."""
+    lookup = _Lookup(host)
+    resolver.resolveHostName(lookup, host, transportSemantics="UDP")
+    return lookup.found
+
+
+@attrs.define(eq=False)
+class StatsdSender:
     """Sends reports. What statsd does not get is lost, as always with UDP, and logged if we see it.
 
     Args:
@@ -90,26 +128,34 @@ class StatsdSender(DatagramProtocol):
     clock: IReactorTime
     _throttle: Throttle = attrs.field(init=False)
     _address: str = attrs.field(default="", init=False)
-    noisy = False
+    _is_stopped: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
 
     def send(self, snapshot: dict[str, Any]) -> None:
         """Send a report; to a host that is not found, the next one tells more."""
-        self.resolve(self.host).addCallback(self._send, snapshot).addErrback(self._failed)
+        self.resolve(self.host).addCallback(self._on_address, snapshot).addErrback(self._failed)
 
     def send_last(self, snapshot: dict[str, Any]) -> None:
         """Send a report to where the one before went: a stop does not wait for a lookup."""
+        self._is_stopped = True
         if self._address:
-            self._send(self._address, snapshot)
+            try:
+                self._send(snapshot)
+            except OSError:
+                self._failed(Failure())
 
-    def _send(self, address: str, snapshot: dict[str, Any]) -> None:
+    def _on_address(self, address: str, snapshot: dict[str, Any]) -> None:
         self._address = address
-        transport: Any = self.transport
-        if transport is not None:
+        if not self._is_stopped:
+            self._send(snapshot)
+
+    def _send(self, snapshot: dict[str, Any]) -> None:
+        family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
             for datagram in batches(self.report.lines(snapshot)):
-                transport.write(datagram, (address, self.port))
+                sender.sendto(datagram, (self._address, self.port))
 
     def _failed(self, failure: Failure) -> None:
         self._throttle.warn(

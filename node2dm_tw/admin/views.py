@@ -1,6 +1,7 @@
 """All the views of one process, and the second hand that keeps them going."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -11,7 +12,7 @@ from twisted.internet.task import LoopingCall
 from node2dm_tw.admin.events import Pages, event
 from node2dm_tw.admin.health import Health, Phase
 from node2dm_tw.admin.history import History
-from node2dm_tw.admin.statsd import Report, StatsdSender
+from node2dm_tw.admin.statsd import Report, StatsdSender, resolve_host
 from node2dm_tw.admin.telnet import Sources, StatsFactory
 from node2dm_tw.admin.web import Render, Views, make_site
 from node2dm_tw.logs import logger
@@ -76,10 +77,9 @@ class Admin:
         site = make_site(views, self.clock)
         return endpoint.listen(site).addCallback(self._keep)
 
-    def open_statsd(self, sender: StatsdSender, port: IListeningPort, interval: float) -> None:
+    def open_statsd(self, sender: StatsdSender, interval: float) -> None:
         """Tell statsd, every `interval` seconds."""
         self._statsd = sender
-        self._ports.append(port)
         self._repeat(interval, self._tell_statsd, now=False)
 
     def start(self) -> None:
@@ -144,6 +144,7 @@ class Admin:
             "totals": snapshot["totals"],
             "routes": snapshot["routes"],
             "details": snapshot["details"],
+            "invalid": snapshot["invalid"],
             "health": self.health.report(snapshot).as_json(),
             "point": point,
         }
@@ -152,5 +153,5 @@ class Admin:
 def statsd_sender(host: str, port: int, prefix: str, reactor: Any) -> StatsdSender:
     """Make what tells the statsd at `host`, which may be a name."""
     address = host.strip("[]")
-    resolve = succeed if ":" in address else reactor.resolve
+    resolve = succeed if ":" in address else partial(resolve_host, reactor.nameResolver)
     return StatsdSender(address, port, Report(prefix), resolve, reactor)

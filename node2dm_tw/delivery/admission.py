@@ -108,7 +108,7 @@ class Admission:
             return BLOCKED
         if self.targets.delays and (wait := self.targets.wait(push.device)):
             return Delayed(wait, with_target=True)
-        if self.rates.limits and push.names_device and (wait := self.rates.take(push.device)):
+        if self.rates.limits and push.has_single_device and (wait := self.rates.take(push.device)):
             return Delayed(wait, with_target=False)
         return ADMIT
 

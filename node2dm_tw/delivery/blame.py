@@ -45,7 +45,14 @@ class Suspicion:
 
 @attrs.define(eq=False)
 class Blame:
-    """Compares the pushes of one lane."""
+    """Compares the pushes of one lane.
+
+    Attributes:
+        suspected: pushes that drew such an answer and have not ended. While there are none, the
+            answers to others need not be counted.
+    """
+
+    suspected: int = attrs.field(default=0, init=False)
 
     _answered: int = attrs.field(default=0, init=False)
     _delivered: int = attrs.field(default=0, init=False)
@@ -55,18 +62,22 @@ class Blame:
     _failed_at: dict[int, int] = attrs.field(factory=dict, init=False)
     _unavailable: dict[bytes, int] = attrs.field(factory=dict, init=False)
 
-    def on_explained(self, target: bytes) -> None:
-        """Count an answer that explains itself."""
+    def on_explained(self, target: bytes, is_delivered: bool) -> None:
+        """Count an answer that explains itself, to a push for `target`."""
         self._answered += 1
+        if is_delivered:
+            if target != self._target:
+                self._delivered_elsewhere = self._delivered
+                self._target = target
+            self._delivered += 1
         if self._unavailable:
             self._unavailable.pop(target, None)
 
-    def on_delivered(self, target: bytes) -> None:
-        """Count a delivery to `target`, which is an explained answer, too."""
-        if target != self._target:
-            self._delivered_elsewhere = self._delivered
-            self._target = target
-        self._delivered += 1
+    def on_ended(self) -> None:
+        """One of the suspected pushes has ended."""
+        self.suspected -= 1
+        if not self.suspected:
+            self._unavailable.clear()
 
     def on_unexplained(self, lease: Lease) -> bool:
         """Count an unexplained answer; return whether the push is to be rejected."""
@@ -103,6 +114,7 @@ class Blame:
     def _suspect(self, lease: Lease) -> Suspicion:
         if lease.suspicion is None:
             self._numbers += 1
+            self.suspected += 1
             lease.suspicion = Suspicion(self._numbers, self._answered, self._delivered)
         suspicion: Suspicion = lease.suspicion
         return suspicion

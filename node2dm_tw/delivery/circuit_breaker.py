@@ -139,6 +139,7 @@ class CircuitBreaker:
         epoch: how often it has opened. A request belongs to the epoch it was sent in.
         paused_until: seconds of the clock; nothing is sent before it.
         reason: why it opened last.
+        is_troubled: failures are counted, or it is not closed: an explained answer matters.
     """
 
     route: str
@@ -151,10 +152,10 @@ class CircuitBreaker:
     epoch: int = attrs.field(default=0, init=False)
     paused_until: float = attrs.field(default=0.0, init=False)
     reason: str = attrs.field(default="", init=False)
+    is_troubled: bool = attrs.field(default=False, init=False)
     _openings: int = attrs.field(default=0, init=False)
     _unexplained: _Failures = attrs.field(factory=_Failures, init=False)
     _unanswered: _Failures = attrs.field(factory=_Failures, init=False)
-    _has_failures: bool = attrs.field(default=False, init=False)
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
 
     @property
@@ -170,12 +171,12 @@ class CircuitBreaker:
 
     def on_explained(self, epoch: int) -> None:
         """Apply the first row of the table, for a request sent in `epoch`."""
-        if self._has_failures:
-            self._reset()
-        if epoch == self.epoch and self._openings:
+        self._forget_failures()
+        if epoch == self.epoch:
             self._openings = 0
             if self.state is _HALF_OPEN:
                 self._close()
+        self.is_troubled = self.state is not _CLOSED
 
     def on_failure(
         self,
@@ -214,7 +215,8 @@ class CircuitBreaker:
 
     def open(self, reason: str, after: float | None = None, at_least: float = 0.0) -> None:
         """Pause for `after` seconds, or as long as the back-off says; for `at_least` seconds."""
-        self._reset()
+        self._forget_failures()
+        self.is_troubled = True
         self._openings += 1
         self.epoch += 1
         self.reason = reason
@@ -262,12 +264,11 @@ class CircuitBreaker:
         self.on_change()
 
     def _count(self, event: Event, push: Hashable, target: bytes) -> bool:
-        self._has_failures = True
+        self.is_troubled = True
         if event is Event.UNEXPLAINED:
             return self._unexplained.count(push, target, TARGETS_TO_OPEN)
         return self._unanswered.count(push, target, 1)
 
-    def _reset(self) -> None:
-        self._has_failures = False
+    def _forget_failures(self) -> None:
         self._unexplained.clear()
         self._unanswered.clear()

@@ -10,9 +10,10 @@ from twisted.python.failure import Failure
 
 from node2dm_tw.delivery.admission import ADMIT, Admission
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
+from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.gauges import gauges
-from node2dm_tw.delivery.rates import Pace
+from node2dm_tw.delivery.rates import ProjectRate
 from node2dm_tw.delivery.session import LaneState, Session
 from node2dm_tw.delivery.settlement import Settlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
@@ -73,7 +74,7 @@ class Lane:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    pace: Pace | None
+    pace: ProjectRate | None
     alarm: BadDeviceAlarm | None
     on_bad_device: Callable[[Push, str], None]
     on_locked: Callable[[LockReason], None]
@@ -89,11 +90,15 @@ class Lane:
     _aborted: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._settlement = Settlement(self.route, self.queue, self.stats, self.clock, self.wall)
+        blame = Blame()
+        self._settlement = Settlement(
+            self.route, self.queue, self.stats, blame, self.clock, self.wall
+        )
         self._verdicts = VerdictApplier(
             self.route,
             self.queue,
             self._settlement,
+            blame,
             self.provider,
             self.session,
             self.window,
@@ -179,10 +184,11 @@ class Lane:
             seconds after which more may go without anything else happening; None: never.
         """
         now = self.clock.seconds()
-        is_probing = self.session.breaker.state is BreakerState.HALF_OPEN
+        breaker = self.session.breaker
         for _ in range(MAX_LEASES_PER_TURN):
             credential = self.session.credential
-            if credential is None or self._is_window_full():
+            limit = self._limit_after_pause() if self._earlier else self.window.size
+            if credential is None or len(self._in_flight) >= limit:
                 return None
             if self.pace is not None and (wait := self.pace.wait()):
                 return max(wait, SHORTEST_WAIT) if self.queue.depth else None
@@ -192,7 +198,7 @@ class Lane:
                 lease = due = self._verdicts.take_last()
                 if lease is None:
                     return None
-            elif due is None and is_probing and self._verdicts.sets_aside(lease):
+            elif breaker.is_troubled and self._verdicts.sets_aside(lease):
                 continue
             if lease.refused == credential.generation:
                 self._verdicts.retry_refused(lease)
@@ -207,11 +213,10 @@ class Lane:
                 self._verdicts.fail_internally(lease, Failure())
         return 0.0
 
-    def _is_window_full(self) -> bool:
-        """Whether no request may go now. Those from before a pause leave room for others."""
-        in_flight = len(self._in_flight)
-        ours = in_flight - self._earlier
-        return ours >= self.window.size or (ours > 0 and in_flight >= self.window.maximum)
+    def _limit_after_pause(self) -> int:
+        """Requests that may be in flight where some are left from before it: one more at least."""
+        limit = min(self._earlier + self.window.size, self.window.maximum)
+        return max(self._earlier + 1, limit)
 
     def _take_due(self) -> Lease | None:
         """Take a push that has slept long enough: every other one, or many would hold up the fresh.
@@ -241,7 +246,7 @@ class Lane:
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
         if self.pace is not None:
-            self.pace.spend()
+            self.pace.consume()
         in_flight = self.http.send(request.url, request.headers, request.body, self._ended, lease)
         if in_flight is not None:
             self._in_flight[lease] = in_flight

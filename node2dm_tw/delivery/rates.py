@@ -1,68 +1,113 @@
-"""How fast a device, and a whole project, may be sent to."""
+"""How fast pushes may go to one device, and to a whole project."""
 
 from collections.abc import Callable
+from math import inf
 
 import attrs
 
 CAPACITY = 1_000_000
-"""Devices remembered; beyond it, pushes to devices not known wait until others are forgotten."""
+"""Devices remembered; beyond it, pushes to unknown devices wait until others are forgotten."""
 
-CROWDED = 60.0
-"""Seconds such a push waits."""
+FULL_WAIT = 60.0
+"""Seconds that such a push waits."""
 
 SHORTEST_WAIT = 0.001
-"""Seconds; less may be lost in the rounding of a moment, so that a push would come again at once,
-and for ever where the clock stands still. It goes instead: `stretched` leaves room for it."""
+"""Seconds; less may be lost when a moment is rounded, so that a push would come back at once, and
+endlessly where the clock stands still. Such a push goes: `safety_window` allows for it."""
+
+MAX_SHARDS = 64
+"""Parts of the devices, each with dicts of its own: sweeping or resizing one takes about 1 ms."""
+
+SWEEP_INTERVAL = 10.0
+"""Seconds between two sweeps of a full shard that has hardly grown since the first."""
 
 Limit = tuple[int, float]
 """So many pushes in any so many seconds."""
 
 
-def stretched(seconds: float) -> float:
-    """Give the window for which a limit of `seconds` is kept here, to hold where it is counted.
+def safety_window(seconds: float) -> float:
+    """Lengthen the window of a limit, so that the limit also holds where Google counts.
 
-    Requests do not travel equally long, so what left within a window and a little more may arrive
-    within a window: a second more, of a short window less.
+    Requests do not travel equally long: what leaves within slightly more than a window may arrive
+    within one. Adds a second, to a short window less.
     """
     return seconds + min(1.0, seconds / 60)
+
+
+@attrs.define(eq=False)
+class _Buckets:
+    """The buckets of one limit, for the devices of one shard.
+
+    Args:
+        capacity: devices kept at the most.
+
+    Attributes:
+        interval: seconds in which a bucket earns a push.
+        tolerance: seconds in which it earns a whole burst but one.
+        full_at: the moment at which each bucket will be full. The values are floats because the
+            garbage collector does not track a dict that holds no containers.
+        sweep_at: devices at which `make_room` must be called before the next one is added.
+    """
+
+    capacity: int
+    interval: float = attrs.field(default=0.0, init=False)
+    tolerance: float = attrs.field(default=0.0, init=False)
+    full_at: dict[bytes, float] = attrs.field(factory=dict, init=False)
+    sweep_at: int = attrs.field(default=1, init=False)
+    _kept: int = attrs.field(default=0, init=False)
+    _swept: float = attrs.field(default=-inf, init=False)
+
+    def make_room(self, now: float) -> bool:
+        """Forget the devices whose buckets are full; return whether there is room for another.
+
+        The devices added since the last sweep, or the time since then, pay for a sweep.
+        """
+        has_grown = 16 * len(self.full_at) >= 17 * self._kept
+        if has_grown or now - self._swept >= SWEEP_INTERVAL:
+            self.full_at = {device: full for device, full in self.full_at.items() if full > now}
+            self._kept, self._swept = len(self.full_at), now
+            self.sweep_at = min(2 * self._kept + 16, self.capacity)
+        return len(self.full_at) < self.capacity
 
 
 @attrs.define(eq=False)
 class DeviceRates:
     """Token buckets for each device, such that no window of a limit ever holds more than it says.
 
-    A bucket of `burst` that earns count - burst + 1 in the `stretched` seconds lets no more than
+    A bucket of `burst` that earns count - burst + 1 pushes in the `safety_window` lets no more than
     `count` through in any `seconds`. Each is kept as the moment at which it will be full again (the
-    generic cell rate algorithm, ITU-T I.371), so that a device costs one small tuple.
+    generic cell rate algorithm, ITU-T I.371).
 
     Args:
         limits: all of them hold.
         burst: pushes that may follow one another at once; no more than each limit's count.
         seconds: the clock, monotonic.
+        capacity: devices remembered at the most.
     """
 
     limits: tuple[Limit, ...]
     burst: int
     seconds: Callable[[], float]
     capacity: int = CAPACITY
-    _flows: list[tuple[float, float]] = attrs.field(init=False)
-    _full_at: dict[bytes, tuple[float, ...]] = attrs.field(factory=dict, init=False)
-    _sweep_at: int = attrs.field(default=1_000, init=False)
+    _shards: list[list[_Buckets]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._shards = [[] for _ in range(min(MAX_SHARDS, self.capacity // 1_000 or 1))]
         self.change(self.limits, self.burst)
 
     def __len__(self) -> int:
-        return len(self._full_at)
+        limits = zip(*self._shards, strict=True)
+        return max((sum(len(part.full_at) for part in parts) for parts in limits), default=0)
 
     def change(self, limits: tuple[Limit, ...], burst: int) -> None:
-        """Let other limits hold from now on. Buckets keep what was taken from them."""
-        if len(limits) != len(self.limits):
-            self._full_at = {}
+        """Apply other limits from now on. Buckets keep what was taken from them."""
         self.limits, self.burst = limits, burst
-        # For each limit the seconds in which a push is earned, and in which a whole burst but one.
-        gaps = [stretched(seconds) / (count - burst + 1) for count, seconds in limits]
-        self._flows = [(gap, (burst - 1) * gap) for gap in gaps]
+        for shard in self._shards:
+            if len(shard) != len(limits):
+                shard[:] = [_Buckets(self.capacity // len(self._shards)) for _ in limits]
+            for buckets, (count, seconds) in zip(shard, limits, strict=True):
+                buckets.interval = safety_window(seconds) / (count - burst + 1)
+                buckets.tolerance = (burst - 1) * buckets.interval
 
     def take(self, device: bytes) -> float:
         """Take one push out of the device's buckets.
@@ -70,47 +115,36 @@ class DeviceRates:
         Returns:
             0.0 where it may go now; else the seconds to wait before asking again, nothing taken.
         """
-        if not self.limits:
-            return 0.0
         now = self.seconds()
-        full_at = self._full_at.get(device)
-        if full_at is None:
-            if not self._has_room(now):
-                return CROWDED
-            full_at = (now,) * len(self._flows)
+        shard = self._shards[hash(device) % len(self._shards)]
         wait = 0.0
-        taken = []
-        for full, (gap, saved) in zip(full_at, self._flows, strict=True):
-            if full > now:
-                wait = max(wait, full - now - saved)
-                taken.append(full + gap)
-            else:
-                taken.append(now + gap)
+        for buckets in shard:
+            full = buckets.full_at.get(device)
+            if full is None:
+                if len(buckets.full_at) >= buckets.sweep_at and not buckets.make_room(now):
+                    return FULL_WAIT
+            elif full - now - buckets.tolerance > wait:
+                wait = full - now - buckets.tolerance
         if wait > SHORTEST_WAIT:
             return wait
-        self._full_at[device] = tuple(taken)
+        for buckets in shard:
+            full = buckets.full_at.get(device, now)
+            if full < now:
+                full = now
+            buckets.full_at[device] = full + buckets.interval
         return 0.0
 
-    def _has_room(self, now: float) -> bool:
-        """Forget devices whose buckets are full, each time their number has doubled."""
-        if len(self._full_at) >= min(self._sweep_at, self.capacity):
-            self._full_at = {
-                device: full_at for device, full_at in self._full_at.items() if max(full_at) > now
-            }
-            self._sweep_at = max(1_000, 2 * len(self._full_at))
-        return len(self._full_at) < self.capacity
 
+RAMP_UP_SECONDS = 60.0
+"""From nothing to the full rate, as Google's page on scaling asks for."""
 
-RAMP = 60.0
-"""Seconds from nothing to the full rate, as Google's page on scaling asks for."""
-
-SHARE = 0.05
+MAX_BURST_SECONDS = 0.05
 """Seconds' worth of pushes that may be saved up, to make good for the reactor's coarse timing."""
 
 
 @attrs.define(eq=False)
-class Pace:
-    """Spreads a project's rate evenly, growing linearly from zero after a start or a pause.
+class ProjectRate:
+    """Spreads a project's pushes evenly, growing linearly from zero after a start or a pause.
 
     Args:
         limit: pushes in any so many seconds.
@@ -119,53 +153,55 @@ class Pace:
 
     limit: Limit
     seconds: Callable[[], float]
-    _most_saved: float = attrs.field(init=False)
+    _max_saved: float = attrs.field(init=False)
     _rate: float = attrs.field(init=False)
     _began: float = attrs.field(init=False)
     _spent: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.restart()
-        self._follow(self.limit)
+        self._apply(self.limit)
 
     def restart(self) -> None:
-        """Begin again from zero."""
+        """Start again from zero."""
         self._began = self.seconds()
         self._spent = 0.0
 
     def change(self, limit: Limit) -> None:
-        """Let another limit hold from now on, without another slow start."""
+        """Apply another limit from now on, without another slow start."""
         age = self.seconds() - self._began
         saved = self._earned(age) - self._spent
-        self._follow(limit)
-        self._spent = self._earned(age) - min(saved, self._most_saved)
+        self._apply(limit)
+        self._spent = self._earned(age) - min(saved, self._max_saved)
 
-    def _follow(self, limit: Limit) -> None:
+    def _apply(self, limit: Limit) -> None:
         self.limit = limit
         count, seconds = limit
-        self._most_saved = max(1.0, count / seconds * SHARE)
+        self._max_saved = max(1.0, count / seconds * MAX_BURST_SECONDS)
         # Pushes a second once the ramp is over; what may be saved up counts into the limit.
-        self._rate = max(count - self._most_saved, 0.5) / stretched(seconds)
+        self._rate = max(count - self._max_saved, 0.5) / safety_window(seconds)
 
     def wait(self) -> float:
         """Seconds until a push may go; 0.0 where one may go now."""
         age = self.seconds() - self._began
         earned = self._earned(age)
-        if earned - self._spent > self._most_saved:
-            self._spent = earned - self._most_saved
+        if earned - self._spent > self._max_saved:
+            self._spent = earned - self._max_saved
         return 0.0 if earned - self._spent >= 1.0 else self._until_next(age)
 
-    def spend(self) -> None:
-        """A push goes."""
+    def consume(self) -> None:
+        """Count a push that goes."""
         self._spent += 1.0
 
     def _earned(self, age: float) -> float:
         """Pushes earned since the beginning: the ramp's triangle, then an even flow."""
-        return self._rate * (age - RAMP / 2 if age > RAMP else age * age / (2 * RAMP))
+        if age > RAMP_UP_SECONDS:
+            return self._rate * (age - RAMP_UP_SECONDS / 2)
+        return self._rate * age * age / (2 * RAMP_UP_SECONDS)
 
     def _until_next(self, age: float) -> float:
         """Seconds until a whole push is earned."""
         goal = (self._spent + 1.0) / self._rate
-        if goal <= RAMP / 2:
-            return float((2 * RAMP * goal) ** 0.5 - age)
-        return goal + RAMP / 2 - age
+        if goal <= RAMP_UP_SECONDS / 2:
+            return float((2 * RAMP_UP_SECONDS * goal) ** 0.5 - age)
+        return goal + RAMP_UP_SECONDS / 2 - age

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.logs import Throttle, logger, shorten
 from node2dm_tw.push import Push
@@ -22,6 +23,7 @@ class Settlement:
         route: its name, for the log.
         queue: forgets the pushes.
         stats: counts them.
+        blame: is told when a suspected push has ended.
         clock: monotonic seconds.
         wall: seconds since the epoch.
 
@@ -32,6 +34,7 @@ class Settlement:
     route: str
     queue: PushQueue
     stats: RouteStats
+    blame: Blame
     clock: IReactorTime
     wall: Callable[[], float]
     errors: RecentErrors = attrs.field(factory=RecentErrors, init=False)
@@ -83,6 +86,8 @@ class Settlement:
 
     def _settle(self, lease: Lease) -> None:
         lease.is_settled = True
+        if lease.suspicion is not None:
+            self.blame.on_ended()
         self.queue.settle(lease)
 
     def on_overflow(self, push: Push, limit: str) -> None:

@@ -1,6 +1,7 @@
 """What the lanes of a fleet know together of devices; here, of one process, in memory."""
 
 import heapq
+from collections import OrderedDict
 from itertools import islice
 from typing import Any
 
@@ -30,19 +31,20 @@ class BlockedDevices:
 
     clock: IReactorTime
     capacity: int = CAPACITY
-    until: dict[bytes, float] = attrs.field(factory=dict, init=False)
+    until: OrderedDict[bytes, float] = attrs.field(factory=OrderedDict, init=False)
     _ends: list[tuple[float, bytes]] = attrs.field(factory=list, init=False)
 
     def block(self, device: bytes, seconds: float) -> None:
         """Block `device` from now on for `seconds`."""
         self.until.pop(device, None)
         if len(self.until) >= self.capacity:
-            del self.until[next(iter(self.until))]
+            self.until.popitem(last=False)
         until = self.clock.seconds() + seconds
         self.until[device] = until
         heapq.heappush(self._ends, (until, device))
         if len(self._ends) > 2 * self.capacity:
-            self._ends = sorted((until, device) for device, until in self.until.items())
+            self._ends = [(until, device) for device, until in self.until.items()]
+            heapq.heapify(self._ends)
 
     def is_blocked(self, device: bytes) -> bool:
         """Whether pushes to `device` must be dropped now."""

@@ -69,6 +69,7 @@ class VerdictApplier:
         route: its name, for the log.
         queue: takes pushes back.
         settlement: ends pushes.
+        blame: tells whether a push is at fault or the service.
         provider: knows how long to leave the service alone at first.
         session: is told of refusals, and has the circuit breaker.
         window: is told how requests fare.
@@ -83,6 +84,7 @@ class VerdictApplier:
     route: str
     queue: PushQueue
     settlement: Settlement
+    blame: Blame
     provider: Provider
     session: Session
     window: Window
@@ -92,7 +94,6 @@ class VerdictApplier:
     alarm: BadDeviceAlarm | None
     on_bad_device: Callable[[Push, str], None]
     on_over_quota: Callable[[], None]
-    _blame: Blame = attrs.field(factory=Blame, init=False)
     _aside: deque[Lease] = attrs.field(factory=deque, init=False)
     _opener: Lease | None = attrs.field(default=None, init=False)
     _suspects: set[bytes] = attrs.field(factory=set, init=False)
@@ -152,7 +153,8 @@ class VerdictApplier:
 
     def sets_aside(self, lease: Lease) -> bool:
         """Keep a push aside if it is no good as a probe: one to its target failed as the last."""
-        if lease.push.device not in self._suspects or len(self._aside) >= MAX_PASSED_OVER:
+        is_suspect = lease.push.device in self._suspects and len(self._aside) < MAX_PASSED_OVER
+        if not is_suspect or self.session.breaker.state is not BreakerState.HALF_OPEN:
             return False
         self._aside.append(lease)
         return True
@@ -180,25 +182,24 @@ class VerdictApplier:
         match verdict:
             case Delivered():
                 self.settlement.sent(lease)
-                self._blame.on_delivered(lease.push.device)
-                self._on_explained(lease)
+                self._on_explained(lease, verdict)
             case BadDevice(reason):
                 self.on_bad_device(lease.push, reason)
                 self.settlement.bad_device(lease, reason)
-                self._on_explained(lease, is_bad_device=True)
+                self._on_explained(lease, verdict)
             case Rejected(reason, is_explained):
                 self.settlement.rejected(lease, reason)
                 if is_explained:
-                    self._on_explained(lease)
+                    self._on_explained(lease, verdict)
                 else:
                     self._fail(Event.UNANSWERED, lease, reason, push=lease)
             case DeviceOverQuota(after):
                 self.stats.quota_answers += 1
                 self.admission.block(lease.push.device, after)
                 self.settlement.blocked(lease)
-                self._on_explained(lease)
-            case TargetDelayed(after, reason):
-                self._on_target_delayed(lease, after, reason)
+                self._on_explained(lease, verdict)
+            case TargetDelayed():
+                self._on_target_delayed(lease, verdict)
             case Unexplained():
                 self._on_unexplained(lease, verdict)
             case Retry(after, whole_lane, reason):
@@ -232,36 +233,37 @@ class VerdictApplier:
         else:
             self._on_no_answer(lease, reason, None, counts=not error.is_collateral)
 
-    def _on_explained(self, lease: Lease, *, is_bad_device: bool = False) -> None:
-        """The service works, and so does the way of this push's target."""
-        target = lease.push.device
-        self._blame.on_explained(target)
-        if self.alarm is not None and self.alarm.answered(is_bad_device):
+    def _on_explained(self, lease: Lease, verdict: Verdict) -> None:
+        """The service works, and so does the way of this push's target, unless it is delayed."""
+        if self.blame.suspected:
+            self.blame.on_explained(lease.push.device, type(verdict) is Delivered)
+        if self.alarm is not None and self.alarm.answered(type(verdict) is BadDevice):
             self._log_alarm(self.alarm.is_on)
-        targets = self.admission.targets
-        if targets.delays and targets.on_explained(target):
-            for parked in self.admission.retry_queue.unpark(target):
-                self.queue.release(parked)
-        self._on_service_works(lease)
-
-    def _on_service_works(self, lease: Lease) -> None:
+        if self.admission.targets.delays and type(verdict) is not TargetDelayed:
+            self._end_delay(lease.push.device)
         breaker, signin = self.session.breaker, self.session.signin
         if lease.generation > signin.accepted:
             signin.on_accepted(lease.generation)
         if lease.epoch == breaker.epoch:
             self.window.on_success()
-        breaker.on_explained(lease.epoch)
+        if breaker.is_troubled:
+            breaker.on_explained(lease.epoch)
         if (self._aside or self._suspects) and self._is_proven():
             self.release_aside()
 
-    def _on_target_delayed(self, lease: Lease, after: float | None, reason: str) -> None:
+    def _end_delay(self, target: bytes) -> None:
+        if self.admission.targets.on_explained(target):
+            for parked in self.admission.retry_queue.unpark(target):
+                self.queue.release(parked)
+
+    def _on_target_delayed(self, lease: Lease, verdict: TargetDelayed) -> None:
         self.stats.quota_answers += 1
-        self.settlement.warn("delayed", reason, lease)
-        after = QUOTA_DELAY if after is None else after
+        self.settlement.warn("delayed", verdict.reason, lease)
+        after = QUOTA_DELAY if verdict.after is None else verdict.after
         self.admission.targets.delay(lease.push.device, after)
         if self._may_sleep(lease):
             self.admission.retry_queue.sleep(lease, after)
-        self._on_service_works(lease)
+        self._on_explained(lease, verdict)
 
     def _on_unexplained(self, lease: Lease, verdict: Unexplained) -> None:
         hint = verdict.hint or verdict.reason
@@ -278,17 +280,17 @@ class VerdictApplier:
         )
         if fate is Fate.RELEASE:
             self.release(lease)
-        elif self._blame.on_unexplained(lease):
+        elif self.blame.on_unexplained(lease):
             self.settlement.rejected(lease, verdict.reason)
         else:
             self.admission.targets.on_unexplained(lease.push.device, lease.sent)
             self._sleep(lease, verdict.after)
 
     def _on_unavailable(self, lease: Lease, verdict: Retry) -> None:
-        if verdict.over_quota and not lease.push.names_device:
-            self._on_target_delayed(lease, verdict.after, verdict.reason)
+        if verdict.over_quota and not lease.push.has_single_device:
+            self._on_target_delayed(lease, TargetDelayed(verdict.after, verdict.reason))
             return
-        if self._blame.is_unexplained(lease):
+        if self.blame.is_unexplained(lease):
             self._on_unexplained(lease, Unexplained(UNAVAILABLE, verdict.reason, verdict.after))
             return
         if verdict.over_quota:

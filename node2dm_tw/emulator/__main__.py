@@ -20,9 +20,9 @@ def settings_of_arguments() -> EmulatorSettings:
     given = vars(parser.parse_args())
     state_dir = given.pop("state_dir")
     section = {name: text for name, text in given.items() if text}
-    settings, faults = read_section(section, state_dir, Path.cwd())
+    settings, errors = read_section(section, state_dir, Path.cwd())
     if settings is None:
-        parser.error("; ".join(f"{option}: {wanted}" for option, wanted in faults))
+        parser.error("; ".join(errors))
     return settings
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import attrs
 
+from node2dm_tw.converters import file_text
+from node2dm_tw.ini import describe_unknown, format_value
+
 DEFAULT_LISTEN = "tcp:8443:interface=127.0.0.1"
 
 Rate = tuple[int, float]
@@ -15,7 +18,7 @@ Rate = tuple[int, float]
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([smhd])")
-_OPTIONS = ("listen", "phones", "accounts", "accounts_file", "sender_quota", "device_quota")
+OPTIONS = ("listen", "phones", "accounts", "accounts_file", "sender_quota", "device_quota")
 
 
 def _absolute(path: Path | str) -> Path:
@@ -29,7 +32,7 @@ def _check_listen(_: object, __: object, value: str) -> None:
 def _check_phones(_: object, __: object, value: tuple[str, ...]) -> None:
     for name in value:
         if not name or not name.isascii() or not name.isprintable() or re.search(r"[\s/,]", name):
-            raise ValueError("printable ASCII names without spaces, slashes and commas are wanted")
+            raise ValueError("expected printable ASCII names without blanks, slashes and commas")
 
 
 @attrs.frozen
@@ -73,19 +76,19 @@ def address(listen: str) -> tuple[str, int]:
     port = named.get("port", plain[0] if plain else "")
     digits = re.fullmatch("[0-9]{1,5}", port)
     if kind not in ("tcp", "tcp6") or not digits or int(port) > 65535:
-        raise ValueError("an endpoint such as tcp:8443:interface=127.0.0.1 is wanted")
+        raise ValueError("expected an endpoint such as tcp:8443:interface=127.0.0.1")
     loopback = "127.0.0.1" if kind == "tcp" else "::1"
     host = named.get("interface", "") or loopback
     try:
         bound = ipaddress.ip_address(host)
     except ValueError:
-        raise ValueError("the interface must be an IP address") from None
+        raise ValueError("expected an IP address as interface") from None
     return (loopback if bound.is_unspecified else host), int(port)
 
 
 def read_section(
     section: Mapping[str, str], state_dir: Path, base: Path
-) -> tuple[EmulatorSettings | None, list[tuple[str, str]]]:
+) -> tuple[EmulatorSettings | None, list[str]]:
     """Read the options of an ``[emulator]`` section.
 
     Args:
@@ -94,12 +97,12 @@ def read_section(
         base: the folder that relative paths are relative to.
 
     Returns:
-        the settings, or None and every fault as (option, what is wanted).
+        the settings, or None and a line for each error.
     """
-    faults = [
-        (name, f"unknown option; known are {', '.join(_OPTIONS)}")
+    errors = [
+        describe_unknown(f"[emulator] {format_value(name)}", "option", name, OPTIONS)
         for name in section
-        if name not in _OPTIONS
+        if name not in OPTIONS
     ]
     values: dict[str, Any] = {"state_dir": state_dir}
     for name, read in _READERS.items():
@@ -107,21 +110,18 @@ def read_section(
         try:
             if text:
                 values[name.removesuffix("_file")] = read(text, base)
-        except (ValueError, OSError) as error:
-            faults.append((name, str(error) if isinstance(error, ValueError) else _why(error)))
+        except ValueError as error:
+            shown = "" if name == "accounts" else f" = {format_value(text)}"
+            errors.append(f"[emulator] {name}{shown}: {error}")
     if section.get("accounts", "").strip() and section.get("accounts_file", "").strip():
-        faults.append(("accounts_file", "either this or accounts, not both"))
-    return (None if faults else EmulatorSettings(**values)), faults
+        errors.append("[emulator] accounts: expected either accounts or accounts_file, not both")
+    return (None if errors else EmulatorSettings(**values)), errors
 
 
 def differing(old: EmulatorSettings | None, new: EmulatorSettings | None) -> list[str]:
     """Name the options that differ; where one of the two is None, all that the other has."""
-    names = [field.name for field in attrs.fields(EmulatorSettings) if field.name in _OPTIONS]
+    names = [field.name for field in attrs.fields(EmulatorSettings) if field.name in OPTIONS]
     return [name for name in names if getattr(old, name, None) != getattr(new, name, None)]
-
-
-def _why(error: OSError) -> str:
-    return f"a readable file is wanted: {error.strerror}"
 
 
 def _listen(text: str, _: Path) -> str:
@@ -138,7 +138,7 @@ def _phones(text: str, _: Path) -> tuple[str, ...]:
 def _rate(text: str, _: Path) -> Rate:
     match = _RATE.fullmatch(text.replace(" ", ""))
     if match is None:
-        raise ValueError("a rate such as 240/m is wanted (/s, /m, /h or /d)")
+        raise ValueError("expected a rate such as 240/m (/s, /m, /h or /d)")
     return int(match[1]), _SECONDS[match[2]]
 
 
@@ -148,9 +148,9 @@ def _accounts(text: str, _: Path) -> Mapping[str, str]:
 
 def _accounts_file(text: str, base: Path) -> Mapping[str, str]:
     try:
-        lines = (base / text).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise ValueError("a file in UTF-8 is wanted") from None
+        lines = file_text(text, base).split("\n")
+    except ValueError as error:
+        raise ValueError(f"expected {error}") from None
     return dict(_pairs(line.strip() for line in lines if line.strip()))
 
 
@@ -159,7 +159,7 @@ def _pairs(parts: Iterator[str]) -> Iterator[tuple[str, str]]:
         email, colon, password = part.partition(":")
         if not (email and colon and password):
             # What was written is a secret, so it is not repeated here.
-            raise ValueError("email:password is wanted, several separated by commas")
+            raise ValueError("expected email:password, several separated by commas")
         yield email, password
 
 

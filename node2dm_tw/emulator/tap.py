@@ -1,7 +1,6 @@
 """Google's side as a process of its own: ``twistd c2dm-emulator``, or one for a test."""
 
 import atexit
-import configparser
 import json
 import os
 import resource
@@ -19,9 +18,11 @@ from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from node2dm_tw import ini
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
+from node2dm_tw.ini import ConfigErrors
 
 _log = Logger()
 
@@ -62,20 +63,16 @@ def read(path: Path) -> EmulatorSettings:
         UsageError: with everything that is wrong in it.
     """
     path = path.absolute()
-    parser = configparser.RawConfigParser()
     try:
-        with path.open(encoding="utf-8") as file:
-            parser.read_file(file)
-    except (OSError, ValueError, configparser.Error) as error:
-        raise usage.UsageError(f"{path}: {error}") from error
+        parser = ini.read(path)
+    except ConfigErrors as error:
+        raise usage.UsageError(str(error)) from error
     state = parser.get("node2dm", "state_dir", fallback="").strip()
     state_dir = path.parent / state if state else Path.cwd()
     section = dict(parser["emulator"]) if parser.has_section("emulator") else {}
-    settings, faults = read_section(section, state_dir, path.parent)
+    settings, errors = read_section(section, state_dir, path.parent)
     if settings is None:
-        raise usage.UsageError(
-            "\n".join(f"[emulator] {option}: {wanted}" for option, wanted in faults)
-        )
+        raise usage.UsageError("\n".join(errors))
     return settings
 
 

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import quote
 
 import attrs
-import pytest
 
 from node2dm_tw.emulator.client import EmulatorClient, Listener
 
@@ -194,15 +193,20 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.kill()
 
 
-@pytest.fixture(scope="session")
-def push_emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PushEmulator]:
-    """One emulator for all tests of a run."""
-    with start(tmp_path_factory.mktemp("push-emulator")) as emulator:
-        yield emulator
+try:
+    import pytest
+except ModuleNotFoundError:
+    pass  # An application whose tests run without pytest has no use for fixtures.
+else:
 
+    @pytest.fixture(scope="session")
+    def push_emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PushEmulator]:
+        """One emulator for all tests of a run."""
+        with start(tmp_path_factory.mktemp("push-emulator")) as emulator:
+            yield emulator
 
-@pytest.fixture
-def push_emulator(push_emulator_process: PushEmulator) -> PushEmulator:
-    """The emulator, as if it had just been started."""
-    push_emulator_process.reset()
-    return push_emulator_process
+    @pytest.fixture
+    def push_emulator(push_emulator_process: PushEmulator) -> PushEmulator:
+        """The emulator, as if it had just been started."""
+        push_emulator_process.reset()
+        return push_emulator_process

@@ -7,9 +7,9 @@ from typing import Any
 import pycurl  # type: ignore[import-untyped]
 from twisted.internet.defer import Deferred, succeed
 
+from node2dm_tw.http.curl_outcome import failure_of, outcome_of, refusal_of
 from node2dm_tw.http.curl_transfer import Target, Transfer, header_lines
 from node2dm_tw.http.interface import (
-    MAX_RESPONSE,
     CertificateRefused,
     Done,
     Headers,
@@ -19,20 +19,16 @@ from node2dm_tw.http.interface import (
     Outcome,
     RequestFailed,
 )
-from node2dm_tw.http.limits import CONNECT_TIMEOUT, IDLE_TIMEOUT
+from node2dm_tw.http.limits import IDLE_TIMEOUT
 from node2dm_tw.http.multi import Multi
 from node2dm_tw.http.posting import Posting
 from node2dm_tw.http.tls import pin_of, platform_authorities, read_authorities
 
-_TOO_LARGE = 100
-"""CURLE_TOO_LARGE, which pycurl does not name: a header line above 100 KiB."""
+_SUPPRESS_CONNECT_HEADERS = 265
+"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer is no answer."""
 
 _KEPT_TARGETS = 64
 _MOST_KEYS = 4
-_REFUSALS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_INVALIDCERTSTATUS}
-_NOT_HTTP = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_FTP_WEIRD_SERVER_REPLY}
-"""Something was answered, if not what was expected."""
-
 _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
 
 
@@ -78,8 +74,9 @@ class CurlClient(Posting):
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
         self._transfers: dict[object, Transfer] = {}
+        self._silent: dict[int, bool] = {}
         self._options = _options(timeout, ca_file, proxy)
-        self._multi = Multi(reactor, connections, self._finished, self._reported)
+        self._multi = Multi(reactor, connections, timeout, self._finished, self._on_batch)
 
     def send(
         self, url: str, headers: Headers, body: bytes, done: Done, context: Any
@@ -91,7 +88,7 @@ class CurlClient(Posting):
         try:
             target = self._targets.get(url) or self._make_target(url)
             if transfer.options is not target.options:
-                transfer.aim(target, self._timeout)
+                transfer.configure(target, self._timeout)
             if transfer.headers is not headers:
                 self._set_headers(transfer, headers)
             transfer.setopt(pycurl.POSTFIELDS, body)
@@ -99,13 +96,13 @@ class CurlClient(Posting):
             self._discard(transfer)
             done(NotSent(f"the request cannot be built: {type(error).__name__}"), context)
             return None
-        transfer.once = transfer.head_size + len(body)
+        transfer.expected_size = transfer.head_size + len(body)
         transfer.done = done
         transfer.context = context
         if target.known:
             self._multi.add(transfer.curl)
         else:
-            self._scout(transfer, target)
+            self._send_ahead(transfer, target)
         return transfer
 
     def close(self) -> Deferred[None]:
@@ -113,7 +110,7 @@ class CurlClient(Posting):
             self._closed = True
             for transfer in list(self._transfers.values()):
                 if transfer.done is not None:
-                    self._break_off(transfer, "the client was closed")
+                    self._cancel(transfer, "the client was closed")
             self._multi.close()
             for transfer in self._free:
                 self._discard(transfer)
@@ -146,19 +143,19 @@ class CurlClient(Posting):
 
     # The first request to a target, and keys not seen before
 
-    def _scout(self, transfer: Transfer, target: Target) -> None:
+    def _send_ahead(self, transfer: Transfer, target: Target) -> None:
         """Send the first request ahead; those after it wait, with their time running."""
         transfer.deadline = self._seconds() + self._timeout
         transfer.tries += 1
-        if target.scout is None:
-            target.scout = transfer
+        if target.pilot is None:
+            target.pilot = transfer
             self._multi.add(transfer.curl)
         else:
             target.waiting.append(transfer)
 
-    def _end_scouting(self, target: Target, error: RequestFailed | None) -> None:
-        """Let those who wait go; without a key, let them fail as the scout did, or go on."""
-        target.scout = None
+    def _end_pilot(self, target: Target, error: RequestFailed | None) -> None:
+        """Let those who wait go; without a key, let them fail as the pilot did, or go on."""
+        target.pilot = None
         target.known = bool(target.keys)
         waiting, target.waiting = target.waiting, deque()
         for transfer in waiting:
@@ -168,13 +165,13 @@ class CurlClient(Posting):
                 self._try_again(transfer, target)
             elif error is not None:
                 self._settle(transfer, type(error)(str(error), timed_out=error.timed_out))
-            elif target.scout is None:
-                target.scout = transfer
+            elif target.pilot is None:
+                target.pilot = transfer
                 self._try_again(transfer, target)
             else:
                 target.waiting.append(transfer)
 
-    def _meet(self, transfer: Transfer, target: Target) -> None:
+    def _verify_new_key(self, transfer: Transfer, target: Target) -> None:
         """Look at the certificate of a server with an unknown key; go on if it is good."""
         transfer.tries += 1
         if transfer.tries > _MOST_KEYS:
@@ -185,11 +182,11 @@ class CurlClient(Posting):
         try:
             pin = pin_of(dict(chain[0])[b"Cert"] if chain else b"")
         except CertificateRefused as refusal:
-            self._conclude(transfer, target, _refusal(transfer, str(refusal)))
+            self._conclude(transfer, target, refusal_of(transfer, str(refusal)))
             return
         if transfer.getinfo(pycurl.REQUEST_SIZE):
             self.reconnects += 1  # It was out once already, on a connection that then closed.
-        target.learn(pin)
+        target.pin(pin)
         if transfer.deadline is None:
             spent: float = transfer.getinfo(pycurl.TOTAL_TIME)
             transfer.deadline = self._seconds() + self._timeout - spent
@@ -201,7 +198,7 @@ class CurlClient(Posting):
         if left <= 0:
             self._conclude(transfer, target, NotSent("no time was left", timed_out=True))
             return
-        transfer.aim(target, left)
+        transfer.configure(target, left)
         transfer.lines.clear()
         self._multi.add(transfer.curl)
 
@@ -213,24 +210,27 @@ class CurlClient(Posting):
         assert target is not None
         if transfer.connected:
             self._count(transfer, target)
-        if transfer.getinfo(pycurl.REQUEST_SIZE) > 1.5 * transfer.once:
+        if transfer.getinfo(pycurl.REQUEST_SIZE) > 1.5 * transfer.expected_size:
             self.reconnects += 1
         lines = transfer.lines
-        is_plain = not code and lines and lines[-1] == b"\r\n" and target.scout is not transfer
+        is_plain = not code and lines and lines[-1] == b"\r\n" and target.pilot is not transfer
         if is_plain and transfer.done is not None:
             self._settle(transfer, transfer.answer())
         elif transfer.done is None:  # Cancelled after it was done.
-            if target.scout is transfer:
-                self._end_scouting(target, None)
+            if target.pilot is transfer:
+                self._end_pilot(target, None)
             self._release(transfer)
         elif code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
-            self._meet(transfer, target)
+            self._verify_new_key(transfer, target)
         else:
-            self._conclude(transfer, target, _outcome(transfer, code, text))
+            outcome = outcome_of(transfer, code, text, self._multi.has_broken)
+            if isinstance(outcome, NoAnswer) and outcome.timed_out and not transfer.lines:
+                self._on_silence(transfer, target, outcome)
+            self._conclude(transfer, target, outcome)
 
     def _conclude(self, transfer: Transfer, target: Target, outcome: Outcome) -> None:
-        if target.scout is transfer:
-            self._end_scouting(target, outcome if isinstance(outcome, RequestFailed) else None)
+        if target.pilot is transfer:
+            self._end_pilot(target, outcome if isinstance(outcome, RequestFailed) else None)
         if transfer.done is None:  # Cancelled by one that waited for it.
             self._release(transfer)
         else:
@@ -252,32 +252,71 @@ class CurlClient(Posting):
 
     def _release(self, transfer: Transfer) -> None:
         """Make the handle free for the next request."""
-        transfer.clear()
+        transfer.reset()
         if self._closed:
             self._discard(transfer)
         else:
             self._free.append(transfer)
 
-    def _reported(self) -> None:
+    def _cancel(self, transfer: Transfer, text: str = "cancelled") -> None:
+        self._break_off(transfer, text)
         self.on_reported()
 
-    def _cancel(self, transfer: Transfer) -> None:
-        self._break_off(transfer, "cancelled")
-
-    def _break_off(self, transfer: Transfer, text: str) -> None:
+    def _break_off(self, transfer: Transfer, text: str, *, is_collateral: bool = False) -> None:
         """End a request from our side; its handle is free unless libcurl's report is on its way."""
         target, done, context = transfer.target, transfer.done, transfer.context
         assert target is not None
         assert done is not None
-        outcome = _failure(transfer, text, lost=False)
-        if self._multi.remove(transfer.curl) or _removed(target.waiting, transfer):
-            if target.scout is transfer:
-                self._end_scouting(target, None)
+        was_running = self._multi.is_running(transfer.curl)
+        has_ended = not (self._multi.remove(transfer.curl) or _removed(target.waiting, transfer))
+        outcome: RequestFailed = NotSent(text)
+        if was_running or has_ended:
+            outcome = failure_of(transfer, text, is_collateral=is_collateral)
+        if not has_ended:
+            if target.pilot is transfer:
+                self._end_pilot(target, None)
             self._settle(transfer, outcome)
         else:
             transfer.done = None
             done(outcome, context)
-        self._reported()
+
+    # Connections on which nothing is answered any more, by the port at our end
+
+    def _on_silence(self, transfer: Transfer, target: Target, outcome: NoAnswer) -> None:
+        """Condemn the connection of a request that timed out, unless the request alone is slow.
+
+        The connection is alive when something came on it since, and any request was answered: a
+        server that does nothing but confirm what it receives is silent too.
+        """
+        port = transfer.getinfo(pycurl.LOCAL_PORT)
+        if port in self._silent:
+            outcome.is_collateral = True
+            return
+        waited = transfer.getinfo(pycurl.TOTAL_TIME) - transfer.getinfo(pycurl.PRETRANSFER_TIME)
+        is_shared = target.pipewait
+        has_answered = self._multi.answered_at >= self._multi.dispatched_at - waited
+        if is_shared and has_answered and self._multi.seconds_silent(port) < waited:
+            return
+        self._silent[port] = not transfer.getinfo(pycurl.NUM_CONNECTS)
+
+    def _on_batch(self) -> None:
+        if self._silent:
+            self._close_silent()
+        self.on_reported()
+
+    def _close_silent(self) -> None:
+        """Close condemned connections, end the requests on them, and doubt those long idle."""
+        silent, self._silent = self._silent, {}
+        for transfer in list(self._transfers.values()):
+            is_waiting = transfer.done is not None and not transfer.lines
+            if not is_waiting or not self._multi.is_running(transfer.curl):
+                continue
+            if transfer.getinfo(pycurl.LOCAL_PORT) in silent:
+                text = "its connection answers nothing any more"
+                self._break_off(transfer, text, is_collateral=True)
+        self._multi.shut_down(silent)
+        if any(silent.values()):  # An old one: what was wrong with it may be so with others.
+            self._multi.shut_down_idle(self._timeout / 2)
 
 
 def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tuple[int, Any]]:
@@ -289,7 +328,7 @@ def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tu
         (pycurl.NOSIGNAL, 1),
         (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
-        (pycurl.CONNECTTIMEOUT_MS, int(min(timeout, CONNECT_TIMEOUT) * 1000)),
+        (pycurl.CONNECTTIMEOUT_MS, max(1, int(timeout * 1000))),
         (pycurl.MAXAGE_CONN, IDLE_TIMEOUT),
         (pycurl.SSL_VERIFYPEER, 1),
         (pycurl.SSL_VERIFYHOST, 2),
@@ -300,48 +339,11 @@ def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tu
         # Set even when empty: otherwise libcurl would look into the environment.
         (pycurl.PROXY, proxy or ""),
         (pycurl.NOPROXY, ""),
+        (_SUPPRESS_CONNECT_HEADERS, 1),
     ]
     if proxy and proxy.startswith("https:"):
         options.append((pycurl.PROXY_CAINFO, str(platform_authorities())))
     return options
-
-
-def _outcome(transfer: Transfer, code: int, text: str) -> Outcome:
-    """What libcurl's error means for the one who sent the request."""
-    if code == 0:
-        return (
-            transfer.answer()
-            if transfer.has_head()
-            else _failure(transfer, "no whole header", lost=True)
-        )
-    if code == pycurl.E_WRITE_ERROR and transfer.size > MAX_RESPONSE:
-        return transfer.answer(cut=True)
-    long_head = code == _TOO_LARGE or sum(map(len, transfer.lines)) > MAX_RESPONSE
-    if long_head and transfer.lines:
-        return transfer.answer(cut=True)
-    if code in _REFUSALS:
-        return _refusal(transfer, text)
-    timed_out = code == pycurl.E_OPERATION_TIMEDOUT
-    text = text or f"libcurl's error {code}"
-    lost = not timed_out and code not in _NOT_HTTP
-    return _failure(transfer, text, timed_out=timed_out, lost=lost)
-
-
-def _refusal(transfer: Transfer, text: str) -> RequestFailed:
-    """Nothing went to this server; but it may have gone to the one before, on its connection."""
-    if transfer.getinfo(pycurl.REQUEST_SIZE):
-        return NoAnswer(text)
-    return CertificateRefused(text)
-
-
-def _failure(
-    transfer: Transfer, text: str, *, lost: bool, timed_out: bool = False
-) -> RequestFailed:
-    """Tell whether a byte of the request went out, and if its connection was `lost`, an old one."""
-    if not transfer.getinfo(pycurl.REQUEST_SIZE):
-        return NotSent(text, timed_out=timed_out)
-    old = not transfer.getinfo(pycurl.NUM_CONNECTS)
-    return NoAnswer(text, timed_out=timed_out, retry_at_once=lost and old and not transfer.lines)
 
 
 def _removed(waiting: deque[Transfer], transfer: Transfer) -> bool:

@@ -8,18 +8,20 @@ from urllib.parse import urlsplit
 
 import pycurl  # type: ignore[import-untyped]
 
-from node2dm_tw.http.head import parse_head
-from node2dm_tw.http.interface import MAX_RESPONSE, Done, Headers, Response
+from node2dm_tw.http.content import decode
+from node2dm_tw.http.head import parse_head, parse_status
+from node2dm_tw.http.interface import MAX_RESPONSE, Done, Headers, NoAnswer, Response
 
 _KEPT_PINS = 16
 _MATCHES_NOTHING = "sha256//" + "A" * 43 + "="
-_BLANK = (b"\r\n", b"\n")
+BLANK_LINES = (b"\r\n", b"\n")
 _response = partial(tuple.__new__, Response)  # Calling the class costs half as much again.
-_UNASKED = (b"Accept", b"Content-Type", b"Expect")
+_SUPPRESSED_HEADERS = (b"Accept", b"Content-Type")
+"""What libcurl adds by itself. It adds Expect only to bodies above 1 MiB, which no push has."""
 
 
 def header_lines(headers: Headers) -> list[bytes]:
-    """Write headers as libcurl wants them; what it would add by itself is switched off.
+    """Write headers as libcurl wants them; what it adds by itself is switched off.
 
     Raises:
         ValueError: there is a line end within a name or value.
@@ -28,7 +30,8 @@ def header_lines(headers: Headers) -> list[bytes]:
     lines = [name + (b": " + value if value else b";") for name, value in headers]
     if any(end in line for line in lines for end in (b"\r", b"\n", b"\0")):
         raise ValueError("a header holds a line end")
-    return lines + [name + b":" for name in _UNASKED if name.lower() not in given]
+    lines += [name + b":" for name in _SUPPRESSED_HEADERS if name.lower() not in given]
+    return [*lines, b"Accept-Encoding: identity"]  # As the option, it costs twice as much.
 
 
 class Target:
@@ -44,11 +47,11 @@ class Target:
         known: whether requests may go out: one has come to an end there, or there is no TLS.
         pipewait: whether requests wait for a connection in the making, to share it.
         options: another object whenever one of the options has changed.
-        scout: the request that is ahead to learn the first key, and whether HTTP/2 is offered.
+        pilot: the request that is ahead to pin the first key, and to see if HTTP/2 is offered.
         waiting: requests that came meanwhile.
     """
 
-    __slots__ = ("keys", "known", "options", "pins", "pipewait", "scout", "url", "waiting")
+    __slots__ = ("keys", "known", "options", "pilot", "pins", "pipewait", "url", "waiting")
 
     def __init__(self, url: str) -> None:
         secure = urlsplit(url).scheme == "https"
@@ -57,11 +60,11 @@ class Target:
         self.known = not secure
         self.pipewait = False
         self.options = object()
-        self.scout: Transfer | None = None
+        self.pilot: Transfer | None = None
         self.waiting: deque[Transfer] = deque()
         self.keys: deque[str] = deque(maxlen=_KEPT_PINS)
 
-    def learn(self, pin: str) -> None:
+    def pin(self, pin: str) -> None:
         """Let requests go to a server with this key."""
         if pin not in self.keys:
             self.keys.append(pin)
@@ -90,8 +93,8 @@ class Transfer:
         tries: how often it met an unknown key.
         head_size: bytes of the request's header, estimated: the few that HTTP itself adds are left
             out.
-        once: bytes of the request, by the same estimate. libcurl, which counts those of all it
-            sent, counts about twice as many where a reused connection closed and it tried again.
+        expected_size: bytes of the request, by the same estimate. libcurl, which counts those of
+            all it sent, counts at least twice as many where it sent the request again.
     """
 
     __slots__ = (
@@ -103,11 +106,11 @@ class Transfer:
         "curl",
         "deadline",
         "done",
+        "expected_size",
         "getinfo",
         "head_size",
         "headers",
         "lines",
-        "once",
         "options",
         "setopt",
         "size",
@@ -124,7 +127,7 @@ class Transfer:
         self.lines: list[bytes] = []
         self._opened = opened
         self.connected = False
-        self.head_size = self.once = self.size = self.tries = 0
+        self.head_size = self.expected_size = self.size = self.tries = 0
         self.done: Done | None = None
         self.context: Any = None
         self.options: object = None
@@ -136,7 +139,7 @@ class Transfer:
         self.setopt(pycurl.WRITEFUNCTION, self._write_body)
         self.setopt(pycurl.SOCKOPTFUNCTION, self._connect)
 
-    def aim(self, target: Target, timeout: float) -> None:
+    def configure(self, target: Target, timeout: float) -> None:
         """Set what depends on the target, and on the seconds that are left."""
         self.setopt(pycurl.URL, target.url)
         self.setopt(pycurl.PIPEWAIT, int(target.pipewait))
@@ -146,7 +149,7 @@ class Transfer:
         self.target = target
         self.options = target.options
 
-    def clear(self) -> None:
+    def reset(self) -> None:
         """Drop what belongs to one request."""
         self.chunks.clear()
         self.lines.clear()
@@ -157,25 +160,32 @@ class Transfer:
             self.tries = 0
             self.deadline = self.options = None
 
-    def has_head(self) -> bool:
-        """Tell whether the header came to its end; libcurl takes one cut short for whole."""
+    def final_lines(self) -> list[bytes]:
+        """The header lines of the last answer, without those of interim answers before it."""
         lines = self.lines
-        for line in reversed(lines):
-            if line in _BLANK or line.startswith(b"HTTP/"):
-                return line in _BLANK
-        return False
+        for index in range(len(lines) - 1, -1, -1):
+            is_first = index == 0 or lines[index - 1] in BLANK_LINES
+            if is_first and parse_status(lines[index]) is not None:
+                return lines[index:]
+        return []
 
-    def answer(self, *, cut: bool = False) -> Response:
-        """The answer; libcurl may have ended it, `cut`, for its length."""
+    def answer(self, *, cut: bool = False) -> Response | NoAnswer:
+        """Make the outcome of what came in; `cut` says that a part is missing."""
         head = b"".join(self.lines)
         chunks = self.chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if cut or len(head) > MAX_RESPONSE:
             cut = True
+            head = b"".join(self.final_lines())
             head = head[: head.rfind(b"\n", 0, MAX_RESPONSE) + 1]
             body = body[:MAX_RESPONSE]
         status, headers = parse_head(head)
-        return _response((status or self.getinfo(pycurl.RESPONSE_CODE), headers, body, cut))
+        if status < 200:
+            return NoAnswer("only an interim answer came")
+        if b"content-encoding" in headers:
+            body, is_whole = decode(headers[b"content-encoding"], body)
+            cut = cut or not is_whole
+        return _response((status, headers, body, cut))
 
     def _write_body(self, data: bytes) -> int | None:
         """Keep a part of the body; 0 refuses what is beyond the bound."""
@@ -195,4 +205,4 @@ class Transfer:
         self.setopt(pycurl.HTTPHEADER, lines)
         self.headers = headers
         fields = sum(len(name) + len(value) for name, value in headers)
-        self.head_size = 40 + len(self.target.url) + fields
+        self.head_size = 60 + len(self.target.url) + fields

@@ -14,7 +14,8 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from node2dm_tw.http.head import join_fields, parse_fields, parse_status
+from node2dm_tw.http.content import decode
+from node2dm_tw.http.head import Fields, HeadReader, join_fields
 from node2dm_tw.http.interface import (
     MAX_RESPONSE,
     CertificateRefused,
@@ -43,40 +44,41 @@ def describe(reason: Failure) -> str:
 
 
 @implementer(IBodyProducer)
-class Exchange(Protocol):
-    """Writes the request's body, reads the answer's, and tells its outcome exactly once.
+class TreqRequest(Protocol):
+    """Writes the request's body, reads the answer, and gives its outcome exactly once.
 
     Args:
         clock: where the time-out is scheduled.
-        timeout: seconds for the whole exchange.
+        timeout: seconds for the whole request.
         body: the body of the request.
-        done: told the outcome.
+        done: called with the outcome.
 
     Attributes:
         sent: the request's header was written; the upstream may act on it from here on.
         reused: it went out on a kept-alive connection.
         answered: a byte of the answer came in.
-        settled: the outcome was told.
+        is_done: the outcome was given.
     """
 
     def __init__(
         self, clock: IReactorTime, timeout: float, body: bytes, done: Callable[[Outcome], None]
     ) -> None:
         self.length = len(body)
-        self.sent = self.reused = self.answered = self.settled = False
+        self.sent = self.reused = self.answered = self.is_done = False
         self._request_body = body
         self._done = done
+        self._head = HeadReader()
         self._chunks: list[bytes] = []
         self._received = 0
         self._response: Any = None
         self._request: Deferred[Any] | None = None
         self._timeout = timeout
-        self._timer: IDelayedCall = clock.callLater(timeout, self._out_of_time)
+        self._timer: IDelayedCall = clock.callLater(timeout, self._on_timeout)
 
-    def follow(self, request: Deferred[Any]) -> None:
+    def attach(self, request: Deferred[Any]) -> None:
         """Take over treq's Deferred: to fail with it, and to cancel it."""
         self._request = request
-        request.addErrback(self._failed)
+        request.addErrback(self._on_failure)
 
     # The request's body: IBodyProducer
 
@@ -96,14 +98,37 @@ class Exchange(Protocol):
 
     # The answer
 
+    def filter(self, data: bytes) -> bytes:
+        """Take what the connection received.
+
+        Returns:
+            What Twisted's parser is to see of it. It refuses whole answers for one bad header
+            line, so it gets a header block of ours.
+        """
+        self.answered = True
+        if self._head.is_complete:
+            return data
+        try:
+            rest = self._head.feed(data)
+        except ValueError as fault:
+            self._fail(str(fault))
+            return b""
+        if rest is None:
+            return b""
+        framing = self._head.framing()
+        if framing is None:
+            self._fail("the answer's length is not clear")
+            return b""
+        return framing + rest
+
     def read(self, response: Any) -> IResponse:
-        """Take the answer's header, and begin on its body."""
+        """Begin on the answer's body."""
         self._response = response
         response.deliverBody(self)
         return cast(IResponse, response)
 
     def dataReceived(self, data: bytes) -> None:
-        if self.settled:
+        if self.is_done:
             return
         self._chunks.append(data)
         self._received += len(data)
@@ -114,54 +139,53 @@ class Exchange(Protocol):
         if isinstance(reason.value, (ResponseDone, PotentialDataLoss)):
             self._settle(self._answer(truncated=False))
         else:
-            self._failed(reason)
+            self._on_failure(reason)
 
-    def cut_head(self, head: bytes) -> None:
-        """End with what there is of a header block that is too long."""
-        lines = head.split(b"\n")[:-1]
-        status = parse_status(lines[0]) if lines else None
-        if status is None:
-            self._settle(NoAnswer("the answer is not HTTP"))
-        else:
-            self._settle(Response(status, parse_fields(lines[1:]), b"", truncated=True))
+    def abort(self, reason: str) -> None:
+        """Break the request off, whatever has come of an answer."""
+        self._settle(self._failure(reason))
 
-    def give_up(self, reason: str, *, timed_out: bool = False) -> None:
-        """Break the exchange off."""
-        self._settle(self._failure(reason, timed_out=timed_out))
+    def cancel(self) -> None:
+        """End it from our side."""
+        self.abort("cancelled")
 
     def _answer(self, *, truncated: bool) -> Response:
-        response = self._response
-        fields = response.headers.getAllRawHeaders()
-        headers = join_fields((name, value) for name, values in fields for value in values)
-        body = b"".join(self._chunks)[:MAX_RESPONSE]
-        return Response(response.code, headers, body, truncated)
+        status, fields = self._head.status, self._head.fields
+        if not status:  # An agent of the tests has no connection, and so nothing was filtered.
+            status, fields = self._response.code, _fields_of(self._response)
+        body, is_whole = b"".join(self._chunks)[:MAX_RESPONSE], True
+        if b"content-encoding" in fields:
+            body, is_whole = decode(fields[b"content-encoding"], body)
+        return Response(status, fields, body, truncated or not is_whole)
 
-    def _failed(self, reason: Failure) -> None:
+    def _on_failure(self, reason: Failure) -> None:
         value = reason.value
         if isinstance(value, CertificateRefused):
             self._settle(value)
         else:
-            timed_out = isinstance(value, _TIMEOUTS)
-            self._settle(self._failure(describe(reason), timed_out=timed_out, lost=True))
+            self._fail(describe(reason), timed_out=isinstance(value, _TIMEOUTS), lost=True)
 
-    def _failure(self, text: str, *, timed_out: bool, lost: bool = False) -> RequestFailed:
+    def _on_timeout(self) -> None:
+        what = "answer" if self.sent else "connection"
+        self._fail(f"no {what} within {self._timeout:g} s", timed_out=True)
+
+    def _fail(self, text: str, *, timed_out: bool = False, lost: bool = False) -> None:
+        """End with what there is: an answer counts from its status line on."""
+        if self._head.status:
+            self._settle(self._answer(truncated=True))
+        else:
+            self._settle(self._failure(text, timed_out=timed_out, lost=lost))
+
+    def _failure(self, text: str, *, timed_out: bool = False, lost: bool = False) -> RequestFailed:
         if not self.sent:
             return NotSent(text, timed_out=timed_out)
-        stale = lost and self.reused and not self.answered
-        return NoAnswer(text, timed_out=timed_out, retry_at_once=stale)
-
-    def _out_of_time(self) -> None:
-        what = "answer" if self.sent else "connection"
-        self.give_up(f"no {what} within {self._timeout:g} s", timed_out=True)
-
-    def cancel(self) -> None:
-        """End it from our side."""
-        self.give_up("cancelled")
+        is_stale = lost and self.reused and not self.answered
+        return NoAnswer(text, timed_out=timed_out, retry_at_once=is_stale)
 
     def _settle(self, outcome: Outcome) -> None:
-        if self.settled:
+        if self.is_done:
             return
-        self.settled = True
+        self.is_done = True
         self._chunks.clear()
         if self._timer.active():
             self._timer.cancel()
@@ -175,3 +199,8 @@ class Exchange(Protocol):
         elif self.transport is not None:
             # loseConnection on TLS would go on reading.
             self.transport.stopProducing()  # type: ignore[attr-defined]
+
+
+def _fields_of(response: Any) -> Fields:
+    fields = response.headers.getAllRawHeaders()
+    return join_fields((name, value) for name, values in fields for value in values)

@@ -18,8 +18,9 @@ class Response(NamedTuple):
     Args:
         status: the HTTP status code.
         headers: names in lower case; values of a repeated header joined with ``b", "``.
-        body: at most `MAX_RESPONSE` bytes.
-        truncated: the body or the header block was longer than `MAX_RESPONSE` and was cut.
+        body: at most `MAX_RESPONSE` bytes, uncompressed.
+        truncated: a part is missing: header block or body was longer than `MAX_RESPONSE`, broken
+            off, or could not be read.
     """
 
     status: int
@@ -29,31 +30,15 @@ class Response(NamedTuple):
 
 
 class RequestFailed(Exception):
-    """No answer came. The subclass says whether the upstream may have acted on the request."""
+    """No answer came. The subclass says whether the upstream may have acted on the request.
 
-    def __init__(
-        self, reason: str, *, timed_out: bool = False, retry_at_once: bool = False
-    ) -> None:
-        """Keep what is known.
-
-        Args:
-            reason: a text for the log, without secrets.
-            timed_out: time ran out.
-            retry_at_once: sending it again at once is right: a kept-alive connection was closed
-                before any byte of the answer, or the server says that it did not process it.
-        """
-        super().__init__(reason)
-        self.timed_out = timed_out
-        self.retry_at_once = retry_at_once
-        self.is_collateral = False
-
-
-class NotSent(RequestFailed):
-    """No byte of the request was processed by the upstream: sending it again is safe."""
-
-
-class NoAnswer(RequestFailed):
-    """The request, or a part of it, went out: the upstream may have acted on it."""
+    Args:
+        reason: a text for the log, without secrets.
+        timed_out: the time-out ended it.
+        retry_at_once: sending it again at once is right: a kept-alive connection closed before
+            any byte of the answer, or the upstream says that it did not process the request.
+        is_collateral: its connection was closed because another request on it timed out.
+    """
 
     def __init__(
         self,
@@ -63,9 +48,18 @@ class NoAnswer(RequestFailed):
         retry_at_once: bool = False,
         is_collateral: bool = False,
     ) -> None:
-        """Keep also whether it ended only because another request on its connection timed out."""
-        super().__init__(reason, timed_out=timed_out, retry_at_once=retry_at_once)
+        super().__init__(reason)
+        self.timed_out = timed_out
+        self.retry_at_once = retry_at_once
         self.is_collateral = is_collateral
+
+
+class NotSent(RequestFailed):
+    """No byte of the request was processed by the upstream: sending it again is safe."""
+
+
+class NoAnswer(RequestFailed):
+    """The request, or a part of it, went out: the upstream may have acted on it."""
 
 
 class CertificateRefused(NotSent):
@@ -87,7 +81,11 @@ class InFlight(Protocol):
 
 
 class HTTPClient(Protocol):
-    """Moves requests. Redirects are not followed; nothing is decompressed or retried.
+    """Moves requests. Redirects are not followed, and nothing is retried.
+
+    A whole status line of 200 or above makes a `Response`, whatever becomes of the rest. A
+    connection on which a request times out while nothing is answered is closed, and its other
+    requests end as `NoAnswer`.
 
     Attributes:
         name: ``treq`` or ``curl``, for the statistics.
@@ -113,8 +111,8 @@ class HTTPClient(Protocol):
     ) -> InFlight | None:
         """POST `body`, and call done(outcome, context) once, when the request has ended.
 
-        The client adds Host and Content-Length. Connection, request and the reading of the body
-        share one time-out, set when the client is made.
+        The client adds Host, Content-Length and `Accept-Encoding: identity`. Connection, request
+        and the reading of the body share one time-out, set when the client is made.
 
         Returns:
             What cancels the request; None where it has ended already.

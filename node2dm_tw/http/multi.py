@@ -1,7 +1,8 @@
 """libcurl's multi interface, driven by the reactor: sockets, one timer, and what has finished."""
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from math import inf
 from typing import Any
 
 import pycurl  # type: ignore[import-untyped]
@@ -10,12 +11,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from node2dm_tw.http import sockets
 from node2dm_tw.http.limits import IDLE_TIMEOUT
 
 log = Logger()
 
 _EVENTS = 64
 _REMOVE, _OUT = pycurl.POLL_REMOVE, select.EPOLLOUT
+_BROKEN = select.EPOLLERR | select.EPOLLHUP
 _MASKS = {
     pycurl.POLL_NONE: 0,
     pycurl.POLL_IN: select.EPOLLIN,
@@ -41,34 +44,44 @@ class Multi:
     Args:
         reactor: provides time, and reads the epoll.
         connections: how many connections are kept when idle.
+        timeout: seconds for which what was sent may stay unacknowledged.
         finished: called as finished(handle, code, text) with each handle that is done, out of the
             multi already; code is libcurl's CURLcode, 0 for success.
-        reported: called after each that are done at once.
+        reported: called after each batch of them.
+
+    Attributes:
+        dispatched_at: the moment of the reactor's clock of the last batch.
+        answered_at: the moment of the last batch with a success in it.
     """
 
     def __init__(
         self,
         reactor: Any,
         connections: int,
+        timeout: float,
         finished: Callable[[Any, int, str], None],
         reported: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._connections = connections
+        self._user_timeout = timeout
         self._finished = finished
         self._reported = reported
         self._seconds: Callable[[], float] = reactor.seconds
         self._running = 0
-        self._reaping = False
+        self._collecting = False
         self._closed = False
-        self._due = False
+        self._not_begun: list[Any] = []
         self._deadline: float | None = None
         self._timer: IDelayedCall | None = None
         self._soon: IDelayedCall | None = None
-        self._retirement: IDelayedCall | None = None
-        self._last_use = 0.0
+        self._idle_check: IDelayedCall | None = None
+        self.dispatched_at = 0.0
+        self.answered_at = -inf
+        self._broken_at = -inf
         self._wanted: dict[int, int] = {}
         self._masks: dict[int, int] = {}
+        self._identities: dict[int, int] = {}
         self._epoll = select.epoll()
         self._renew()
         reactor.addReader(self)
@@ -76,7 +89,7 @@ class Multi:
     def _renew(self) -> None:
         """Make the multi handle; its methods are kept, for looking one up is expensive."""
         self._multi: Any = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_MAXCONNECTS, self._connections)
         self._add_handle = self._multi.add_handle
         self._remove_handle = self._multi.remove_handle
@@ -92,12 +105,19 @@ class Multi:
         """
         self._add_handle(handle)
         self._running += 1
-        if self._retirement is None:
-            self._retirement = self._reactor.callLater(IDLE_TIMEOUT, self._retire)
-        if self._reaping:
-            self._due = True
+        if self._idle_check is None:
+            self._idle_check = self._reactor.callLater(IDLE_TIMEOUT, self._close_idle)
+        if self._collecting:
+            self._not_begun.append(handle)
         else:
             self._act()
+
+    def is_running(self, handle: Any) -> bool:
+        """Tell whether libcurl has begun with a transfer and not ended it.
+
+        Of one that has not begun it tells what was true of the one before on its handle.
+        """
+        return handle in self._multi and handle not in self._not_begun
 
     def remove(self, handle: Any) -> bool:
         """Break a transfer off: its connection closes, or its HTTP/2 stream is reset.
@@ -115,7 +135,7 @@ class Multi:
         """Close every connection; all handles must have been removed."""
         self._closed = True
         self._reactor.removeReader(self)
-        for call in (self._timer, self._soon, self._retirement):
+        for call in (self._timer, self._soon, self._idle_check):
             if call is not None and call.active():
                 call.cancel()
         self._close_connections()
@@ -136,22 +156,24 @@ class Multi:
         wanted = self._wanted
         for descriptor, events in self._epoll.poll(0, _EVENTS):
             if descriptor in wanted:
+                if events & _BROKEN and not wanted[descriptor] & _OUT:
+                    self._broken_at = self._seconds()
                 self._socket_action(descriptor, _ACTIONS[events & 31])
             else:
                 # An idle connection: the other side closed it. libcurl sees it before reuse.
                 self._forget(descriptor)
-        self._reap()
+        self._collect_done()
 
-    def _reap(self) -> None:
-        """Report what has finished, then start at once what was added meanwhile."""
-        self._reaping = True
+    def _collect_done(self) -> None:
+        """Report what is done, then start at once what was added meanwhile."""
+        self._collecting = True
         try:
             self._report()
         finally:
-            self._reaping = False
+            self._collecting = False
         if self._closed:
             return
-        if self._due:
+        if self._not_begun:
             self._act()
         else:
             self._set_timer()
@@ -160,12 +182,14 @@ class Multi:
         queued = 1
         while queued and not self._closed:
             queued, done, failed = self._info_read()
+            if done:
+                self.answered_at = self._seconds()
             if done or failed:
-                self._tell([(handle, 0, "") for handle in done] + failed)
+                self._dispatch([(handle, 0, "") for handle in done] + failed)
 
-    def _tell(self, outcomes: list[tuple[Any, int, str]]) -> None:
+    def _dispatch(self, outcomes: list[tuple[Any, int, str]]) -> None:
         """Tell of each; a fault must not cost the others their report, nor us our reader."""
-        self._last_use = self._seconds()
+        self.dispatched_at = self._seconds()
         self._running -= len(outcomes)
         for handle, _, _ in outcomes:
             self._remove_handle(handle)
@@ -181,7 +205,7 @@ class Multi:
 
     def _act(self) -> None:
         """Let libcurl start what was added, and end what has run out of time."""
-        self._due = False
+        self._not_begun.clear()
         _, running = self._socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._set_timer()
         if running < self._running:
@@ -194,7 +218,7 @@ class Multi:
     def _act_again(self) -> None:
         self._soon = None
         self._act()
-        self._reap()
+        self._collect_done()
 
     def _set_timer(self) -> None:
         """Ask when libcurl wants to act: one delayed call, moved only to an earlier moment.
@@ -217,10 +241,12 @@ class Multi:
     # libcurl's side: callbacks, in which nothing may be reported
 
     def opened(self, descriptor: int) -> None:
-        """Be told of a new connection's socket: its number may be that of one that closed."""
+        """Prepare a new connection's socket: its number may be that of one that closed."""
         self._masks[descriptor] = 0
+        self._identities[descriptor] = sockets.identity(descriptor)
+        sockets.set_user_timeout(descriptor, self._user_timeout)
 
-    def _watch(self, what: int, descriptor: int, multi: object, data: object) -> None:
+    def _on_socket(self, what: int, descriptor: int, multi: object, data: object) -> None:
         """Watch a socket, or leave it.
 
         A connection that becomes idle stays in the epoll, for the next request will want it
@@ -260,16 +286,46 @@ class Multi:
             return
         self._deadline = None
         self._act()
-        self._reap()
+        self._collect_done()
 
-    # Idle connections
+    # Connections
 
-    def _retire(self) -> None:
+    def has_broken(self, seconds: float) -> bool:
+        """Tell whether a connection in use was reset within the last `seconds`."""
+        return self._seconds() - self._broken_at <= seconds
+
+    def seconds_silent(self, port: int) -> float:
+        """Tell for how long nothing has come on the connection with this local port."""
+        for descriptor in self._open_descriptors():
+            if sockets.local_port(descriptor) == port:
+                return sockets.seconds_silent(descriptor)
+        return 0.0
+
+    def shut_down(self, ports: Container[int]) -> None:
+        """End the connections with these local ports: libcurl finds them closed."""
+        for descriptor in self._open_descriptors():
+            if sockets.local_port(descriptor) in ports:
+                sockets.shut_down(descriptor)
+
+    def shut_down_idle(self, seconds: float) -> None:
+        """End the idle connections on which nothing has come for `seconds`."""
+        for descriptor in self._open_descriptors():
+            if descriptor not in self._wanted and sockets.seconds_silent(descriptor) >= seconds:
+                sockets.shut_down(descriptor)
+
+    def _open_descriptors(self) -> list[int]:
+        """Give the descriptors of open connections: libcurl does not tell when it closes one."""
+        known = self._identities.items()
+        return [one for one, identity in known if sockets.identity(one) == identity]
+
+    def _close_idle(self) -> None:
         """Close idle connections: libcurl looks at their age only when it needs one."""
-        self._retirement = None
-        left = IDLE_TIMEOUT if self._running else self._last_use + IDLE_TIMEOUT - self._seconds()
+        self._idle_check = None
+        left = (
+            IDLE_TIMEOUT if self._running else self.dispatched_at + IDLE_TIMEOUT - self._seconds()
+        )
         if left > 0:
-            self._retirement = self._reactor.callLater(left, self._retire)
+            self._idle_check = self._reactor.callLater(left, self._close_idle)
             return
         self._close_connections()
         self._renew()
@@ -278,3 +334,4 @@ class Multi:
         self._multi.close()
         self._wanted.clear()
         self._masks.clear()
+        self._identities.clear()

@@ -13,23 +13,23 @@ from twisted.web.http_headers import Headers as WebHeaders
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
-from node2dm_tw.http.exchange import Exchange
-from node2dm_tw.http.interface import Done, Headers, InFlight, Outcome
-from node2dm_tw.http.limits import CONNECT_TIMEOUT
-from node2dm_tw.http.pool import ExchangeEndpoints, ExchangePool
+from node2dm_tw.http.exchange import TreqRequest
+from node2dm_tw.http.hosts import PlainURL
+from node2dm_tw.http.interface import Done, Headers, InFlight, NoAnswer, Outcome
+from node2dm_tw.http.pool import RequestEndpoints, RequestPool
 from node2dm_tw.http.posting import Posting
 from node2dm_tw.http.tls import VerifiedTLS
 
 
 @implementer(IAgent)
-class _ExchangeAgent:
-    """The innermost agent: hands the answer to the exchange before treq would decompress it.
+class _InnermostAgent:
+    """The innermost agent: hands the answer to its `TreqRequest` before treq can decompress it.
 
     Args:
-        agent_for: makes the agent that carries one exchange.
+        agent_for: makes the agent that carries one request.
     """
 
-    def __init__(self, agent_for: Callable[[Exchange], IAgent]) -> None:
+    def __init__(self, agent_for: Callable[[TreqRequest], IAgent]) -> None:
         self._agent_for = agent_for
 
     def request(
@@ -39,12 +39,12 @@ class _ExchangeAgent:
         headers: WebHeaders | None = None,
         bodyProducer: Any = None,
     ) -> Deferred[IResponse]:
-        exchange: Exchange = bodyProducer
+        treq_request: TreqRequest = bodyProducer
         assert headers is not None
-        headers.removeHeader(b"accept-encoding")
-        request = self._agent_for(exchange).request
-        answer: Deferred[IResponse] = request(method, uri, headers, exchange)
-        return answer.addCallback(exchange.read)
+        headers.setRawHeaders(b"accept-encoding", [b"identity"])
+        request = self._agent_for(treq_request).request
+        answer: Deferred[IResponse] = request(method, uri, headers, treq_request)
+        return answer.addCallback(treq_request.read)
 
 
 class TreqClient(Posting):
@@ -77,13 +77,13 @@ class TreqClient(Posting):
         self._timeout = timeout
         self._agent = agent
         self._tls = VerifiedTLS(ca_file)
-        self._pool = ExchangePool(reactor, connections)
-        self._exchanges: set[Exchange] = set()
+        self._pool = RequestPool(reactor, connections, timeout)
+        self._requests: set[TreqRequest] = set()
         self._closed = False
         self._treq = Treq(
-            _ExchangeAgent(self._agent_for),
+            _InnermostAgent(self._agent_for),
             cookiejar=IndexableCookieJar(DefaultCookiePolicy(allowed_domains=())),
-            data_to_body_producer=lambda exchange: exchange,
+            data_to_body_producer=lambda request: request,
         )
 
     @property
@@ -93,43 +93,44 @@ class TreqClient(Posting):
     def send(
         self, url: str, headers: Headers, body: bytes, done: Done, context: Any
     ) -> InFlight | None:
-        def ended(outcome: Outcome) -> None:
-            self._exchanges.discard(exchange)
+        def done_here(outcome: Outcome) -> None:
+            self._requests.discard(request)
+            is_silent = request.reused and not request.answered
+            if is_silent and isinstance(outcome, NoAnswer) and outcome.timed_out:
+                self._pool.close_silent(self._timeout / 2)
             done(outcome, context)
             self.on_reported()
 
-        exchange = Exchange(self._reactor, self._timeout, body, ended)
+        request = TreqRequest(self._reactor, self._timeout, body, done_here)
         if self._closed:
-            exchange.give_up("the client is closed")
+            request.abort("the client is closed")
             return None
-        self._exchanges.add(exchange)
-        exchange.follow(maybeDeferred(self._request, exchange, url, headers))
-        return None if exchange.settled else exchange
+        self._requests.add(request)
+        request.attach(maybeDeferred(self._post, request, url, headers))
+        return None if request.is_done else request
 
     def close(self) -> Deferred[None]:
         self._closed = True
-        for exchange in list(self._exchanges):
-            exchange.give_up("the client was closed")
+        for request in list(self._requests):
+            request.abort("the client was closed")
         return self._pool.close()
 
-    def _request(self, exchange: Exchange, url: str, headers: Headers) -> Deferred[Any]:
+    def _post(self, request: TreqRequest, url: str, headers: Headers) -> Deferred[Any]:
         fields = WebHeaders()
         for name, value in headers:
             fields.addRawHeader(name, value)
         return self._treq.post(
-            url,
-            data=exchange,
+            PlainURL.from_text(url),
+            data=request,
             headers=fields,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._reactor,
         )
 
-    def _agent_for(self, exchange: Exchange) -> IAgent:
+    def _agent_for(self, request: TreqRequest) -> IAgent:
         if self._agent is not None:
             return self._agent
-        endpoints = ExchangeEndpoints(
-            self._reactor, exchange, self._pool, self._tls, min(self._timeout, CONNECT_TIMEOUT)
-        )
+        endpoints = RequestEndpoints(self._reactor, request, self._pool, self._tls)
         make: Callable[..., IAgent] = Agent.usingEndpointFactory
         return make(self._reactor, endpoints, self._pool)

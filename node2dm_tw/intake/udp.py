@@ -14,8 +14,9 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from node2dm_tw.intake.lines import Lines
+from node2dm_tw.intake.lines import LineParser, Source
 from node2dm_tw.logs import logger
+from node2dm_tw.push import InvalidPush
 
 log = logger()
 
@@ -25,7 +26,7 @@ MAX_DATAGRAM = 65_536
 DATAGRAM_OVERHEAD = 512
 """Bytes that the kernel charges to the buffer for a datagram, at the least."""
 
-TURN = 131_072
+MAX_BYTES_PER_WAKEUP = 131_072
 """Bytes read before the reactor gets its turn, so that sending keeps up with intake."""
 
 _SOURCES_REMEMBERED = 10_000
@@ -65,15 +66,15 @@ def bind(host: str, port: int, rcvbuf: int, reuse_port: bool) -> socket.socket:
 
 def listen(reactor: Any, intake: "UDPIntake", bound: socket.socket) -> Any:
     """Have `intake` read from `bound`, which is closed with what this returns."""
-    listening: Any = Listening(reactor, intake, bound)
-    intake.makeConnection(listening)
-    reactor.addReader(listening)
-    return listening
+    port: Any = BatchingUDPPort(reactor, intake, bound)
+    intake.makeConnection(port)
+    reactor.addReader(port)
+    return port
 
 
 @implementer(IReadDescriptor)
 @attrs.define(eq=False)
-class Listening:
+class BatchingUDPPort:
     """A transport whose protocol reads by itself, many datagrams each time the reactor calls.
 
     Twisted's own port hands over one by one, which costs as much as to make each a push.
@@ -96,7 +97,7 @@ class Listening:
 
     def doRead(self) -> None:
         try:
-            self._intake.read_some()
+            self._intake.read_batch()
         except OSError:
             raise  # the socket is of no use any more: the reactor logs it and closes it
         except Exception:  # noqa: BLE001 - for a fault of ours the reactor would close it too
@@ -120,11 +121,11 @@ class UDPIntake(DatagramProtocol):
     Works on any datagram transport that has a `socket`; `listen` is the one that costs least.
 
     Args:
-        lines: reads them.
+        parser: reads their lines.
         allow: networks whose datagrams are read.
     """
 
-    lines: Lines
+    parser: LineParser
     allow: Sequence[IPNetwork]
     effective_rcvbuf: int = attrs.field(default=0, init=False)
     _socket: socket.socket | None = attrs.field(default=None, init=False)
@@ -144,15 +145,15 @@ class UDPIntake(DatagramProtocol):
         self.allow = allow
         self._sources.clear()
 
-    def read_some(self) -> None:
+    def read_batch(self) -> None:
         """Read what waits in the kernel, and leave the rest to the next turn of the reactor."""
-        self.lines.datagrams(self._arriving(TURN))
+        self.parser.datagrams(self._receive(MAX_BYTES_PER_WAKEUP))
 
-    def read_dry(self) -> None:
+    def drain_socket(self) -> None:
         """Read what the kernel still holds, at most a buffer full, before the port is closed."""
-        self.lines.datagrams(self._arriving(self.effective_rcvbuf))
+        self.parser.datagrams(self._receive(self.effective_rcvbuf))
 
-    def _arriving(self, most: int) -> Iterator[tuple[bytes, str]]:
+    def _receive(self, most: int) -> Iterator[tuple[bytes, Source]]:
         """Take datagrams from the kernel; yield those of allowed sources, each with its source.
 
         Args:
@@ -161,14 +162,17 @@ class UDPIntake(DatagramProtocol):
         if self._socket is None:
             return
         sources = self._sources
+        latest = ""  # nearly all datagrams of one wake-up come from one source
         several = repeat(MAX_DATAGRAM, most // DATAGRAM_OVERHEAD)
         try:
-            for datagram, addr in map(self._socket.recvfrom, several):
+            for received in map(self._socket.recvfrom, several):
+                datagram, addr = received
                 host = addr[0]
-                if sources.get(host) or self._is_allowed(host):
-                    yield datagram, host
+                if host == latest or sources.get(host) or self._is_allowed(host):
+                    latest = host
+                    yield received
                 else:
-                    self.lines.refuse("source", host, len(datagram))
+                    self._refuse_source(datagram, addr)
                 most -= len(datagram)
                 if most <= 0:
                     return
@@ -183,12 +187,14 @@ class UDPIntake(DatagramProtocol):
             self._dropped = _MEMINFO.unpack(info)[8]
         return self._dropped
 
-    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        host = addr[0]
-        if self._is_allowed(host):
-            self.lines.datagram(datagram, host)
+    def datagramReceived(self, datagram: bytes, addr: Source) -> None:
+        if self._is_allowed(addr[0]):
+            self.parser.datagram(datagram, addr)
         else:
-            self.lines.refuse("source", host, len(datagram))
+            self._refuse_source(datagram, addr)
+
+    def _refuse_source(self, datagram: bytes, addr: Source) -> None:
+        self.parser.refuse(InvalidPush("source"), addr, len(datagram))
 
     def _is_allowed(self, host: str) -> bool:
         allowed = self._sources.get(host)

@@ -1,6 +1,7 @@
 """Bodies of answers that ought to be JSON."""
 
 import json
+from codecs import BOM_UTF8
 from typing import Any
 
 _decoder = json.JSONDecoder()
@@ -12,7 +13,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     A byte-order mark before it is skipped (RFC 8259, 8.1).
     """
     try:
-        text = body.decode("utf-8-sig").strip()
+        text = body.removeprefix(BOM_UTF8).decode().strip()
         content, end = _decoder.raw_decode(text)
     except (ValueError, RecursionError):
         return {}

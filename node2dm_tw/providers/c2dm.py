@@ -4,7 +4,7 @@ import functools
 import re
 import string
 from codecs import BOM_UTF8
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import attrs
@@ -25,7 +25,10 @@ from node2dm_tw.providers.interface import (
     Verdict,
     request_headers,
 )
-from node2dm_tw.push import InvalidPush, Push, split_at_colons
+from node2dm_tw.push import InvalidPush, Push, check_size, split_at_colons
+
+MAX_BYTES = 1024
+"""Keys and values of the data of one message, and likewise its collapse key."""
 
 UNAVAILABLE = frozenset((429, 502, 503, 504, *range(520, 600)))
 """Answers that the service, or a proxy before it, cannot work now; from 520 on they are a CDN's."""
@@ -58,9 +61,9 @@ class C2DM:
         if push.key_end - push.device_end == 1:
             raise InvalidPush("collapse_key", "collapse_key")
         if push.is_json:
-            for name in _UNSUPPORTED:
-                if name in push.fields:
-                    raise InvalidPush("unsupported", name)
+            _check_fields(push.fields)
+        if len(push.line) >= MAX_BYTES:  # nothing of a shorter line is too large
+            _check_sizes(push)
 
     def ttl(self, push: Push) -> float | None:
         return push.fields.get("ttl")
@@ -95,6 +98,19 @@ class C2DM:
     def replacement(self, answer: Answer) -> str | None:
         token = answer.headers.get(b"update-client-auth")
         return token.decode("ascii", "replace") if token else None
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    """Check that C2DM has what the JSON form names."""
+    for name in _UNSUPPORTED:
+        if name in fields:
+            raise InvalidPush("unsupported", name)
+
+
+def _check_sizes(push: Push) -> None:
+    check_size(push.data, MAX_BYTES, "data")
+    if len(push.collapse_key) > MAX_BYTES:
+        raise InvalidPush("too_large", "collapse_key")
 
 
 def _line_body(push: Push) -> bytes:

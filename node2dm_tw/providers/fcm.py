@@ -11,7 +11,17 @@ import attrs
 
 from node2dm_tw.providers import fcm_answers
 from node2dm_tw.providers.interface import Answer, Credential, Request, Verdict, request_headers
-from node2dm_tw.push import TARGETS, InvalidPush, Push, cut, split_at_colons
+from node2dm_tw.push import (
+    NO_SUCH_FIELD,
+    TARGETS,
+    InvalidPush,
+    Push,
+    check_size,
+    check_token,
+    check_utf8,
+    data_of,
+    split_at_colons,
+)
 
 MOST_BYTES = 4096
 """Keys and values of the data of one message."""
@@ -54,18 +64,16 @@ class FCM:
         key_end = line.find(b":{")
         if key_end < 0:
             if line.count(b":") > 2:
+                check_utf8(line)
+                check_token(line[: line.find(b":")])
                 raise InvalidPush("ambiguous")
             return split_at_colons(line, received)
-        return cut(line, line.rfind(b":", 0, key_end), key_end, received)
+        return split_at_colons(line, received, key_end)
 
     def validate(self, push: Push) -> None:
-        most = MOST_BYTES
-        if push.is_json:
-            most = _check(push.fields)
-        elif len("data") + len(push.line) - push.key_end - 1 > most:
-            raise InvalidPush("too_large", "data")
-        if push.key_end - push.device_end - 1 > most:
-            raise InvalidPush("too_large", "collapse_key")
+        most = _check_fields(push.fields) if push.is_json else MOST_BYTES
+        if len(push.line) >= most:  # nothing of a shorter line is too large
+            _check_sizes(push, most)
 
     def ttl(self, push: Push) -> float | None:
         return push.fields.get("ttl")
@@ -115,7 +123,7 @@ def _left(ttl: int, received: float, now: float) -> int:
     return max(0, math.ceil(ttl - (now - received)))
 
 
-def _check(fields: dict[str, Any]) -> int:
+def _check_fields(fields: dict[str, Any]) -> int:
     """Check what the JSON form allows and FCM does not.
 
     Returns:
@@ -127,33 +135,36 @@ def _check(fields: dict[str, Any]) -> int:
     if "delay_while_idle" in fields:
         raise InvalidPush("unsupported", "delay_while_idle")
     most = _check_target(fields)
-    data = fields.get("data", "")
-    texts = {"data": data} if isinstance(data, str) else data
-    for key in texts:
+    for key in data_of(fields):
         if _RESERVED.fullmatch(key):
-            raise InvalidPush("reserved", f"data.{key[:100]}")
-    _check_size(texts, most, "data")
+            raise InvalidPush("reserved", f"data.{key}")
     notification = fields.get("notification", {})
     for key, value in notification.items():
-        if key not in _NOTIFICATION or not isinstance(value, str):
-            raise InvalidPush("field", f"notification.{key[:100]}")
-    _check_size(notification, most, "notification")
+        field = f"notification.{key}"
+        if key not in _NOTIFICATION:
+            raise InvalidPush("field", field, NO_SUCH_FIELD)
+        if not isinstance(value, str):
+            raise InvalidPush("field", field, "a text")
     return most
+
+
+def _check_sizes(push: Push, most: int) -> None:
+    check_size(push.data, most, "data")
+    if push.is_json:
+        check_size(push.fields.get("notification", {}), most, "notification")
+    if len(push.collapse_key) > most:
+        raise InvalidPush("too_large", "collapse_key")
 
 
 def _check_target(fields: dict[str, Any]) -> int:
     if "topic" in fields:
         if not re.fullmatch(_TOPIC, fields["topic"]):
-            raise InvalidPush("field", "topic")
+            raise InvalidPush("field", "topic", "1 to 900 letters, digits, -, _, ., ~ and %")
         return MOST_BYTES_TOPIC
     if "condition" in fields:
         text = fields["condition"]
         if not _CONDITION.fullmatch(text) or text.count("'") > 2 * MOST_TOPICS:
-            raise InvalidPush("field", "condition")
+            expected = f"'TOPIC' in topics, at most {MOST_TOPICS}, joined by && || ! ( )"
+            raise InvalidPush("field", "condition", expected)
         return MOST_BYTES_TOPIC
     return MOST_BYTES
-
-
-def _check_size(texts: dict[str, str], most: int, field: str) -> None:
-    if sum(len(key.encode()) + len(text.encode()) for key, text in texts.items()) > most:
-        raise InvalidPush("too_large", field)

@@ -5,10 +5,9 @@ import json
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import attrs
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -77,20 +76,17 @@ class Key:
     project: str
 
 
-def read_key_file(path: Path) -> Key:
-    """Read a service account's key file, as Google's console gives it out.
+def read_key(file: bytes) -> Key:
+    """Read a service account's key, as Google's console gives it out in a file.
 
     Raises:
-        ValueError: says what is wanted, and what is wrong with the file.
+        ValueError: says what is expected, and what is wrong with the file.
     """
+    _signer()
     try:
-        _signer()
-        return _read_key(path.read_bytes())
-    except OSError as error:
-        fault = error.strerror
+        return _read_key(file)
     except _KeyFault as error:
-        fault = str(error)
-    raise ValueError(f"a service account's key file ({path}: {fault})")
+        raise ValueError(f"a service account's key file ({error})") from None
 
 
 class _KeyFault(Exception):
@@ -114,8 +110,8 @@ def _read_key(file: bytes) -> Key:
         token_uri=_field(content, "token_uri", "https://oauth2.googleapis.com/token"),
         project=_field(content, "project_id", ""),
     )
-    if not re.fullmatch(r"https?://[!-~]+", key.token_uri):
-        raise _KeyFault("its token_uri does not begin with https://")
+    if not _is_url(key.token_uri):
+        raise _KeyFault("its token_uri is no URL that begins with https://")
     _private_key(key.private_key)
     return key
 
@@ -125,6 +121,16 @@ def _field(content: dict[str, Any], name: str, default: str | None = None) -> st
     if not isinstance(value, str) or (default is None and not value):
         raise _KeyFault(f"it has no {name}")
     return value
+
+
+def _is_url(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    is_plain = re.fullmatch(r"https?://[!-?A-~]+", value) is not None  # no @, so no user
+    return is_plain and has_port and bool(parts.hostname)
 
 
 def _signer() -> ModuleType:

@@ -2,18 +2,27 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from node2dm_tw.logs import logger
 from node2dm_tw.push import Push
+from node2dm_tw.queues.budget import PUSH_OVERHEAD_BYTES, ByteBudget
 from node2dm_tw.queues.interface import Lease
 from node2dm_tw.queues.push_spool import PushSpool
 from node2dm_tw.queues.spool import Spool
 from node2dm_tw.stats import RouteStats
+from node2dm_tw.untracked import untrack
 
 log = logger()
+
+MAX_PUSH_BYTES = 65_536 + PUSH_OVERHEAD_BYTES
+"""Bytes that a push may take: its line comes in one datagram."""
+
+DEEP = 10_000
+"""Pushes beyond which new ones are excluded from garbage collection; these take a few ms."""
 
 
 def _ignore(*_: object) -> None:
@@ -30,6 +39,7 @@ class MemoryQueue:
         spool: where pushes are kept from a stop to the next start.
         clock: monotonic seconds; also for the slices in which the spool is restored.
         wall: seconds since the epoch: a push that crosses a restart is aged by it.
+        budget: bounds the bytes of all queues together.
     """
 
     max_queued: int
@@ -37,8 +47,10 @@ class MemoryQueue:
     spool: Spool
     clock: IReactorTime
     wall: Callable[[], float]
+    budget: ByteBudget = attrs.field(factory=ByteBudget)
     on_ready: Callable[[], None] = _ignore
     on_overflow: Callable[[Push, str], None] = _ignore
+    _line_bytes: int = attrs.field(default=0, init=False)
     _fresh: deque[Push] = attrs.field(factory=deque, init=False)
     _released: deque[Lease] = attrs.field(factory=deque, init=False)
     _leased: set[Lease] = attrs.field(factory=set, init=False)
@@ -50,13 +62,24 @@ class MemoryQueue:
             self.stats,
             self.clock,
             self.wall,
-            lambda: self.max_queued - self.depth,
+            self._room,
             self.put,
         )
+        self.budget.add(self)
+        untrack([self._fresh])
+
+    def _room(self) -> int:
+        """How many pushes can be restored: each counts as the longest, since none may overflow."""
+        return min(self.max_queued - self.depth, self.budget.free // MAX_PUSH_BYTES)
 
     @property
     def depth(self) -> int:
         return len(self._fresh) + len(self._released) + len(self._leased)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of the pushes kept, those on lease included."""
+        return self._line_bytes + PUSH_OVERHEAD_BYTES * self.depth
 
     @property
     def next_received(self) -> float | None:
@@ -73,19 +96,29 @@ class MemoryQueue:
 
     def put(self, pushes: Iterable[Push]) -> None:
         before = len(self._fresh)
+        pushes = list(pushes)
+        came = len(pushes)
+        line_bytes = len(b"".join([push.line for push in pushes]))  # half the cost of adding up
         self._fresh.extend(pushes)
-        came = len(self._fresh) - before
+        self._line_bytes += line_bytes
+        if before > DEEP:
+            untrack(islice(reversed(self._fresh), came))
+        # No more than came is dropped for it: the queue may have been made smaller.
         if self.depth > self.max_queued:
-            self._make_room(came)
-        if self._fresh and not before:
+            for _ in range(min(came, self.depth - self.max_queued)):
+                self.drop_oldest("max_queued is reached")
+        self.budget.grow(line_bytes + PUSH_OVERHEAD_BYTES * came)
+        if not before and self._fresh:
             self.on_ready()
 
-    def _make_room(self, came: int) -> None:
-        """Drop the oldest, but no more than came: the queue may have been made smaller."""
-        for _ in range(min(came, self.depth - self.max_queued)):
-            push = self._fresh.popleft()
-            self.stats.messages_overflowed += 1
-            self.on_overflow(push, "max_queued is reached")
+    def drop_oldest(self, limit: str) -> int:
+        if not self._fresh:
+            return 0
+        push = self._fresh.popleft()
+        self._line_bytes -= len(push.line)
+        self.stats.messages_overflowed += 1
+        self.on_overflow(push, limit)
+        return len(push.line) + PUSH_OVERHEAD_BYTES
 
     def take(self) -> Lease | None:
         if self._released:
@@ -98,7 +131,9 @@ class MemoryQueue:
         return lease
 
     def settle(self, lease: Lease) -> None:
-        self._leased.discard(lease)
+        if lease in self._leased:  # else a stop has saved it
+            self._leased.remove(lease)
+            self._line_bytes -= len(lease.push.line)
 
     def release(self, lease: Lease) -> None:
         if lease in self._leased:  # else a stop has saved it
@@ -122,4 +157,5 @@ class MemoryQueue:
         self._leased.clear()
         self._released.clear()
         self._fresh.clear()
+        self._line_bytes = 0
         self.stats.messages_handed_over += len(left)

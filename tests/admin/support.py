@@ -1,12 +1,10 @@
 """Snapshots for the views' tests."""
 
-import os
-import shutil
+import socket
 from typing import Any
 
-import pytest
-
 from node2dm_tw.stats import COUNTERS, RouteStats, Stats
+from tests.support.tools import tool as tool
 
 ROUTE: dict[str, Any] = {
     **dict.fromkeys(COUNTERS, 0),
@@ -46,10 +44,26 @@ def fake_route(stats: Stats, name: str, **gauges: Any) -> RouteStats:
     return made
 
 
-def tool(name: str) -> str:
-    """The path of a program; without it the test is skipped, but fails under CI=true."""
-    found = shutil.which(name)
-    if found is None:
-        assert os.environ.get("CI") != "true", f"{name} is not installed"
-        pytest.skip(f"{name} is not installed")
-    return found
+class StatsdServer:
+    """A UDP socket to which reports are sent, on a free port."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind((host, port))
+        self.port: int = self._socket.getsockname()[1]
+
+    def __enter__(self) -> "StatsdServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def lines(self) -> list[str]:
+        """The lines that came since the last look."""
+        found: list[str] = []
+        while True:
+            try:
+                found += self._socket.recv(65_536).decode().split("\n")
+            except BlockingIOError:
+                return found

@@ -17,9 +17,9 @@ from node2dm_tw.admin.metric_names import (
     STATES,
 )
 from node2dm_tw.stats import never_falls
-from tests.admin.support import tool
+from tests.support.tools import module, tool
 
-yaml = pytest.importorskip("yaml")
+yaml = module("yaml")
 
 ETC = Path(__file__).parents[2] / "etc"
 RULES = ETC / "prometheus-rules.yml"

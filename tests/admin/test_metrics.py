@@ -11,7 +11,8 @@ from twisted.internet.task import Clock
 from node2dm_tw.admin.health import Health, Phase
 from node2dm_tw.admin.metric_names import BY_OTHER_MEANS, PROCESS, ROUTE
 from node2dm_tw.stats import ENDINGS, Stats, never_falls
-from tests.admin.support import fake_route, tool
+from tests.admin.support import fake_route
+from tests.support.tools import tool
 
 try:
     from prometheus_client.parser import text_string_to_metric_families
@@ -150,7 +151,9 @@ def test_the_reference_names_every_metric():
     page = Path(__file__).parents[2] / "docs/metrics.md"
     documented = set(re.findall(r"^\| `(\w+)`", page.read_text(encoding="utf-8"), re.MULTILINE))
     stats = make()
-    stats.routes["shop"].gauges |= {"reconnects": lambda: 0, "bad_device_alarm": lambda: False}
+    stats.gauges["max_queued_bytes"] = lambda: 0
+    stats.routes["shop"].gauges |= dict.fromkeys(("reconnects", "queued_bytes"), lambda: 0)
+    stats.routes["shop"].gauges["bad_device_alarm"] = lambda: False
     suffix = re.compile(r"(_bucket|_count|_sum)$")
     rendered = {suffix.sub("", name) for name, _ in samples(stats) if name.startswith("node2dm_")}
     assert rendered == documented

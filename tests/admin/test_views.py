@@ -3,7 +3,8 @@
 import json
 from itertools import pairwise
 
-from twisted.internet.defer import fail, succeed
+import pytest
+from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
@@ -13,7 +14,7 @@ from node2dm_tw.admin.statsd import Report, StatsdSender
 from node2dm_tw.admin.views import Admin
 from node2dm_tw.stats import COUNTERS, Stats, as_text, never_falls
 from tests.admin.http import Connection
-from tests.admin.support import fake_route
+from tests.admin.support import StatsdServer, fake_route
 
 
 class Port:
@@ -36,14 +37,19 @@ class Endpoint:
         return succeed(self.port)
 
 
-class Transport:
-    """A UDP port that remembers."""
+@pytest.fixture
+def statsd():
+    with StatsdServer() as server:
+        yield server
 
-    def __init__(self):
-        self.written = []
 
-    def write(self, datagram, address):
-        self.written += datagram.decode().split("\n")
+def statsd_sender(statsd, bench):
+    """What sends reports to the server `statsd`."""
+
+    def resolve(host):
+        return succeed("127.0.0.1")
+
+    return StatsdSender("h", statsd.port, Report("p"), resolve, bench.clock)
 
 
 class Bench:
@@ -104,7 +110,7 @@ def test_ready_from_the_start_to_the_drain():
     assert bench.ready() == 503
 
 
-def test_every_view_shows_the_same_at_the_same_moment():
+def test_every_view_shows_the_same_at_the_same_moment(statsd):
     """Telnet as text and JSON, /stats, the page's events, statsd: numbers that move too."""
     bench = Bench()
     route = bench.route
@@ -121,9 +127,7 @@ def test_every_view_shows_the_same_at_the_same_moment():
     }
     telnet = Endpoint()
     bench.admin.open_telnet(telnet)
-    sender = StatsdSender("h", 1, Report("p"), lambda host: succeed("10.0.0.1"), bench.clock)
-    transport = sender.transport = Transport()
-    bench.admin.open_statsd(sender, Port(), 7.0)
+    bench.admin.open_statsd(statsd_sender(statsd, bench), 7.0)
     bench.admin.start()
     page = bench.open_page()
     bench.clock.pump([1] * 7)
@@ -149,7 +153,7 @@ def test_every_view_shows_the_same_at_the_same_moment():
     }
     heard = {
         (name, float(rest.partition("|")[0]))
-        for name, _, rest in (line.partition(":") for line in transport.written)
+        for name, _, rest in (line.partition(":") for line in statsd.lines())
         if "memory_rss" not in name
     }
     assert heard == numbers
@@ -175,23 +179,21 @@ def test_a_fault_in_a_view_does_not_end_the_others():
     assert len(events(page, "now")) == 1 + 2
 
 
-def test_statsd_is_told_at_its_interval_and_at_the_stop():
+def test_statsd_is_told_at_its_interval_and_at_the_stop(statsd):
     """So that nothing that was counted is missing there."""
     bench = Bench()
-    sender = StatsdSender("h", 1, Report("p"), lambda host: succeed("10.0.0.1"), bench.clock)
-    transport = sender.transport = Transport()
-    bench.admin.open_statsd(sender, Port(), 10.0)
+    bench.admin.open_statsd(statsd_sender(statsd, bench), 10.0)
     bench.admin.start()
     bench.clock.pump([1] * 9)
-    assert transport.written == []
+    assert statsd.lines() == []
     bench.route.messages_sent = 3
     bench.clock.advance(1)
-    assert "p.messages_sent:3|c" in transport.written
-    assert "p.shop.messages_sent:3|c" in transport.written
-    transport.written.clear()
+    lines = statsd.lines()
+    assert "p.messages_sent:3|c" in lines
+    assert "p.shop.messages_sent:3|c" in lines
     bench.route.messages_sent = 5
     bench.admin.stop()
-    assert "p.messages_sent:2|c" in transport.written
+    assert "p.messages_sent:2|c" in statsd.lines()
 
 
 def test_a_stop_leaves_nothing():
@@ -206,11 +208,11 @@ def test_a_stop_leaves_nothing():
     Admin(bench.stats, bench.clock, lambda: 0.0, list).stop()
 
 
-def test_a_statsd_that_is_not_found_at_the_stop():
-    """Holds nothing up: a stop looks nothing up."""
+def test_a_statsd_that_was_never_found_is_not_looked_up_at_the_stop():
+    """A stop waits for no lookup."""
     bench = Bench()
-    sender = StatsdSender("h", 1, Report("p"), lambda host: fail(OSError("no")), bench.clock)
-    sender.transport = Transport()
-    bench.admin.open_statsd(sender, Port(), 10.0)
+    looked_up = []
+    sender = StatsdSender("h", 1, Report("p"), looked_up.append, bench.clock)
+    bench.admin.open_statsd(sender, 10.0)
     bench.admin.stop()
-    assert sender.transport.written == []
+    assert looked_up == []

@@ -11,8 +11,7 @@ def lease(device: str = "bad") -> Lease:
 
 def deliver(blame: Blame, count: int, device: bytes = b"healthy") -> None:
     for _ in range(count):
-        blame.on_explained(device)
-        blame.on_delivered(device)
+        blame.on_explained(device, True)
 
 
 def test_the_fifth_answer_with_deliveries_between_rejects():

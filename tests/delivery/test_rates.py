@@ -1,5 +1,6 @@
 """Rates of devices and of a project, in simulated time."""
 
+import gc
 from bisect import bisect_left
 
 import attrs
@@ -7,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node2dm_tw.delivery.rates import CROWDED, RAMP, DeviceRates, Pace, stretched
+from node2dm_tw.delivery.rates import (
+    FULL_WAIT,
+    RAMP_UP_SECONDS,
+    DeviceRates,
+    ProjectRate,
+    safety_window,
+)
 
 FCM = ((240, 60.0), (5_000, 3_600.0))
 
@@ -100,8 +107,8 @@ def test_one_a_second():
     now = Now()
     rates = DeviceRates(((1, 1.0),), 1, now)
     assert rates.take(b"phone") == 0.0
-    assert rates.take(b"phone") == pytest.approx(stretched(1.0))
-    now.seconds += stretched(1.0)
+    assert rates.take(b"phone") == pytest.approx(safety_window(1.0))
+    now.seconds += safety_window(1.0)
     assert rates.take(b"phone") == 0.0
 
 
@@ -122,46 +129,115 @@ def test_devices_whose_buckets_are_full_are_forgotten():
     assert len(rates) <= 2_000
 
 
-def test_a_crowd_beyond_capacity_waits_rather_than_breaks_a_limit():
-    """Where no device can be forgotten, pushes to new ones wait."""
+def test_devices_beyond_capacity_wait():
+    """Where no device can be forgotten, pushes to unknown ones wait; no limit is broken."""
     now = Now()
     rates = DeviceRates(FCM, 60, now, capacity=100)
     assert [rates.take(b"%d" % number) for number in range(100)] == [0.0] * 100
-    assert rates.take(b"one more") == CROWDED
+    assert rates.take(b"one more") == FULL_WAIT
     now.seconds += 60
     assert rates.take(b"one more") == 0.0
 
 
+class CountingMoment(float):
+    """A moment that counts how often a bucket is compared with it."""
+
+    compared = 0
+
+    def __lt__(self, other):
+        CountingMoment.compared += 1
+        return float.__lt__(self, other)
+
+
+def work_of(take, devices):
+    """The comparisons that each push costs."""
+    costs = []
+    for device in devices:
+        before = CountingMoment.compared
+        take(device)
+        costs.append(CountingMoment.compared - before)
+    return costs
+
+
+DAILY = ((10, 86_400.0),)
+
+
+def test_a_push_costs_the_same_when_no_device_can_be_forgotten():
+    """However many devices are remembered: a few steps each, and never all devices at once."""
+    known = 64_000
+    now = CountingMoment(1.0)
+    rates = DeviceRates(DAILY, 2, lambda: now, capacity=known)
+    work_of(rates.take, (b"known %d" % number for number in range(2 * known)))
+    assert len(rates) > 0.99 * known
+    costs = work_of(rates.take, (b"new %d" % number for number in range(1_000)))
+    assert sum(costs) < 2 * known
+    assert max(costs) < known / 50
+    assert not any(work_of(rates.take, (b"other %d" % number for number in range(1_000))))
+
+
+def test_a_device_costs_a_few_steps_while_others_are_forgotten():
+    """A full memory that empties slowly is swept part by part, paid for by those that come."""
+    now = Now(1.0)
+    rates = DeviceRates(DAILY, 2, lambda: CountingMoment(now.seconds), capacity=64_000)
+    costs = []
+    for number in range(200_000):
+        now.seconds += 0.29  # 66,000 devices in the 19,200 seconds that a bucket takes to fill
+        costs += work_of(rates.take, [b"%d" % number])
+    assert sum(costs) < 40 * len(costs)
+    assert max(costs) <= 1_001
+
+
+def test_a_device_of_a_full_memory_is_found_again():
+    """Its own limit goes on to hold, and it waits no longer than that says."""
+    now = Now()
+    rates = DeviceRates(DAILY, 2, now, capacity=100)
+    for number in range(100):
+        rates.take(b"%d" % number)
+    assert rates.take(b"new") == FULL_WAIT
+    assert rates.take(b"7") == 0.0
+    assert 9_000 < rates.take(b"7") < 9_700
+
+
+def test_the_garbage_collector_does_not_track_the_devices():
+    """A million of them would stop the process for 80 ms at each full collection."""
+    rates = DeviceRates(FCM, 60, Now())
+    for number in range(10_000):
+        rates.take(b"%d" % number)
+    assert not any(gc.is_tracked(buckets.full_at) for shard in rates._shards for buckets in shard)
+
+
 @pytest.mark.parametrize("limit", [(600, 60.0), (60_000, 60.0), (20, 60.0), (5, 60.0)])
-def test_a_pace_grows_from_nothing_and_never_exceeds_its_limit(limit):
+def test_a_projects_rate_grows_from_nothing_and_never_exceeds_its_limit(limit):
     """No sliding window holds more than the limit; after the ramp the flow is close to it."""
     now = Now()
-    pace = Pace(limit, now)
+    rate = ProjectRate(limit, now)
     sent = []
     end = 200.0 if limit[0] > 100 else 2_000.0
     while now.seconds < end:
-        wait = pace.wait()
+        wait = rate.wait()
         if wait:
             now.seconds += wait + 1e-9
         else:
-            pace.spend()
+            rate.consume()
             sent.append(now.seconds)
     count, window = limit
     assert most_in_any(sent, window) <= count
     late = [moment for moment in sent if moment >= end - 100]
     assert len(late) >= 0.7 * count / window * 100 - 2
-    first, second = (sum(a <= m < a + RAMP / 2 for m in sent) for a in (0, RAMP / 2))
+    first, second = (
+        sum(a <= m < a + RAMP_UP_SECONDS / 2 for m in sent) for a in (0, RAMP_UP_SECONDS / 2)
+    )
     assert first < second or count < 10
 
 
-def test_a_pace_begins_again_after_a_pause():
+def test_a_projects_rate_starts_again_after_a_pause():
     """After a restart it grows from nothing."""
     now = Now()
-    pace = Pace((6_000, 60.0), now)
+    rate = ProjectRate((6_000, 60.0), now)
     now.seconds = 300.0
-    assert pace.wait() == 0.0
-    pace.restart()
-    assert pace.wait() > 0.5
+    assert rate.wait() == 0.0
+    rate.restart()
+    assert rate.wait() > 0.5
 
 
 @pytest.mark.parametrize(
@@ -170,17 +246,17 @@ def test_a_pace_begins_again_after_a_pause():
 def test_another_limit_holds_from_then_on(before, after):
     """Nothing is held back for what went before, and no more goes at once than the limit saves."""
     now = Now()
-    pace = Pace(before, now)
+    rate = ProjectRate(before, now)
     end = 500.0
     sent = []
     while now.seconds < end:
-        if pace.limit == before and now.seconds >= 200.0:
-            pace.change(after)
-        wait = pace.wait()
+        if rate.limit == before and now.seconds >= 200.0:
+            rate.change(after)
+        wait = rate.wait()
         if wait:
             now.seconds += min(wait + 1e-9, 200.0 - now.seconds if now.seconds < 200.0 else wait)
         else:
-            pace.spend()
+            rate.consume()
             sent.append(now.seconds)
     late = [moment for moment in sent if moment >= 200.0]
     count, window = after

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -13,9 +12,8 @@ from typing import Any
 import attrs
 
 from tests.e2e.gateway import free_port, wait_until
+from tests.support.tools import tool
 
-CHROMIUM = shutil.which("chromium")
-DRIVER = shutil.which("chromedriver")
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -99,16 +97,16 @@ class Browser:
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
     """A browser with a profile of its own below `folder`; gone afterwards."""
-    port = free_port()
+    port, chromium, chromedriver = free_port(), tool("chromium"), tool("chromedriver")
     with (folder / "chromedriver.log").open("wb") as log:
         driver = subprocess.Popen(
-            [DRIVER, f"--port={port}"], stdout=log, stderr=subprocess.STDOUT, cwd=folder
+            [chromedriver, f"--port={port}"], stdout=log, stderr=subprocess.STDOUT, cwd=folder
         )
     made = Browser(f"http://127.0.0.1:{port}")
     try:
         wait_until(lambda: _is_ready(made), "chromedriver answers")
         options = {
-            "binary": CHROMIUM,
+            "binary": chromium,
             "args": [*FLAGS, f"--user-data-dir={folder / 'profile'}"],
         }
         wanted = {
@@ -122,7 +120,7 @@ def browser(folder: Path) -> Iterator[Browser]:
         made.call("", "DELETE")
     finally:
         driver.terminate()
-        driver.wait(20)
+        driver.wait(60)
 
 
 def _is_ready(driver: Browser) -> bool:

@@ -1,7 +1,6 @@
 """A real gateway, `twistd node2dm` in a process of its own, for tests."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,8 +12,13 @@ from typing import Any, ClassVar
 
 import attrs
 
+from tests.support.ports import free_port
+
 HEEDING = ("env", "--default-signal=INT")
 """Starts a command that heeds SIGINT, though a suite that runs in the background ignores it."""
+
+PATIENCE = 60.0
+"""Seconds that a test waits for what should come at once: on a busy machine nothing does."""
 
 TWISTD = Path(sys.executable).with_name("twistd")
 ENDINGS = (
@@ -44,19 +48,7 @@ NODE2DM_LINES = [
 """What node2dm answers to `stats`, in its order and spelling."""
 
 
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    """A port that nobody has now, below the range from which the kernel gives ports out."""
-    while True:
-        port = 10_000 + int.from_bytes(os.urandom(2)) % 20_000
-        with socket.socket(socket.AF_INET, kind) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
-def wait_until(holds: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
+def wait_until(holds: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     """Poll until `holds` gives something true; return it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -69,7 +61,7 @@ def wait_until(holds: Callable[[], Any], what: str, seconds: float = 20.0) -> An
 
 def telnet(port: int, line: bytes = b"stats\r\nquit\r\n") -> str:
     """Ask the telnet port; the connection must be closed by the other side."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(line)
         answer = b""
         while chunk := connection.recv(65_536):
@@ -165,7 +157,7 @@ class Gateway:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -193,7 +185,7 @@ class Gateway:
         assert came == sum(values[name] for name in ENDINGS), values
         return values
 
-    def wait_for(self, seconds: float = 20.0, **wanted: int) -> dict[str, Any]:
+    def wait_for(self, seconds: float = PATIENCE, **wanted: int) -> dict[str, Any]:
         """Wait until counters have these values."""
 
         def reached() -> dict[str, Any] | None:
@@ -206,7 +198,7 @@ class Gateway:
             raise AssertionError(f"{error}; now {json.dumps(self.stats())}\n{self.log}") from None
         return found
 
-    def stop(self, how: int = signal.SIGTERM, seconds: float = 30.0) -> int:
+    def stop(self, how: int = signal.SIGTERM, seconds: float = PATIENCE) -> int:
         """Stop it; return its exit status, negative for a signal."""
         assert self.process is not None
         if self.process.poll() is None:

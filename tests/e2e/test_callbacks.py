@@ -72,7 +72,7 @@ def test_a_host_that_is_down_or_slow_never_slows_pushes(make_gateway):
         gateway.push(*(b"alive%d:key:x" % n for n in range(500)))
         began = time.monotonic()
         gateway.wait_for(messages_sent=500, messages_bad_device=100)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert gateway.stats()["callbacks_sent"] == 0
         hook.start()
         try:

@@ -5,24 +5,19 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.gateway import Gateway
+from tests.support.tools import tool
 from tests.upstream import Answer, upstream
 
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
-
-@pytest.mark.skipif(
-    LIBRARY is None and "CI" not in os.environ, reason="libfaketime is not installed"
-)
 def test_a_step_of_the_wall_clock_expires_nothing(tmp_path):
     """Pushes that wait for the end of a pause are not a second older for a step of two hours."""
-    assert LIBRARY is not None
+    tool("faketime")
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
     offset = tmp_path / "offset"
     offset.write_text("+0")
     environment = os.environ | {
-        "LD_PRELOAD": str(LIBRARY),
+        "LD_PRELOAD": str(library),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_TIMESTAMP_FILE": str(offset),
         "FAKETIME_NO_CACHE": "1",

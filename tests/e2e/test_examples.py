@@ -53,7 +53,7 @@ class Program:
     def stop(self, how: int = signal.SIGINT) -> None:
         """End it, and wait until all it printed is read."""
         self.process.send_signal(how)
-        self.process.wait(20)
+        self.process.wait(60)
 
 
 Start = Callable[..., Program]
@@ -119,7 +119,7 @@ def test_a_link_sent_to_the_phone_opens_there(gateway: Gateway, start: Start) ->
 
     def send(url: str, *more: str) -> None:
         to = ["--port", gateway.udp, name, url]
-        assert start("chrome_to_phone.send_link", *to, *more).process.wait(20) == 0
+        assert start("chrome_to_phone.send_link", *to, *more).process.wait(60) == 0
 
     send("https://example.com/a?b=c", "--title", "An example: größer")
     phone.wait_for("open https://example.com/a?b=c An example: größer")
@@ -140,7 +140,7 @@ def test_a_link_without_a_gateway(start: Start) -> None:
     """The sender says so, and its status is 1."""
     sender = start("chrome_to_phone.send_link", "--port", free_port(), "T", "https://example.com/")
     sender.wait_for("the link could not be sent")
-    assert sender.process.wait(20) == 1
+    assert sender.process.wait(60) == 1
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_a_phone_whose_id_is_refreshed_is_still_pinged(
     tablet.type("edit list after")
     telephone.wait_for("note list: after")
     telephone.type("forget")
-    assert telephone.process.wait(20) == 0
+    assert telephone.process.wait(60) == 0
     tablet.type("edit list 2")
     jumpnote("third").wait_for("note list: 2")
     assert gateway.wait_for(messages_sent=1)["messages_received"] == 1
@@ -291,7 +291,7 @@ def test_bad_requests_are_answered(server: str, path: str, body: bytes, status: 
     """Whatever is sent to the application server, it answers with JSON, and goes on."""
     request = urllib.request.Request(server + path, body)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found = answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -308,7 +308,7 @@ def test_the_commands_of_the_readme_exist(name: str, start: Start) -> None:
     assert len(commands) >= 2
     for module, arguments in commands:
         program = start(module, *arguments.split(), "--help")
-        assert program.process.wait(20) == 0
+        assert program.process.wait(60) == 0
         program.wait_for("usage:")
         for option in re.findall(r"--[a-z-]+", arguments):
             assert option in " ".join(program.lines)

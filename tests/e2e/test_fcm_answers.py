@@ -202,7 +202,7 @@ def test_a_row_ends_as_the_table_says(bench: Bench, client: str, name: str):
     """So many tries, so far apart, and one counter."""
     row, gateway = ROWS[name], bench.gateways[client]
     ends = {f"{name}.{counter}": value for counter, value in row.ends.items()}
-    stats = gateway.wait_for(40, **ends)
+    stats = gateway.wait_for(**ends)
     assert stats[f"{name}.messages_received"] == 1
     count = len(row.statuses)
     wait_until(lambda: len(bench.tries(client, name)) >= count, f"{count} tries", 60)

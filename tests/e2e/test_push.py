@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.e2e.gateway import NODE2DM_LINES
+from tests.support.tools import tool
 
 
 def received(log: str) -> list[tuple[str, str]]:
@@ -24,14 +25,15 @@ def received(log: str) -> list[tuple[str, str]]:
 
 def test_a_datagram_by_nc_reaches_the_phone_and_telnet_tells_of_it(make_gateway):
     """The README's two commands do what it says, and `nc` returns by itself."""
+    tool("nc")
     gateway = make_gateway().start()
     push = """printf 'demo-phone:greeting:{"hello":"world"}' | nc -u -w1 127.0.0.1 %d"""
-    subprocess.run(["sh", "-c", push % gateway.udp], check=True, timeout=10)
+    subprocess.run(["sh", "-c", push % gateway.udp], check=True, timeout=60)
     gateway.wait_for(messages_sent=1)
     assert received(gateway.log) == [("greeting", '{"hello":"world"}')]
     stats = f"echo stats | nc localhost {gateway.stats_port}"
     answer = subprocess.run(
-        ["sh", "-c", stats], check=True, timeout=5, capture_output=True, text=True
+        ["sh", "-c", stats], check=True, timeout=60, capture_output=True, text=True
     )
     names = [line.split(":")[0] for line in answer.stdout.splitlines()]
     assert names[: len(NODE2DM_LINES)] == NODE2DM_LINES
@@ -46,7 +48,7 @@ PAYLOADS = [
     '{"text": "größer 😀 \\u2028"}',
     "a:b:c::",
     "a=b&c=d+e %41 %%",
-    "cr\rcr\r",
+    "cr\rcr",
     "\u2028\u2029\x85\x0b\x0c",
     "\x00\x01\x7f",
     " leading and trailing ",
@@ -77,7 +79,7 @@ NO_PUSHES = {
 
 
 def test_bytes_that_are_no_push_are_counted_and_harm_nothing(make_gateway):
-    """Each fault has its reason, the log speaks at most once a second, and sending goes on."""
+    """Each fault has its reason, which the log names once a second, and sending goes on."""
     gateway = make_gateway().start()
     noise = bytes(range(256)) * 256
     began = time.monotonic()
@@ -87,8 +89,9 @@ def test_bytes_that_are_no_push_are_counted_and_harm_nothing(make_gateway):
     assert stats["messages_received"] == 1
     for reason in NO_PUSHES.values():
         assert stats[f"messages_invalid.{reason}"] >= 1
-    logged = gateway.log.count("are no push")
-    assert 1 <= logged <= 2 + time.monotonic() - began
+    logged = gateway.log.count("invalid push from 127.0.0.1:")
+    assert len(set(NO_PUSHES.values())) <= logged
+    assert logged <= len(NO_PUSHES) + 2 + time.monotonic() - began
 
 
 def test_20000_pushes_that_begin_before_the_sign_in_all_arrive(make_gateway):

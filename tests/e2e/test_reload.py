@@ -75,8 +75,8 @@ def test_a_faulty_file_is_refused_whole(make_gateway):
         gateway.config = google.section().replace("secret-word", "other-word")
         reload(gateway, "not reloaded")
         line = gateway.log.rpartition("not reloaded: ")[2].split("\n")[0]
-        assert "[node2dm] max_age: wanted:" in line
-        assert "[node2dm] allow: wanted:" in line
+        assert "[node2dm] max_age = soon: expected" in line
+        assert "[node2dm] allow = nowhere: expected" in line
         gateway.push(b"phone:key:1")
         gateway.wait_for(messages_sent=1)
         assert google.logins() == 1

@@ -23,7 +23,7 @@ def test_sigterm_with_pushes_queued_and_64_in_flight(make_gateway, total):
         assert total - left < total
         slow["delay"] = 0.0
         gateway.start()
-        stats = gateway.wait_for(seconds=30 + total / 500, messages_in_queue=0)
+        stats = gateway.wait_for(seconds=60 + total / 500, messages_in_queue=0)
         assert stats["messages_taken_over"] == stats["messages_sent"] == left
         delivered = google.delivered()
         assert len(delivered) == total
@@ -68,12 +68,12 @@ def test_a_stop_does_not_wait_for_a_lane_that_cannot_send(make_gateway):
         return Answer(b"", 503, ("Retry-After: 60",)) if refuse["now"] else Answer()
 
     with upstream(answer) as google:
-        gateway = make_gateway(google.section()).start()
+        gateway = make_gateway(google.section(), node2dm="drain = 40").start()
         push_many(gateway, range(100))
         wait_until(lambda: gateway.stats()["backing_off"] == "true", "it backs off")
         began = time.monotonic()
         gateway.stop()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
         refuse["now"] = False
         gateway.start()
         gateway.wait_for(messages_sent=100, messages_in_queue=0)
@@ -114,7 +114,7 @@ def test_a_damaged_spool_is_used_as_far_as_it_can_be_read(make_gateway):
     google.start()
     try:
         gateway.start()
-        gateway.wait_for(seconds=30, messages_taken_over=7, messages_sent=7)
+        gateway.wait_for(messages_taken_over=7, messages_sent=7)
         assert "was damaged: 3 records" in gateway.log
         assert spool.with_name("c2dm.spool.damaged").exists()
         assert not spool.exists()
@@ -150,5 +150,5 @@ def test_kill_9_while_the_spool_is_taken_up_loses_none_of_it(make_gateway):
         slow["delay"] = 0.0
         gateway.node2dm = ""
         gateway.start()
-        gateway.wait_for(messages_in_queue=0, seconds=30)
+        gateway.wait_for(messages_in_queue=0)
         wait_until(lambda: len(google.delivered()) == 500, "all have arrived")

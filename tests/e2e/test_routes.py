@@ -118,7 +118,7 @@ def test_many_dead_devices_raise_the_alarm_and_hold_every_report(make_gateway):
         gateway.config = gateway.config.replace("[fcm]\n", "[fcm]\nbad_device_alarm = 0\n")
         gateway.write_config()
         gateway.process.send_signal(1)
-        gateway.wait_for(callbacks_sent=30, seconds=30)
+        gateway.wait_for(callbacks_sent=30)
     finally:
         hook.stop()
 
@@ -206,7 +206,7 @@ def test_a_key_file_that_is_none_is_told_in_a_line(make_gateway, fault):
     done = gateway.run("-n", config="[fcm]\nservice_account = key.json\n")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("[fcm] service_account: wanted: ")
+    assert line.startswith("[fcm] service_account = key.json: expected ")
     assert said in line
 
 

@@ -37,14 +37,14 @@ accounts = {PASSWORD}
 [nonsense]
 """
 FAULTS = [
-    "[node2dm] udp",
-    "[node2dm] stats",
-    "[node2dm] web",
+    "[node2dm] udp = nowhere",
+    "[node2dm] stats = nonsense",
+    "[node2dm] web = tcp",
     "[node2dm] colour",
-    "[emulator] listen",
+    "[emulator] listen = 8443",
     "[emulator] accounts",
-    "[c2dm] timeout",
-    "[c2dm] username",
+    "[c2dm] timeout = soon",
+    "[c2dm] username = ",
     "[callback] host",
     "[nonsense]",
 ]
@@ -101,7 +101,7 @@ def test_a_line_that_cannot_be_read_is_not_repeated(make_gateway):
     done = gateway.run("-n", config=f"[c2dm]\npassword {PASSWORD}\n")
     assert (done.returncode, done.stderr) == (
         1,
-        f"{gateway.file}: line 2: wanted: option = value\n",
+        f"{gateway.file}: line 2: expected option = value\n",
     )
 
 

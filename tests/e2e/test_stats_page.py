@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+from node2dm_tw.push import REASONS
 from tests.e2e.gateway import telnet
+from tests.upstream import Answer, Sent, upstream
 
 PAGE = (Path(__file__).parents[2] / "docs/stats.md").read_text(encoding="utf-8")
 TOTALS_ONLY, ROUTES_ONLY = "totals only", "routes only"
@@ -15,12 +17,18 @@ def rows(header: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
 
 
+def answer(sent: Sent) -> Answer:
+    refused = sent.form["registration_id"] == "big"
+    return Answer(b"Error=MessageTooBig" if refused else b"id=1")
+
+
 def test_every_line_of_the_stats_is_in_the_reference_and_no_other(make_gateway):
     """Each name, its order at the top, and whether routes have it too, are as the page says."""
-    gateway = make_gateway("[c2dm]\n[fcm]\n[emulator]\n").start()
-    gateway.push(b"demo-phone:key:payload", b"demo-phone:key:" + b"x" * 2_000, b"no push")
-    gateway.wait_for(messages_sent=1, messages_refused=1, messages_invalid=1)
-    names = [line.partition(":")[0] for line in telnet(gateway.stats_port).splitlines()]
+    with upstream(answer) as google:
+        gateway = make_gateway(google.section() + "[fcm]\n[emulator]\n").start()
+        gateway.push(b"phone:key:payload", b"big:key:payload", b"no push")
+        gateway.wait_for(messages_sent=1, messages_refused=1, messages_invalid=1)
+        names = [line.partition(":")[0] for line in telnet(gateway.stats_port).splitlines()]
     names = [re.sub(r"(messages_\w+)\.\w+", r"\1.REASON", name) for name in names]
     totals = [name for name in names if not name.startswith(("c2dm.", "fcm."))]
     route = {re.sub(r"^(c2dm|fcm)\.", "", name) for name in set(names) - set(totals)}
@@ -35,9 +43,13 @@ def test_every_line_of_the_stats_is_in_the_reference_and_no_other(make_gateway):
 
 
 def test_the_reasons_are_those_of_the_code():
-    """Each word that an invalid push can be counted under is explained."""
+    """Each word that an invalid push can be counted under is explained, in the code's own words."""
     package = Path(__file__).parents[2] / "node2dm_tw"
     files = [package / "push.py", *package.glob("intake/*.py"), *package.glob("providers/*.py")]
-    raised = re.compile(r"(?:InvalidPush\(|lines\.refuse\(|self\.refuse\()\"(\w+)\"")
+    raised = re.compile(r"InvalidPush\(\"(\w+)\"")
     code = {reason for file in files for reason in raised.findall(file.read_text(encoding="utf-8"))}
-    assert code == {row[0].strip("`") for row in rows("| reason | what is wrong with the line |")}
+    explained = {
+        row[0].strip("`"): row[1] for row in rows("| reason | what is wrong with the line |")
+    }
+    assert code == explained.keys()
+    assert explained == REASONS

@@ -19,7 +19,7 @@ def test_over_quota_stops_with_status_3_and_refuses_the_next_start(make_gateway)
     with upstream(answer) as google:
         gateway = make_gateway(google.section()).start()
         gateway.push(*(b"d%d:key:%d" % (n, n) for n in range(30)))
-        assert gateway.process.wait(20) == 3
+        assert gateway.process.wait(60) == 3
         lock = gateway.folder / "state" / "quota.lock"
         assert "delete this file" in lock.read_text()
         asked = len(google.sends())
@@ -29,7 +29,7 @@ def test_over_quota_stops_with_status_3_and_refuses_the_next_start(make_gateway)
             check=False,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
         )
         assert refused.returncode == 3
         assert str(lock) in refused.stderr
@@ -52,7 +52,7 @@ def test_a_captcha_stops_with_status_4_and_says_where_it_is(make_gateway):
     google = refusing("CaptchaRequired").start()
     try:
         gateway = make_gateway(google.section()).start(wait=False)
-        assert gateway.process.wait(20) == 4
+        assert gateway.process.wait(60) == 4
         assert "https://www.google.com/accounts/Captcha?ctoken=abc" in gateway.log
         assert "secret-word" not in gateway.log
         assert len(google.requests) == 1
@@ -123,12 +123,12 @@ def test_the_token_is_renewed_in_the_background(make_gateway):
     """With a short token_max_age sign-ins follow one another while pushes flow."""
     with upstream(lambda sent: Answer()) as google:
         gateway = make_gateway(google.section("token_max_age = 2")).start()
-        deadline = time.monotonic() + 4
+        began = time.monotonic()
         count = 0
-        while time.monotonic() < deadline:
+        while time.monotonic() < began + 4:
             gateway.push(b"phone:key:%d" % count)
             count += 1
             time.sleep(0.02)
         gateway.wait_for(messages_sent=count)
-        assert 2 <= google.logins() <= 4
+        assert 2 <= google.logins() <= 2 + (time.monotonic() - began) / 2
         assert len({sent.auth for sent in google.sends()}) >= 2

@@ -58,7 +58,7 @@ def test_register_receive_unregister(push_emulator):
         assert line == 'message collapse_key=k data={"data": "\N{SNOWMAN}\\n"}\n'
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline().decode().split() == ["unregistered", registration_id]
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == b""
     assert push_emulator.stats()["phones"] == 1
 
@@ -68,7 +68,7 @@ def test_count_and_json(push_emulator):
     phone = push_emulator.register(SENDER)
     _push(push_emulator, phone.registration_id, a="1")
     with _command(push_emulator, f"--id={phone.registration_id}", "--count=1", "--json") as process:
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")
     listening, message = map(json.loads, output.splitlines())
     assert listening["event"] == "listening"

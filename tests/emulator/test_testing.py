@@ -149,7 +149,7 @@ def test_two_thousand_phones_at_once(push_emulator):
     """All are connected, and each gets its own message."""
     started = time.monotonic()
     asyncio.run(_two_thousand(push_emulator, 2_000))
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120
 
 
 async def _ten_thousand(emulator):
@@ -178,7 +178,7 @@ def test_ten_thousand_messages_to_offline_phones(push_emulator):
     """With five collapse keys each they arrive as the last of each, in seconds."""
     started = time.monotonic()
     asyncio.run(_ten_thousand(push_emulator))
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120
     assert push_emulator.stats()["messages"] == {
         "stored": 10_000,
         "collapsed": 9_500,

@@ -61,9 +61,10 @@ class Connection(Protocol):
         self.transport.abortConnection()
 
 
-DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
-NO_ERROR, REFUSED_STREAM = 0, 7
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
+NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, ENHANCE_YOUR_CALM = 0, 2, 7, 11
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 STATUS_200 = b"\x88"  # An entry of HPACK's static table.
 
@@ -71,27 +72,33 @@ STATUS_200 = b"\x88"  # An entry of HPACK's static table.
 class HTTP2Connection(Connection):
     """As much of HTTP/2 (RFC 9113) as a script needs: `script(connection, stream number)`.
 
-    Header blocks that come in are not decoded.
+    Header blocks that come in are not decoded. A script hears of a request when its end is there,
+    or with `initial_window` 0, when its header is.
     """
 
     def connectionMade(self):
         super().connectionMade()
         self.preface = len(PREFACE)
-        self.frame(SETTINGS, 0, 0)
+        settings = [*self.factory.settings, (INITIAL_WINDOW_SIZE, self.factory.initial_window)]
+        pairs = (key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in settings)
+        self.frame(SETTINGS, 0, 0, b"".join(pairs))
 
     def frame(self, kind, flags, stream, payload=b""):
         head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
         self.write(head + payload)
 
+    def begin(self, stream, fields=b""):
+        self.frame(HEADERS, END_HEADERS, stream, STATUS_200 + fields)
+
     def answer(self, stream, body=b"ok"):
-        self.frame(HEADERS, END_HEADERS, stream, STATUS_200)
+        self.begin(stream)
         self.frame(DATA, END_STREAM, stream, body)
 
-    def refuse(self, stream):
-        self.frame(RST_STREAM, 0, stream, REFUSED_STREAM.to_bytes(4, "big"))
+    def refuse(self, stream, error=REFUSED_STREAM):
+        self.frame(RST_STREAM, 0, stream, error.to_bytes(4, "big"))
 
-    def go_away(self, last_stream):
-        payload = last_stream.to_bytes(4, "big") + NO_ERROR.to_bytes(4, "big")
+    def go_away(self, last_stream, error=NO_ERROR):
+        payload = last_stream.to_bytes(4, "big") + error.to_bytes(4, "big")
         self.frame(GOAWAY, 0, 0, payload)
 
     def dataReceived(self, data):
@@ -111,7 +118,9 @@ class HTTP2Connection(Connection):
     def frame_received(self, kind, flags, stream):
         if kind == SETTINGS and not flags & ACK:
             self.frame(SETTINGS, ACK, 0)
-        elif kind in (HEADERS, DATA) and flags & END_STREAM:
+        elif (kind in (HEADERS, DATA) and flags & END_STREAM) or (
+            kind == HEADERS and not self.factory.initial_window
+        ):
             self.requests += 1
             self.factory.script(self, stream)
 
@@ -121,17 +130,20 @@ class ScriptedServer(Factory):
 
     Attributes:
         received: every decrypted byte that came in.
+        settings: HTTP/2's, as pairs of numbers; `initial_window` is one of them.
         greet: called with each new connection, before any request.
     """
 
     protocol = Connection
     noisy = False
 
-    def __init__(self, script, identity=None, *, tls=True, http2=False, port=0):
+    def __init__(self, script, identity=None, *, tls=True, http2=False, port=0, host="127.0.0.1"):
         self.script = script
         if http2:
             self.protocol = HTTP2Connection
         self.greet = None
+        self.settings = ()
+        self.initial_window = 65_535
         self.received = b""
         self.requests = []
         self.connections = []
@@ -146,7 +158,7 @@ class ScriptedServer(Factory):
             factory = TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=self)
             factory.noisy = False
         self.scheme = "https" if tls else "http"
-        self.port = reactor.listenTCP(port, factory, interface="127.0.0.1")
+        self.port = reactor.listenTCP(port, factory, interface=host)
 
     @property
     def used(self):

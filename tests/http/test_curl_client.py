@@ -1,7 +1,8 @@
 """The libcurl client: the contract, and what only it does."""
 
 import http_certificates as certificates
-from http_contract import HEADERS, ContractTests
+from http_contract import ContractTests
+from http_fixtures import HEADERS
 from http_servers import OK, ClockedReactor, always
 from twisted.internet import reactor
 from twisted.internet.defer import DeferredList, gatherResults
@@ -10,6 +11,7 @@ from twisted.trial.unittest import TestCase
 
 from node2dm_tw.http.curl_client import CurlClient
 from node2dm_tw.http.interface import CertificateRefused, NoAnswer, NotSent
+from tests.support.ports import free_port
 
 
 class CurlContractTests(ContractTests, TestCase):
@@ -85,10 +87,10 @@ class CurlContractTests(ContractTests, TestCase):
 
     async def test_new_key(self):
         """A server that comes back with another good certificate is met again."""
-        server = self.server(always(OK))
+        number = free_port()
+        server = self.server(always(OK), port=number)
         client = self.client()
         await client.post(server.url(), HEADERS, b"x")
-        number = server.port.getHost().port
         await server.stop()
         other = certificates.make(
             "localhost", issuer=certificates.authority(), names=certificates.NAMES
@@ -138,6 +140,22 @@ class CurlContractTests(ContractTests, TestCase):
         requests[0].addCallback(lambda _: client.close())
         outcomes = await DeferredList(requests, consumeErrors=True)
         assert outcomes[0][0]
+
+    async def test_cancelled_before_it_began(self):
+        """What is cancelled in the callback in which it was sent never went out."""
+        server = self.server(always(OK))
+        client = self.client()
+        later = []
+
+        def send_and_cancel(_):
+            request = client.post(server.url(), HEADERS, b"x")
+            request.cancel()
+            later.append(request)
+
+        await gatherResults([client.post(server.url(), HEADERS, b"x") for _ in range(3)])
+        await client.post(server.url(), HEADERS, b"x").addCallback(send_and_cancel)
+        await self.failure(later[0], NotSent)
+        assert len(server.requests) == 4
 
     async def test_many_wake_ups(self):
         """Handles, sockets and descriptors are used again and again without harm."""

@@ -1,7 +1,9 @@
 """The libcurl client behind a proxy."""
 
+from base64 import b64encode
+
 import pytest
-from http_contract import HEADERS, ClientFixtures
+from http_fixtures import HEADERS, ClientFixtures
 from http_servers import OK, always
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -67,6 +69,29 @@ class ProxyTests(ClientFixtures, TestCase):
         assert len(server.requests) == 3
         assert client.handshakes == 1
         assert b"secret-token" not in proxy.received
+
+    async def test_a_proxy_that_asks_for_a_password(self):
+        """It gets what the URL says, decoded; the server sees none of it."""
+        server = self.server(always(OK))
+        proxy = self.server(connect, tls=False)
+        url = proxy.url("user%40x:se%C3%A9%3Acret!$%2F@127.0.0.1", "")
+        response = await self.client(proxy=url).post(server.url(), HEADERS, b"x")
+        assert response.status == 200
+        credentials = b64encode("user@x:se\xe9:cret!$/".encode())
+        assert proxy.requests[0].headers[b"proxy-authorization"] == b"Basic " + credentials
+        assert b"proxy-authorization" not in server.requests[0].headers
+        assert b"secret-token" not in proxy.received
+
+    async def test_the_password_of_a_proxy_is_in_no_failure(self):
+        """Wherever it fails: the proxy refuses, is not there, or is no name."""
+        answer = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"
+        proxy = self.server(always(answer), tls=False)
+        urls = [proxy.url("user:hush@127.0.0.1", ""), "http://user:hush@no.invalid:1"]
+        for url in [*urls, urls[0]]:
+            request = self.client(proxy=url).post("https://a.example/", HEADERS, b"")
+            assert "hush" not in str(await self.failure(request, NotSent))
+            if url == urls[-1]:
+                await proxy.stop()
 
     async def test_environment_is_ignored(self):
         """Without a proxy given, none is used."""

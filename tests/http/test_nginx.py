@@ -2,7 +2,7 @@
 
 import http_certificates as certificates
 import pytest
-from http_contract import HEADERS
+from http_fixtures import HEADERS
 from http_nginx import nginx
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
@@ -16,7 +16,7 @@ from node2dm_tw.http.treq_client import TreqClient
 class NginxTests:
     """Mix in before `TestCase`; `kind` is the client's class, `protocol` what nginx logs."""
 
-    timeout = 20
+    timeout = 60
     http2 = False
     protocol = "HTTP/1.1"
 

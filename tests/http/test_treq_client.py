@@ -1,6 +1,7 @@
 """The treq client: the contract, and what only it does."""
 
-from http_contract import HEADERS, ContractTests
+from http_contract import ContractTests
+from http_fixtures import HEADERS
 from http_servers import OK, ClockedReactor
 from treq.testing import RequestTraversalAgent, StringStubbingResource
 from twisted.internet import error, reactor

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.task import Clock
 
-from node2dm_tw.intake.lines import Lines, Route
+from node2dm_tw.intake.lines import IntakeRoute, LineParser
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.stats import RouteStats, Stats
 
@@ -26,7 +26,7 @@ class KeptPushes:
 
 @attrs.frozen
 class Overheard(C2DM):
-    """A service that tells of each line before it reads it."""
+    """A service that tells of each line before it reads it, and takes any size."""
 
     tell: Callable[[bytes], object]
 
@@ -34,9 +34,12 @@ class Overheard(C2DM):
         self.tell(line)
         return C2DM.split(line, received)
 
+    def validate(self, push):
+        """Everything is right."""
+
 
 class Intake:
-    """Lines with two routes, `shop` the default and `news`, also known as `n`."""
+    """A parser with two routes, `shop` the default and `news`, also known as `n`."""
 
     def __init__(self):
         self.clock = Clock()
@@ -44,22 +47,22 @@ class Intake:
         self.stats = Stats(self.clock.seconds, "1")
         self.shop, self.news = (self._route(name) for name in ("shop", "news"))
         routes = {b"shop": self.shop, b"news": self.news, b"n": self.news}
-        self.lines = Lines(routes, self.shop, self.stats, self.clock)
+        self.parser = LineParser(routes, self.shop, self.stats, self.clock)
 
     def _route(self, name):
         stats: RouteStats = self.stats.route(name)
-        return Route(name, C2DM("https://x.example/"), KeptPushes(), stats)
+        return IntakeRoute(name, C2DM("https://x.example/"), KeptPushes(), stats)
 
     def on_line(self, tell):
         """Have `tell` called with each line for the default route."""
         overheard = Overheard("https://x.example/", tell)
-        self.lines.default = attrs.evolve(self.shop, provider=overheard)
+        self.parser.default = attrs.evolve(self.shop, provider=overheard)
 
-    def got(self, datagram, source="127.0.0.1"):
+    def got(self, datagram, source=("127.0.0.1", 9)):
         """What a datagram brought: (device, collapse key, payload) for each push, by route."""
         for route in (self.shop, self.news):
             route.queue.pushes.clear()
-        self.lines.datagram(datagram, source)
+        self.parser.datagram(datagram, source)
         return {
             route.name: [(p.device, p.collapse_key, p.payload) for p in route.queue.pushes]
             for route in (self.shop, self.news)

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
-from node2dm_tw.intake.udp import DATAGRAM_OVERHEAD, TURN, UDPIntake, bind, listen
+from node2dm_tw.intake.udp import DATAGRAM_OVERHEAD, MAX_BYTES_PER_WAKEUP, UDPIntake, bind, listen
 from tests.intake.support import Intake
 
 
@@ -38,7 +38,7 @@ class BoundTransport:
 def bound():
     """An intake on a real socket, without a reactor, and who sends to it."""
     intake = Intake()
-    udp = UDPIntake(intake.lines, LOOPBACK)
+    udp = UDPIntake(intake.parser, LOOPBACK)
     transport = BoundTransport()
     udp.makeConnection(transport)
     with transport.socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -48,7 +48,7 @@ def bound():
 
 def unbound(allow=LOOPBACK):
     intake = Intake()
-    return intake, UDPIntake(intake.lines, allow)
+    return intake, UDPIntake(intake.parser, allow)
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_what_the_kernel_still_holds_is_read_before_the_end(bound):
     intake, udp, sender = bound
     for number in range(20):
         sender.send(b"a:b:%d" % number)
-    udp.read_dry()
+    udp.drain_socket()
     payloads = [push.payload for push in intake.shop.queue.pushes]
     assert payloads == [b"%d" % number for number in range(20)]
-    udp.read_dry()
+    udp.drain_socket()
 
 
 def test_a_stream_without_end_does_not_keep_it_reading(bound):
@@ -144,7 +144,7 @@ def test_a_stream_without_end_does_not_keep_it_reading(bound):
     intake, udp, sender = bound
     intake.on_line(sender.send)
     sender.send(PUSH)
-    udp.read_dry()
+    udp.drain_socket()
     assert 10 < len(intake.shop.queue.pushes) < 1_000
 
 
@@ -152,7 +152,7 @@ def test_an_intake_that_was_never_bound_has_nothing():
     """Neither drops nor a buffer."""
     _, udp = unbound()
     assert (udp.dropped, udp.effective_rcvbuf) == (0, 0)
-    udp.read_dry()
+    udp.drain_socket()
 
 
 def test_a_port_is_shared_by_those_who_all_agree():
@@ -183,7 +183,7 @@ class Place:
     def __init__(self, host="127.0.0.1", allow=LOOPBACK):
         self.intake = Intake()
         self.reactor = WatchedBy()
-        self.udp = UDPIntake(self.intake.lines, allow)
+        self.udp = UDPIntake(self.intake.parser, allow)
         found = bind(host, 0, 4_194_304, reuse_port=False)
         self.listening = listen(self.reactor, self.udp, found)
         self.sender = socket.socket(found.family, socket.SOCK_DGRAM)
@@ -246,8 +246,8 @@ def test_a_wake_up_of_the_reactor_ends(place, size):
     place.sender.send(b"a:b:" + b"x" * size)
     place.listening.doRead()
     first = len(place.payloads)
-    assert 1 < first <= TURN // DATAGRAM_OVERHEAD
-    assert (first - 1) * size < TURN
+    assert 1 < first <= MAX_BYTES_PER_WAKEUP // DATAGRAM_OVERHEAD
+    assert (first - 1) * size < MAX_BYTES_PER_WAKEUP
     place.listening.doRead()
     assert len(place.payloads) == 2 * first
 
@@ -255,6 +255,7 @@ def test_a_wake_up_of_the_reactor_ends(place, size):
 def test_the_longest_datagram_there_is_comes_whole(place):
     """And the shortest is counted as none."""
     line = b"a:b:" + b"x" * 65_503
+    place.intake.on_line(lambda line: None)
     place.sender.send(line)
     place.sender.send(b"")
     place.sender.send(PUSH)

@@ -26,8 +26,14 @@ pytestmark = pytest.mark.slow
 
 
 def environment():
-    """Ours, without what would let an installation see this checkout."""
-    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    """Ours, without what would let an installation see this checkout.
+
+    pip keeps to the versions of the checkout, unless PIP_CONSTRAINT is there and says otherwise.
+    """
+    constraints = os.environ.get("PIP_CONSTRAINT", "constraints.txt")
+    made = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    file = constraints and (ROOT / constraints).as_uri()
+    return made | {"PIP_CONSTRAINT": file, "PIP_BUILD_CONSTRAINT": file}
 
 
 def call(*command, cwd):
@@ -144,6 +150,17 @@ def test_the_wheel_in_an_empty_environment(make_gateway, installed):
     call(installed / "bin/python", "-m", "pip", "check", cwd="/")
 
 
+def test_what_is_installed_is_what_was_tested(installed):
+    """The versions are those of constraints.txt."""
+    if os.environ.get("PIP_CONSTRAINT") == "":
+        pytest.skip("the newest versions were asked for")
+    freeze = ("-m", "pip", "freeze", "--exclude", "node2dm_tw")
+    lines = call(installed / "bin/python", *freeze, cwd="/").splitlines()
+    tested = (ROOT / "constraints.txt").read_text(encoding="ascii").splitlines()
+    assert "Twisted" in {line.partition("==")[0] for line in lines}
+    assert set(lines) <= set(tested)
+
+
 @pytest.mark.parametrize("command", ["node2dm-push", "node2dm-phone"])
 def test_the_commands_in_an_empty_environment(installed, command):
     """Each starts and says how it is used."""
@@ -163,6 +180,41 @@ def test_the_emulator_alone_in_an_empty_environment(make_gateway, installed):
     finally:
         os.kill(int(pid.read_text(encoding="utf-8")), signal.SIGTERM)
         wait_until(lambda: not pid.exists(), "it ended")
+
+
+WITHOUT_PYTEST = """
+import importlib.util, pathlib, sys
+from node2dm_tw.emulator.testing import start
+
+assert importlib.util.find_spec("pytest") is None
+with start(pathlib.Path(sys.argv[1])) as emulator, emulator.register(emulator.project) as phone:
+    phone.unregister()
+    print(phone.receive()["event"])
+"""
+
+
+def test_the_emulator_of_an_applications_tests_needs_no_pytest(tmp_path, installed):
+    """`start` serves a test that unittest runs, or nothing but Python."""
+    printed = call(installed / "bin/python", "-c", WITHOUT_PYTEST, tmp_path / "state", cwd="/")
+    assert printed == "unregistered\n"
+
+
+EVERY_MODULE = """
+import importlib, pkgutil, node2dm_tw
+
+for module in pkgutil.walk_packages(node2dm_tw.__path__, "node2dm_tw."):
+    try:
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        print(error.name)
+"""
+
+
+def test_every_module_imports_in_an_empty_environment(installed):
+    """Or what it lacks is of an extra, never of the tests."""
+    lacking = call(installed / "bin/python", "-c", EVERY_MODULE, cwd="/").split()
+    assert set(lacking) <= {"pycurl", "jwt", "prometheus_client"}
 
 
 def test_uninstalling_leaves_twisted_whole(tmp_path, installed):
@@ -203,7 +255,7 @@ def make_run(checkout):
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(60)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

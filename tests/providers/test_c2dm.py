@@ -21,6 +21,7 @@ from node2dm_tw.providers.interface import (
     Verdict,
 )
 from node2dm_tw.push import InvalidPush, read_json
+from tests.grammar import TOKENS
 from tests.providers.answers import CREDENTIAL, NAME, NOW, TEXT, answer, responses
 
 SERVICE = C2DM("https://c2dm.example/send")
@@ -43,7 +44,7 @@ def from_json(**fields):
 PART = st.text(st.characters(codec="utf-8", exclude_characters=":"), min_size=1, max_size=40)
 
 
-@given(PART, PART, TEXT)
+@given(TOKENS.filter(lambda token: ":" not in token), PART, TEXT)
 def test_a_line_arrives_byte_for_byte(token, key, payload):
     """The form decodes back to what was said: `+`, `&`, `%`, blanks and anything but ASCII."""
     push = SERVICE.split(f"{token}:{key}:{payload}".encode(), NOW)
@@ -51,7 +52,7 @@ def test_a_line_arrives_byte_for_byte(token, key, payload):
     assert form(push) == {"registration_id": token, "collapse_key": key, "data.data": payload}
 
 
-@given(NAME, NAME, st.dictionaries(NAME, TEXT, max_size=4) | TEXT, st.none() | st.booleans())
+@given(TOKENS, NAME, st.dictionaries(NAME, TEXT, max_size=4) | TEXT, st.none() | st.booleans())
 def test_the_json_form_arrives_byte_for_byte(token, key, data, delay):
     """Each key of the data is a field; delay_while_idle is there or not, as its presence counts."""
     more = {} if delay is None else {"delay_while_idle": delay}
@@ -85,6 +86,8 @@ def test_the_headers_are_one_object_as_long_as_the_credential_is():
         ({"condition": "t", "collapse_key": "k"}, "unsupported", "condition"),
         ({"token": "t", "collapse_key": "k", "priority": "high"}, "unsupported", "priority"),
         ({"token": "t", "collapse_key": "k", "notification": {}}, "unsupported", "notification"),
+        ({"token": "t", "collapse_key": "k" * 1_025}, "too_large", "collapse_key"),
+        ({"token": "t", "collapse_key": "k", "data": "x" * 1_021}, "too_large", "data"),
     ],
 )
 def test_what_c2dm_cannot_carry(fields, reason, field):

@@ -249,7 +249,7 @@ def test_whatever_a_record_holds_it_is_a_push_that_can_be_sent_or_none(value):
             assert push.received <= 5.0
             assert isinstance(push.data, dict)
             assert push.message_body is not None
-            assert isinstance(push.names_device, bool)
+            assert isinstance(push.has_single_device, bool)
             assert from_record(to_record(push, 0.0), 5.0, 0.0) == push
 
 

@@ -14,6 +14,7 @@ import attrs
 from node2dm_tw import config
 from node2dm_tw.emulator.certificates import PROJECT
 from node2dm_tw.push import Push
+from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.routes import Surroundings, Way, make_way
 from node2dm_tw.stats import ENDINGS, RouteStats, Stats
 from tests.emulator.support import ACCOUNT, KEY, NOW
@@ -80,6 +81,7 @@ class Day:
             self.wall,
             random.random,
             Stats(self.clock.seconds, "0"),
+            ByteBudget(),
             lambda *_, **__: self.google,
             self._bad_device,
             lambda *_: None,

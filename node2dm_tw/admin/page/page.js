@@ -91,8 +91,10 @@ function showOutcomes({ totals }) {
   });
 }
 
-function showErrors({ details, when }) {
-  const errors = Object.entries(details).flatMap(([route, { errors }]) => errors.map((error) => ({ route, ...error })));
+function showErrors({ details, invalid, when }) {
+  const errors = Object.entries(details).flatMap(([route, { errors }]) => errors.map((error) => ({ route, ...error })))
+    .concat(invalid.map(({ reason, detail, source, count, age }) => (
+      { route: "", kind: "invalid", reason: `${reason}: ${detail}`, device: `from ${source}`, count, when: when - age })));
   // Those of the last minute first; within a minute by number, or rows would jump about.
   const minutes = (error) => Math.floor((when - error.when) / 60);
   errors.sort((a, b) => minutes(a) - minutes(b) || b.count - a.count);

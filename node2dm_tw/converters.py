@@ -1,0 +1,241 @@
+"""Texts of options to values, and the files that options name.
+
+A converter takes the text, and the folder of the configuration file, to which paths are relative.
+It raises ValueError with what is expected, as in "a number of seconds".
+"""
+
+import errno
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import attrs
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+Converter = Callable[[str, Path], Any]
+
+MAX_FILE_BYTES = 4 << 20
+"""Of a file that the configuration names, such as a bundle of certificates, and of itself."""
+
+MAX_SECRET_BYTES = 65_536
+"""Of a file that holds a password, or a service account's key."""
+
+
+@attrs.frozen
+class FileContent:
+    """A file, and what was in it when the configuration was read."""
+
+    path: Path
+    content: bytes = attrs.field(repr=False)
+
+
+def text(value: str, folder: Path) -> str:
+    """Any text of one line."""
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
+        raise ValueError("one line without control characters")
+    return value
+
+
+def path(value: str, folder: Path) -> Path:
+    """A path; relative to the folder of the file."""
+    return Path(os.path.normpath(folder.absolute() / text(value, folder)))
+
+
+def read_file(file: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Read a regular file of at most `limit` bytes. Never blocks, even on a FIFO without a writer.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(file))
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            content = opened.read(limit + 1) or b""
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"Larger than {limit} bytes", str(file))
+    return content
+
+
+def file_content(limit: int = MAX_FILE_BYTES) -> Converter:
+    """Make a converter from the path of a file to the file with its content."""
+
+    def convert(value: str, folder: Path) -> FileContent:
+        found = path(value, folder)
+        try:
+            return FileContent(found, read_file(found, limit))
+        except OSError as error:
+            raise ValueError(f"a file that can be read ({error.strerror}: {found})") from error
+
+    return convert
+
+
+def file_text(value: str, folder: Path) -> str:
+    """The text in the file at a path, without a byte-order mark and trailing line ends."""
+    file: FileContent = file_content(MAX_SECRET_BYTES)(value, folder)
+    try:
+        found = file.content.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"a file in UTF-8 ({file.path})") from None
+    if not found:
+        raise ValueError(f"a file that is not empty ({file.path})")
+    return found
+
+
+def number(lowest: int, highest: int) -> Converter:
+    """Make a converter to a whole number."""
+
+    def convert(value: str, folder: Path) -> int:
+        if not re.fullmatch(r"\d{1,12}", value, re.ASCII) or not lowest <= int(value) <= highest:
+            raise ValueError(f"a whole number from {lowest} to {highest}")
+        return int(value)
+
+    return convert
+
+
+def seconds(lowest: float, highest: float) -> Converter:
+    """Make a converter to seconds."""
+
+    def convert(value: str, folder: Path) -> float:
+        wanted = f"seconds, from {lowest:.15g} to {highest:.15g}"
+        if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", value, re.ASCII):
+            raise ValueError(wanted)
+        if not lowest <= float(value) <= highest:
+            raise ValueError(wanted)
+        return float(value)
+
+    return convert
+
+
+def choice(*values: str) -> Converter:
+    """Make a converter to one of a few words."""
+
+    def convert(value: str, folder: Path) -> str:
+        if value not in values:
+            raise ValueError("one of " + ", ".join(values))
+        return value
+
+    return convert
+
+
+def matching(pattern: str, wanted: str) -> Converter:
+    """Make a converter to a text that a regular expression matches as a whole."""
+    whole = re.compile(pattern, re.ASCII)
+
+    def convert(value: str, folder: Path) -> str:
+        if not whole.fullmatch(value):
+            raise ValueError(wanted)
+        return value
+
+    return convert
+
+
+def yes_or_no(value: str, folder: Path) -> bool:
+    """Yes or no."""
+    if value not in ("yes", "no"):
+        raise ValueError("yes or no")
+    return value == "yes"
+
+
+def host(value: str, folder: Path) -> str:
+    """A host name, or an IP address; one of IPv6 gets brackets where it has none."""
+    bracketed = value if value.startswith("[") else f"[{value}]"
+    if bracketed.endswith("]") and _is_ipv6(bracketed[1:-1]):
+        return bracketed
+    if len(value) > 253 or not _HOST_NAME.fullmatch(value):
+        raise ValueError("a host name or an IP address")
+    return value
+
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+def _is_ipv6(value: str) -> bool:
+    try:
+        return not ipaddress.IPv6Address(value).scope_id
+    except ValueError:
+        return False
+
+
+def url(value: str, folder: Path) -> str:
+    """An HTTPS or HTTP URL."""
+    match = re.fullmatch(r"https?://([^/:]+|\[[^/]+\])(:\d{1,5})?(/[!-~]*)?", value, re.ASCII)
+    try:
+        if match is None or not 0 < int((match[2] or ":1")[1:]) <= 65_535:
+            raise ValueError
+        host(match[1], folder)
+    except ValueError:
+        raise ValueError("a URL such as https://host/path") from None
+    return value
+
+
+def proxy_url(value: str, folder: Path) -> str:
+    """The URL of a proxy, perhaps with a user and a password in it."""
+    match = re.fullmatch(r"(https?://)(?:([^@/?#]+)@)?([^@/?#]+)/?", value)
+    try:
+        if match is None or not _CREDENTIALS.fullmatch(match[2] or ""):
+            raise ValueError
+        url(match[1] + match[3], folder)
+        text(unquote(match[2] or ""), folder)
+    except ValueError:
+        raise ValueError(
+            "a URL such as http://proxy:3128 or http://user:password@proxy:3128; a special"
+            " character of user or password is written in percent-encoding, as in %40 for @"
+        ) from None
+    return value
+
+
+_CREDENTIALS = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
+
+
+def rate(value: str, folder: Path) -> tuple[int, float]:
+    """How many in how many seconds, written N/s, N/m, N/h or N/d."""
+    match = re.fullmatch(r"(\d{1,12})/([smhd])", value, re.ASCII)
+    if match is None or int(match[1]) == 0:
+        raise ValueError("a rate such as 240/m")
+    return int(match[1]), {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[match[2]]
+
+
+def rates(value: str, folder: Path) -> tuple[tuple[int, float], ...]:
+    """One or more rates, between commas."""
+    return tuple(rate(word, folder) for word in words(value, folder) or ("",))
+
+
+def words(value: str, folder: Path) -> tuple[str, ...]:
+    """Words between commas."""
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def networks(value: str, folder: Path) -> tuple[IPNetwork, ...]:
+    """IP networks between commas."""
+    try:
+        return tuple(ipaddress.ip_network(word) for word in words(value, folder))
+    except ValueError as error:
+        raise ValueError(f"networks such as 127.0.0.0/8, between commas ({error})") from error
+
+
+def address(value: str) -> tuple[str, int]:
+    """An IP address and a port, ``127.0.0.1:8120`` or ``[::1]:8120``."""
+    host, _, port = value.rpartition(":")
+    try:
+        found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65_535:
+            raise ValueError(port)
+    except ValueError as error:
+        raise ValueError(
+            "IP addresses with ports such as 127.0.0.1:8120, between commas"
+        ) from error
+    return str(found), int(port)
+
+
+def addresses(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
+    """At least one address, between commas."""
+    return tuple(address(word) for word in words(value, folder) or ("",))

@@ -1,0 +1,58 @@
+"""What Linux can do with a TCP connection and knows of it, by its file descriptor (tcp(7))."""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_LAST_DATA_RECEIVED = struct.Struct("=52xI")
+"""tcpi_last_data_recv, in milliseconds, of struct tcp_info in linux/tcp.h."""
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """Give the socket of a descriptor that stays with its owner."""
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
+
+
+def set_user_timeout(descriptor: int, seconds: float) -> None:
+    """Have the kernel end the connection when data stays unacknowledged for `seconds`."""
+    with suppress(OSError), _borrowed(descriptor) as borrowed:
+        milliseconds = max(1, int(seconds * 1000))
+        borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+def seconds_silent(descriptor: int) -> float:
+    """Tell for how many seconds nothing has come; 0 where that is not known."""
+    with suppress(OSError, struct.error), _borrowed(descriptor) as borrowed:
+        size = _LAST_DATA_RECEIVED.size
+        known = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+        (milliseconds,) = _LAST_DATA_RECEIVED.unpack(known)
+        return float(milliseconds) / 1000
+    return 0.0
+
+
+def local_port(descriptor: int) -> int:
+    """Give the port at our end; 0 where there is none."""
+    with suppress(OSError, IndexError), _borrowed(descriptor) as borrowed:
+        port: int = borrowed.getsockname()[1]
+        return port
+    return 0
+
+
+def shut_down(descriptor: int) -> None:
+    """End the connection both ways; its owner finds it closed."""
+    with suppress(OSError), _borrowed(descriptor) as borrowed:
+        borrowed.shutdown(socket.SHUT_RDWR)
+
+
+def identity(descriptor: int) -> int:
+    """Give a number that no other open socket has; 0 for what is not open."""
+    with suppress(OSError):
+        return os.fstat(descriptor).st_ino
+    return 0

@@ -1,0 +1,56 @@
+"""Processes that tests start: none outlives the test, or the run."""
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant that loses its own, such as a daemon."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def children() -> set[int]:
+    """Return this process's children, those too that have ended but were not waited for."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        try:
+            found.update(map(int, (thread / "children").read_text().split()))
+        except FileNotFoundError:
+            continue  # The thread has ended.
+    return found
+
+
+def end(processes: set[int], seconds: float) -> list[str]:
+    """Wait for children, and kill those left after `seconds`; return their command lines."""
+    deadline = time.monotonic() + seconds
+    while running := {process for process in processes if not _has_ended(process)}:
+        if time.monotonic() > deadline:
+            return [_kill(process) for process in running]
+        time.sleep(0.01)
+    return []
+
+
+def kill_all() -> None:
+    """Kill every descendant."""
+    while found := children():
+        end(found, 0.0)
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        return os.waitpid(process, os.WNOHANG) != (0, 0)
+    except ChildProcessError:
+        return True  # Its `Popen` waited for it.
+
+
+def _kill(process: int) -> str:
+    command = Path(f"/proc/{process}/cmdline").read_text(errors="replace")
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return command.replace("\0", " ").strip()
