@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import re
 from pathlib import Path
 
 import attrs
@@ -25,6 +26,7 @@ from node2dm_tw.converters import (
     seconds,
     text,
     url,
+    words,
     yes_or_no,
 )
 from node2dm_tw.ini import NOT_IMPLEMENTED, option
@@ -58,6 +60,14 @@ key_file = file_content(MAX_SECRET_BYTES)
 _word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
 _url_path = matching(r"/[!-~]*", "a path that begins with /")
 _project = matching(r"[a-z0-9.:-]{1,100}", "a project ID")
+
+
+def _host_names(value: str, folder: Path) -> tuple[str, ...]:
+    """Names of hosts between commas, in lower case."""
+    names = tuple(name.lower().removesuffix(".") for name in words(value, folder))
+    if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) for name in names):
+        raise ValueError("names such as push.example.com, without a port, between commas")
+    return names
 
 
 def _http_client(value: str, folder: Path) -> str:
@@ -115,6 +125,15 @@ class GatewaySection:
         "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
         " tcp:8122:interface=127.0.0.1; empty: off",
         shown=True,
+    )
+    web_hosts: tuple[str, ...] | None = option(
+        _host_names,
+        "",
+        "names, between commas, under which the web port may be asked, beside localhost and IP"
+        " addresses",
+        shown=True,
+        reloads=True,
+        optional=True,
     )
     allow: tuple[IPNetwork, ...] = option(
         networks,

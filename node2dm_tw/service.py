@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+import attrs
 from twisted.application.service import IService, Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import gatherResults, inlineCallbacks
@@ -19,8 +20,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
-from node2dm_tw import __version__, callbacks, config, untracked
-from node2dm_tw.admin.views import Admin, statsd_sender
+from node2dm_tw import __version__, callbacks, config, descriptors, untracked
+from node2dm_tw.admin.views import AdminServices, ViewLimits, statsd_sender
 from node2dm_tw.callback_target import CallbackTarget
 from node2dm_tw.callbacks import CallbackSender
 from node2dm_tw.config import Settings
@@ -166,9 +167,15 @@ class GatewayService(Service):
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
-        self._admin = Admin(
-            self._stats, reactor, time.time, lambda: format_settings(self._settings)
+        self._admin = AdminServices(
+            self._stats,
+            reactor,
+            time.time,
+            lambda: format_settings(self._settings),
+            lambda: self._settings.gateway.web_hosts or (),
         )
+        self._max_files = self._files_at_start = 0
+        self._view_limits = ViewLimits()
         self._is_ending = False
         self._is_hurried = False
 
@@ -200,6 +207,9 @@ class GatewayService(Service):
 
     def _open(self) -> None:
         opened("state_dir", self._state_dir.lock)
+        self._max_files = descriptors.raise_limit()
+        self._files_at_start = descriptors.first_free() + descriptors.PER_PROCESS
+        self._settings = self._fit(self._settings)
         if self._options.emulator is not None:
             self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
             opened("emulator", self._emulator.startService)
@@ -255,6 +265,36 @@ class GatewayService(Service):
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
 
+    def _fit(self, settings: Settings) -> Settings:
+        """Lower what the limit on open files does not allow, and say so."""
+        gateway, emulated = settings.gateway, self._options.emulator
+        wanted = {route.title: route.max_in_flight for route in settings.routes}
+        listeners = len(gateway.udp) + sum(map(bool, (gateway.stats, gateway.web, emulated)))
+        has_web = gateway.web is not None
+        budget = descriptors.divide(
+            self._max_files,
+            self._files_at_start + listeners + descriptors.PER_ROUTE * len(wanted),
+            wanted,
+            ViewLimits.descriptors(has_web=has_web),
+            per_request=1 if emulated is None else 2,
+        )
+        self._view_limits = ViewLimits.within(
+            budget.views, self._max_files - budget.kept, has_web=has_web
+        )
+        if budget.needed > self._max_files:
+            log.warn(
+                "{needed} open files are needed, but the limit is {limit}: {lowered};"
+                " raise it with ulimit -n or LimitNOFILE",
+                needed=budget.needed,
+                limit=self._max_files,
+                lowered=budget.lowered(wanted),
+            )
+        routes = (
+            attrs.evolve(route, max_in_flight=budget.requests[route.title])
+            for route in settings.routes
+        )
+        return attrs.evolve(settings, routes=tuple(routes))
+
     def _open_udp(self, parser: LineParser) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
@@ -269,10 +309,10 @@ class GatewayService(Service):
     def _open_views(self) -> None:
         gateway, statsd = self._settings.gateway, self._settings.statsd
         telnet = serverFromString(reactor, gateway.stats)
-        opened("stats", lambda: self._admin.open_telnet(telnet))
+        opened("stats", lambda: self._admin.open_telnet(telnet, self._view_limits))
         if gateway.web is not None:
             web = serverFromString(reactor, gateway.web)
-            opened("web", lambda: self._admin.open_web(web))
+            opened("web", lambda: self._admin.open_web(web, self._view_limits))
         if statsd is not None:
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
             self._admin.open_statsd(sender, statsd.interval)
@@ -356,7 +396,7 @@ class GatewayService(Service):
         except ConfigErrors as error:
             log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.errors))
             return
-        self._settings, reloaded, waiting = config.reload(self._settings, new)
+        self._settings, reloaded, waiting = config.reload(self._settings, self._fit(new))
         waiting += [f"[emulator] {name}" for name in differing(self._options.emulator, emulator)]
         log.info("reloaded: {options}", options=", ".join(reloaded) or "nothing")
         if waiting:

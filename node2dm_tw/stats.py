@@ -5,6 +5,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -219,6 +220,7 @@ class Stats:
     gauges: dict[str, Gauge] = attrs.field(factory=dict)
     _latest_invalid: dict[str, tuple[str, str, float]] = attrs.field(factory=dict, init=False)
     _started: float = attrs.field(init=False)
+    _rss: int = attrs.field(default=0, init=False)
     _heap: dict[str, int] = attrs.field(factory=dict, init=False)
     _heap_seen: float = attrs.field(default=float("-inf"), init=False)
 
@@ -289,8 +291,10 @@ class Stats:
                 "memory_heapTotal": heap.heap_used + heap.mmap_used,
                 "memory_heapUsed": heap.heap_used,
             }
-        # Asked for anew each time: twistd forks after this was made.
-        return {"memory_rss": psutil.Process().memory_info().rss, **self._heap}
+        with suppress(OSError):  # without a free file descriptor the last value must do
+            # Asked for anew each time: twistd forks after this was made.
+            self._rss = psutil.Process().memory_info().rss
+        return {"memory_rss": self._rss, **self._heap}
 
 
 _ROUTES_ONLY = {"state", "state_reason"}
@@ -319,7 +323,8 @@ def _merge(routes: list[dict[str, Any]]) -> dict[str, Any]:
 def as_json(snapshot: dict[str, Any]) -> bytes:
     """Render a snapshot's totals and routes as JSON on one line."""
     values = {"totals": snapshot["totals"], "routes": snapshot["routes"]}
-    return json.dumps(values, separators=(",", ":")).encode()
+    # DEL is the one control character that JSON does not ask to be escaped.
+    return json.dumps(values, separators=(",", ":")).replace("\x7f", "\\u007f").encode()
 
 
 def as_text(snapshot: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ ALLOWED = {
     "log_output": {"logs"},
     "hangups": set(),
     "untracked": set(),
+    "descriptors": set(),
     "converters": set(),
     "ini": {"converters"},
     "process": {"logs"},

@@ -475,3 +475,19 @@ def test_no_route_is_named_callbacks(tmp_path):
     assert errors(tmp_path, text) == [
         "[c2dm:callbacks]: expected another name; callbacks.spool is in use"
     ]
+
+
+def test_the_names_of_the_web_port(tmp_path):
+    """In lower case, without the dot at the end of a full name."""
+    text = "[node2dm]\nweb_hosts = Push.Example.com., my_host ,other\n" + MINIMAL
+    assert load(tmp_path, text).gateway.web_hosts == ("push.example.com", "my_host", "other")
+    assert load(tmp_path, MINIMAL).gateway.web_hosts is None
+
+
+@pytest.mark.parametrize(
+    "name", ["https://a.example", "a.example:8122", "*.example", "a b", "a..b"]
+)
+def test_what_is_no_name_of_the_web_port(tmp_path, name):
+    """It is named, with an example of what is."""
+    (error,) = errors(tmp_path, f"[node2dm]\nweb_hosts = {name}\n" + MINIMAL)
+    assert error.startswith(f"[node2dm] web_hosts = {name}: expected names such as push.example")

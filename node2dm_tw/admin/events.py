@@ -1,4 +1,4 @@
-"""Server-sent events: the open pages, each told as fast as it reads and no faster."""
+"""Server-sent events: open streams, each sent as much as its client reads and no more."""
 
 import json
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import Request
 from zope.interface import implementer
 
-MOST_PAGES = 100
-"""Pages that may be open at once; a further one is told to come later."""
+MAX_STREAMS = 100
+"""Streams that are open at once; for a further one, that whose client has read least is closed."""
 
-PATIENCE = 30
-"""Events that a page may miss, because it does not read, before it is let go."""
+MAX_SKIPPED = 30
+"""Events in a row that a stream may skip, since its client does not read, before it is closed."""
 
 
 def event(name: str, values: Any) -> bytes:
@@ -23,69 +23,95 @@ def event(name: str, values: Any) -> bytes:
 
 @implementer(IPushProducer)
 @attrs.define(eq=False)
-class _Page:
-    """One open page. What it cannot take at once it misses: the next event says it all again."""
+class _Stream:
+    """One open stream. It skips what it cannot send at once: the next event says it all again.
+
+    Args:
+        request: was answered with this stream.
+        connection: of that request, a `WebConnection`.
+    """
 
     request: Request
-    is_reading: bool = True
-    missed: int = 0
+    connection: Any
+    is_writable: bool = True
+    skipped: int = 0
+    _widest: int = 0
+    _last_bytes: int = 0
 
     def pauseProducing(self) -> None:
-        self.is_reading = False
+        self.is_writable = False
 
     def resumeProducing(self) -> None:
-        self.is_reading = True
-        self.missed = 0
+        self.is_writable = True
+        self.skipped = 0
 
     def stopProducing(self) -> None:
-        self.is_reading = False
+        self.is_writable = False
 
-    def tell(self, text: bytes) -> None:
-        """Write an event, or let go of a page that has not read for long."""
-        if self.is_reading:
+    def send(self, text: bytes) -> None:
+        """Write an event, or close a stream whose client has not read for long."""
+        self._widest = max(self._widest, self.connection.peer_window)
+        if self.is_writable:
+            self._last_bytes = len(text)
             self.request.write(text)
+            self.connection.mark_served()
             return
-        self.missed += 1
-        if self.missed > PATIENCE:
-            transport: Any = self.request.transport
-            transport.abortConnection()
+        self.skipped += 1
+        if self.skipped > MAX_SKIPPED:
+            self.connection.abortConnection()
+
+    @property
+    def unread(self) -> tuple[int, int]:
+        """Events skipped, and bytes that the client has not read; for comparison.
+
+        A client that reads nothing makes events be skipped at last. Before that its kernel takes
+        them and says how much more it would take; two events may be on their way to a client.
+        """
+        taken = self._widest - self.connection.peer_window
+        return self.skipped, max(0, taken - 2 * self._last_bytes)
 
 
 @attrs.define(eq=False)
-class Pages:
-    """The open pages.
+class EventStreams:
+    """The open streams.
 
     Args:
-        first: what a page is told when it opens.
+        first: gives what a stream begins with.
     """
 
     first: Callable[[], bytes]
-    _open: dict[Request, _Page] = attrs.field(factory=dict, init=False)
+    _open: dict[Request, _Stream] = attrs.field(factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no further page may open."""
-        return len(self._open) >= MOST_PAGES
-
     def open(self, request: Request) -> None:
-        """Begin to tell a page, until it is closed."""
-        page = self._open[request] = _Page(request)
-        request.notifyFinish().addBoth(lambda _: self._open.pop(request, None))
+        """Answer a request with a stream, until its client goes or another one needs the place."""
         request.setHeader(b"Content-Type", b"text/event-stream")
         request.setHeader(b"X-Accel-Buffering", b"no")
-        request.registerProducer(page, True)
-        page.tell(b"retry: 2000\n\n" + self.first())
+        if request.method == b"HEAD":
+            request.finish()
+            return
+        text = b"retry: 2000\n\n" + self.first()
+        if len(self) >= MAX_STREAMS:
+            # Of several alike the newest: the others have been read for longer.
+            slowest = max(reversed(self._open.values()), key=lambda stream: stream.unread)
+            del self._open[slowest.request]
+            slowest.connection.abortConnection()
+        channel: Any = request.channel
+        stream = self._open[request] = _Stream(request, channel.transport)
+        request.notifyFinish().addBoth(lambda _: self._open.pop(request, None))
+        request.registerProducer(stream, True)
+        stream.connection.start_stream()
+        stream.send(text)
 
-    def tell(self, text: bytes) -> None:
-        """Tell every page an event."""
-        for page in list(self._open.values()):
-            page.tell(text)
+    def send(self, text: bytes) -> None:
+        """Send an event to every stream."""
+        for stream in list(self._open.values()):
+            stream.send(text)
 
     def close(self) -> None:
-        """Let every page go."""
-        for page in list(self._open.values()):
-            page.request.unregisterProducer()
-            page.request.loseConnection()
+        """Close every stream."""
+        for stream in list(self._open.values()):
+            stream.request.unregisterProducer()
+            stream.request.loseConnection()

@@ -1,6 +1,7 @@
 """The snapshot in Prometheus' words; wants the extra `metrics`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -17,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from node2dm_tw.admin.health import Health
+from node2dm_tw.admin.memo import Memo
 from node2dm_tw.admin.metric_names import (
     BY_OTHER_MEANS,
     HISTOGRAMS,
@@ -121,19 +123,47 @@ def _histograms(routes: Values) -> Iterator[Metric]:
         yield family
 
 
+PLAIN, OPENMETRICS = "text/plain", "application/openmetrics-text"
+
+MAX_ACCEPT = 1_000
+"""Characters of a header `Accept` that are read."""
+
+
+def choose_form(accept: str) -> str:
+    """Choose the form that a header `Accept` names first; plain text where it names neither.
+
+    prometheus-client chooses too, but raises for some versions and repeats any in its answer.
+    """
+    for each in accept[:MAX_ACCEPT].split(","):
+        kind, *parameters = (word.strip().lower() for word in each.split(";"))
+        versions = [word for word in parameters if word.startswith("version=")]
+        if kind == PLAIN or (kind == OPENMETRICS and versions in ([], ["version=1.0.0"])):
+            return kind
+    return PLAIN
+
+
 @attrs.define(eq=False)
 class Metrics:
-    """What /metrics answers."""
+    """What /metrics answers.
+
+    Args:
+        seconds: monotonic.
+    """
 
     snapshot: Snapshot
     health: Health
-    _registry: CollectorRegistry = attrs.field(factory=CollectorRegistry, init=False)
+    seconds: Callable[[], float]
+    _forms: dict[str, tuple[str, Memo[bytes]]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._registry.register(SnapshotCollector(self.snapshot, self.health))
-        ProcessCollector(registry=self._registry)
+        registry = CollectorRegistry()
+        registry.register(SnapshotCollector(self.snapshot, self.health))
+        ProcessCollector(registry=registry)
+        for form in (PLAIN, OPENMETRICS):
+            encode, content_type = choose_encoder(form)
+            self._forms[form] = content_type, Memo(self.seconds, partial(encode, registry))
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Render a snapshot in the form that a header `Accept` asks for: its type and the text."""
-        encode, content_type = choose_encoder(accept)
-        return content_type, encode(self._registry)
+        content_type, text = self._forms[choose_form(accept)]
+        return content_type, text()

@@ -4,18 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
-from twisted.protocols.basic import LineReceiver
-from zope.interface import implementer
 
+from node2dm_tw.admin.connections import IDLE_SECONDS, BoundedProtocol, Connections
 from node2dm_tw.admin.health import Health
+from node2dm_tw.logs import escape_controls
 from node2dm_tw.stats import as_json, as_text
 
-IDLE = 60.0
-"""Seconds without a line after which a connection is closed."""
-
-LINGER = 1.0
+LINGER_SECONDS = 1.0
 """Seconds, where the last line ended in LF alone: `nc` waits for us, a person sends CR LF."""
 
 Snapshot = Callable[[], dict[str, Any]]
@@ -32,7 +29,7 @@ quit        close the connection\
 
 
 @attrs.frozen
-class Sources:
+class TelnetViews:
     """What the answers are made of.
 
     Args:
@@ -46,101 +43,71 @@ class Sources:
     config: Callable[[], list[str]]
 
 
-@implementer(IHalfCloseableProtocol)
-class StatsProtocol(LineReceiver):
-    """One connection."""
+class StatsProtocol(BoundedProtocol):
+    """One connection: each of its requests is a line."""
 
-    transport: Any
-    delimiter = b"\n"
-    MAX_LENGTH = 1024
+    MAX_REQUEST_BYTES = 1025
 
-    def __init__(self, clock: IReactorTime, sources: Sources) -> None:
-        """Answer from `sources`; close by `clock`."""
-        self._clock = clock
-        self._sources = sources
-        self._timer: IDelayedCall | None = None
-        self._is_closing = False
+    def __init__(self, connections: Connections, views: TelnetViews) -> None:
+        """Answer from `views`."""
+        BoundedProtocol.__init__(self, connections)
+        self._views = views
         self._line_end = "\n"
 
-    def connectionMade(self) -> None:
-        # As long as a client does not read its answers, its questions are not read either.
-        self.transport.registerProducer(self, True)
-        self._wait(IDLE)
+    def find_end(self, data: bytes) -> int:
+        end = data.find(b"\n") + 1
+        return len(data) if self.is_at_end and not end else end
 
-    def connectionLost(self, reason: Any = None) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+    def answer(self, request: bytes) -> None:
+        is_nc = request.endswith(b"\n") and not request.endswith(b"\r\n")
+        self.idle_seconds = LINGER_SECONDS if is_nc else IDLE_SECONDS
+        if request.endswith(b"\n"):
+            self._line_end = "\n" if is_nc else "\r\n"
+        command = request.strip()
+        if command == b"quit":
+            self.close()
+        elif command or request.endswith(b"\n"):
+            self._write(self._lines(command))
+        self.finish_request()
 
-    def lineReceived(self, line: bytes) -> None:
-        self._wait(IDLE if line.endswith(b"\r") else LINGER)
-        self._line_end = "\r\n" if line.endswith(b"\r") else "\n"
-        self._answer(line.strip())
+    def refuse_long(self) -> None:
+        self._write(["Line too long"])
+        self.close()
 
-    def lineLengthExceeded(self, line: bytes) -> None:
-        self._say(["Line too long"])
-        self._close()
-
-    def readConnectionLost(self) -> None:
-        """The client has closed its side: answer a last line without an end, then close ours."""
-        rest = self.clearLineBuffer().strip()  # type: ignore[no-untyped-call]
-        if rest:
-            self._answer(rest)
-        self._close()
-
-    def writeConnectionLost(self) -> None:
-        self._close()
-
-    def _answer(self, line: bytes) -> None:
-        sources = self._sources
-        match line:
+    def _lines(self, command: bytes) -> list[str]:
+        """Build the answer to a command."""
+        views = self._views
+        match command:
             case b"help":
-                self._say(HELP.split("\n"))
+                return HELP.split("\n")
             case b"stats":
-                self._say(as_text(sources.snapshot()))
+                return as_text(views.snapshot())
             case b"stats json":
-                self._say([as_json(sources.snapshot()).decode()])
+                return [as_json(views.snapshot()).decode()]
             case b"health":
-                self._say(sources.health.report(sources.snapshot()).as_text())
+                return views.health.report(views.snapshot()).as_text()
             case b"version":
-                self._say([f"node2dm_tw {sources.snapshot()['totals']['version']}"])
+                return [f"node2dm_tw {views.snapshot()['totals']['version']}"]
             case b"config":
-                self._say(sources.config())
-            case b"quit":
-                self._close()
+                return views.config()
             case _:
-                self._say(["Invalid command"])
+                return ["Invalid command"]
 
-    def _wait(self, seconds: float) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(seconds)
-        else:
-            self._timer = self._clock.callLater(seconds, self._time_is_up)
-
-    def _time_is_up(self) -> None:
-        if self._is_closing:
-            self.transport.abortConnection()
-        else:
-            self._close()
-
-    def _close(self) -> None:
-        """Close once the answers are read; by force where nobody reads them."""
-        if not self._is_closing:
-            self._is_closing = True
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
-            self._wait(IDLE)
-
-    def _say(self, lines: list[str]) -> None:
-        self.transport.write("".join(line + self._line_end for line in lines).encode())
+    def _write(self, lines: list[str]) -> None:
+        # Names and reasons come from other sides; none of them may act on a person's terminal.
+        text = "".join(escape_controls(line) + self._line_end for line in lines)
+        self.transport.write(text.encode())
 
 
 @attrs.define(eq=False)
 class StatsFactory(Factory):
     """Makes a `StatsProtocol` for each connection."""
 
-    clock: IReactorTime
-    sources: Sources
+    connections: Connections
+    views: TelnetViews
     noisy = False
 
-    def buildProtocol(self, addr: IAddress | None) -> StatsProtocol:
-        return StatsProtocol(self.clock, self.sources)
+    def buildProtocol(self, addr: IAddress | None) -> StatsProtocol | None:
+        if self.connections.is_overrun:
+            return None
+        return StatsProtocol(self.connections, self.views)

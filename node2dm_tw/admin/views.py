@@ -1,6 +1,6 @@
-"""All the views of one process, and the second hand that keeps them going."""
+"""The admin endpoints of one process, and the one-second tick that updates them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -9,12 +9,14 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
 
-from node2dm_tw.admin.events import Pages, event
+from node2dm_tw.admin.connections import MAX_ABORTING, Connections, Turns
+from node2dm_tw.admin.events import EventStreams, event
 from node2dm_tw.admin.health import Health, Phase
 from node2dm_tw.admin.history import History
+from node2dm_tw.admin.memo import Memo
 from node2dm_tw.admin.statsd import Report, StatsdSender, resolve_host
-from node2dm_tw.admin.telnet import Sources, StatsFactory
-from node2dm_tw.admin.web import Render, Views, make_site
+from node2dm_tw.admin.telnet import Snapshot, StatsFactory, TelnetViews
+from node2dm_tw.admin.web import Render, WebViews, make_site
 from node2dm_tw.logs import logger
 from node2dm_tw.stats import Stats
 
@@ -26,55 +28,106 @@ TICK = 1.0
 Values = dict[str, Any]
 
 
-def _find_metrics(stats: Stats, health: Health) -> Render | None:
+def _find_metrics(
+    snapshot: Snapshot, health: Health, seconds: Callable[[], float]
+) -> Render | None:
     """Make what renders metrics; None without the extra."""
     try:
         from node2dm_tw.admin.metrics import Metrics
     except ImportError:
         return None
-    return Metrics(stats.snapshot, health).render
+    return Metrics(snapshot, health, seconds).render
+
+
+@attrs.frozen
+class ViewLimits:
+    """What clients of the views may hold.
+
+    Args:
+        telnet: connections to the telnet port at once.
+        web: connections to the web port at once.
+        max_descriptor: file descriptors from this number on are not for them.
+    """
+
+    telnet: int = 64
+    web: int = 200
+    max_descriptor: int = 1 << 30
+
+    @staticmethod
+    def descriptors(*, has_web: bool) -> int:
+        """Count the file descriptors that clients hold at most.
+
+        Each listener has, for a turn, connections that are about to make way for others.
+        """
+        limits = ViewLimits()
+        return limits.telnet + MAX_ABORTING + (limits.web + MAX_ABORTING) * has_web
+
+    @classmethod
+    def within(cls, descriptors: int, max_descriptor: int, *, has_web: bool) -> "ViewLimits":
+        """Set limits so that clients hold at most so many file descriptors."""
+        if descriptors >= cls.descriptors(has_web=has_web):
+            return cls(max_descriptor=max_descriptor)
+        telnet, web = (descriptors // 6, descriptors // 3) if has_web else (descriptors // 2, 0)
+        return cls(max(1, telnet), max(1, web), max_descriptor)
 
 
 @attrs.define(eq=False)
-class Admin:
-    """Opens the views, shows them what is, and closes them.
+class AdminServices:
+    """Opens the views, updates them, and closes them.
 
     Args:
         stats: what they show.
         clock: monotonic seconds.
         wall: seconds since the epoch.
         config: the lines of telnet's `config`.
+        web_hosts: gives the names under which the web port may be asked.
     """
 
     stats: Stats
     clock: IReactorTime
     wall: Callable[[], float]
     config: Callable[[], list[str]]
+    web_hosts: Callable[[], Collection[str]] = tuple
     health: Health = attrs.field(init=False)
     history: History = attrs.field(init=False)
-    pages: Pages = attrs.field(init=False)
+    streams: EventStreams = attrs.field(init=False)
+    _turns: Turns = attrs.field(init=False)
+    _snapshot: Memo[Values] = attrs.field(init=False)
+    _newest: Memo[bytes] = attrs.field(init=False)
     _past: bytes = attrs.field(default=b"", init=False)
     _ports: list[IListeningPort] = attrs.field(factory=list, init=False)
     _loops: list[LoopingCall] = attrs.field(factory=list, init=False)
     _statsd: StatsdSender | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.health = Health(self.clock.seconds)
-        self.history = History(self.clock.seconds)
-        self.pages = Pages(self._first)
+        seconds = self.clock.seconds
+        self.health = Health(seconds)
+        self.history = History(seconds)
+        self.streams = EventStreams(self._first)
+        self._turns = Turns(self.clock)
+        self._snapshot = Memo(seconds, self.stats.snapshot)
+        self._newest = Memo(seconds, lambda: event("now", self._now(self._snapshot(), None)))
 
-    def open_telnet(self, endpoint: IStreamServerEndpoint) -> Deferred[Any]:
+    def open_telnet(
+        self, endpoint: IStreamServerEndpoint, limits: ViewLimits = ViewLimits()
+    ) -> Deferred[Any]:
         """Answer telnet."""
-        sources = Sources(self.stats.snapshot, self.health, self.config)
-        return endpoint.listen(StatsFactory(self.clock, sources)).addCallback(self._keep)
+        views = TelnetViews(self._snapshot, self.health, self.config)
+        connections = Connections(self._turns, limits.telnet, limits.max_descriptor)
+        return endpoint.listen(StatsFactory(connections, views)).addCallback(self._keep)
 
-    def open_web(self, endpoint: IStreamServerEndpoint) -> Deferred[Any]:
+    def open_web(
+        self, endpoint: IStreamServerEndpoint, limits: ViewLimits = ViewLimits()
+    ) -> Deferred[Any]:
         """Answer HTTP."""
-        metrics = _find_metrics(self.stats, self.health)
+        metrics = _find_metrics(self._snapshot, self.health, self.clock.seconds)
         if metrics is None:
-            log.warn("/metrics is off: it wants the extra `metrics` (node2dm_tw[metrics])")
-        views = Views(self.stats.snapshot, self.health, self.pages, metrics)
-        site = make_site(views, self.clock)
+            log.warn(
+                "/metrics is disabled: it needs prometheus-client (pip install prometheus-client)"
+            )
+        views = WebViews(self._snapshot, self.health, self.streams, metrics)
+        connections = Connections(self._turns, limits.web, limits.max_descriptor)
+        site = make_site(views, connections, self.web_hosts)
         return endpoint.listen(site).addCallback(self._keep)
 
     def open_statsd(self, sender: StatsdSender, interval: float) -> None:
@@ -97,7 +150,7 @@ class Admin:
             loop.stop()
         if self._statsd is not None:
             self._statsd.send_last(self.stats.snapshot())
-        self.pages.close()
+        self.streams.close()
         closed = [port.stopListening() or succeed(None) for port in self._ports]
         return gatherResults(closed)
 
@@ -129,14 +182,14 @@ class Admin:
         point = self.history.add(snapshot)
         if point is not None:
             self._past = b""
-        if self.pages:
-            self.pages.tell(event("now", self._now(snapshot, point)))
+        if self.streams:
+            self.streams.send(event("now", self._now(snapshot, point)))
 
     def _first(self) -> bytes:
-        """All that a page needs when it opens."""
+        """Render what a page needs when it opens."""
         # Kept for the next page: after a restart many of them come at once.
         self._past = self._past or event("history", self.history.series())
-        return self._past + event("now", self._now(self.stats.snapshot(), None))
+        return self._past + self._newest()
 
     def _now(self, snapshot: Values, point: Any) -> Values:
         return {

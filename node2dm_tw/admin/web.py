@@ -1,20 +1,22 @@
 """The views by HTTP: the status page, /events, /stats, /metrics, /healthz and /readyz."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import resources
 from typing import Any
 
 import attrs
-from twisted.internet.interfaces import IReactorTime
-from twisted.web import server
+from twisted.internet.interfaces import IAddress
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from node2dm_tw.admin.events import Pages
+from node2dm_tw.admin.connections import Connections
+from node2dm_tw.admin.events import EventStreams
 from node2dm_tw.admin.health import Health
+from node2dm_tw.admin.origins import is_known_host, is_of_another_site
 from node2dm_tw.admin.telnet import Snapshot
+from node2dm_tw.admin.web_connection import HeadChannel, ViewRequest, WebConnection
 from node2dm_tw.stats import as_json
 
 SECURITY = {
@@ -42,11 +44,6 @@ NO_METRICS = (
     b" then start the gateway again.\n"
 )
 
-MAX_BODY = 1024 * 1024
-"""Bytes of a request's body."""
-
-TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-
 READ: tuple[bytes, ...] = (b"GET", b"HEAD")
 
 Render = Callable[[str], tuple[str, bytes]]
@@ -63,6 +60,14 @@ class Answer:
 
 
 NOT_HERE = Answer(b"there is nothing here\n", status=404)
+NO_BODY = Answer(b"a body is not wanted here\n", status=413)
+FAILED = Answer(b"the gateway cannot answer this; its log says why\n", status=500)
+OTHER_SITE = Answer(b"pages of other sites may not do this\n", status=403)
+UNKNOWN_HOST = Answer(
+    b"The gateway is not known under this name. Ask by IP address or as localhost, or add the"
+    b" name to web_hosts in the section [node2dm] of its configuration.\n",
+    status=421,
+)
 NO_PUSHES = Answer(
     b"Pushes by HTTP want a push_token, and none is configured; they can come by UDP.\n", status=403
 )
@@ -73,19 +78,19 @@ def _json(values: Any, status: int = 200) -> Answer:
 
 
 @attrs.frozen
-class Views:
+class WebViews:
     """What the answers are made of.
 
     Args:
         snapshot: see `node2dm_tw.stats.Stats.snapshot`.
         health: judges it.
-        pages: those that are open.
+        streams: the open streams of events.
         metrics: renders it for a header `Accept`; None without the extra.
     """
 
     snapshot: Snapshot
     health: Health
-    pages: Pages
+    streams: EventStreams
     metrics: Render | None
 
     def stats(self, request: Request) -> Answer:
@@ -96,7 +101,7 @@ class Views:
         """/metrics: the snapshot for Prometheus."""
         if self.metrics is None:
             return Answer(NO_METRICS, status=501)
-        content_type, body = self.metrics(request.getHeader("accept") or "")
+        content_type, body = self.metrics(_header(request, b"accept") or "")
         return Answer(body, content_type)
 
     def healthz(self, request: Request) -> Answer:
@@ -113,18 +118,18 @@ class Views:
         report = self.health.report(snapshot, route)
         return _json(report.as_json(), 200 if report.is_ready else 503)
 
-    def events(self, request: Request) -> Answer | None:
+    def events(self, request: Request) -> None:
         """/events: what the page shows, from now on."""
-        if self.pages.is_full:
-            return Answer(
-                b"too many pages are open\n", status=503, headers=((b"Retry-After", b"60"),)
-            )
-        if request.method == b"GET":
-            self.pages.open(request)
-        return None if request.method == b"GET" else Answer(b"", "text/event-stream")
+        self.streams.open(request)
 
 
-class _Leaf(Resource):
+def _header(request: Request, name: bytes) -> str | None:
+    """Give the value of a header, whatever its bytes are."""
+    value = request.getHeader(name)
+    return None if value is None else value.decode("latin-1")
+
+
+class _ViewResource(Resource):
     """One address, as a rule to be read, and only read."""
 
     isLeaf = True
@@ -140,79 +145,119 @@ class _Leaf(Resource):
     def render(self, request: Request) -> bytes | int:
         for name, value in SECURITY.items():
             request.setHeader(name, value)
-        if request.method not in self._methods:
-            allowed = b", ".join(self._methods)
-            answer: Answer | None = Answer(
-                allowed + b" alone\n", status=405, headers=((b"Allow", allowed),)
-            )
-        elif vars(request).get("postpath"):
-            answer = NOT_HERE
-        else:
-            answer = self._answer(request)
+        answer = self._answer_to(request)
         if answer is None:
             return NOT_DONE_YET
         request.setResponseCode(answer.status)
         request.setHeader(b"Content-Type", answer.content_type)
         for name, value in answer.headers:
             request.setHeader(name, value)
-        return answer.body
+        if request.method != b"HEAD":
+            return answer.body
+        request.setHeader(b"Content-Length", b"%d" % len(answer.body))
+        return b""
+
+    def _answer_to(self, request: Any) -> Answer | None:
+        refusal = request.site.refuse(request)
+        if refusal is not None:
+            return refusal  # type: ignore[no-any-return]
+        if request.method not in self._methods:
+            allowed = b", ".join(self._methods)
+            return Answer(allowed + b" alone\n", status=405, headers=((b"Allow", allowed),))
+        if request.postpath:
+            return NOT_HERE
+        if request.has_body and request.method in READ:
+            return NO_BODY
+        try:
+            return self._answer(request)
+        except Exception:  # noqa: BLE001 - Twisted would log a traceback for every request
+            request.site.connections.log_failure()
+            return FAILED
 
 
-class _Folder(Resource):
-    """What stands nowhere else is not there, nor is the folder itself."""
+class _NotFound(Resource):
+    """What is nowhere else is not there, nor is the folder itself."""
 
     def getChild(self, path: bytes, request: Request) -> Resource:
-        return _Leaf(lambda request: NOT_HERE)
+        return _constant(NOT_HERE)
 
     def render(self, request: Request) -> bytes | int:
-        return _Leaf(lambda request: NOT_HERE).render(request)
+        return _constant(NOT_HERE).render(request)
 
 
-class _Request(server.Request):
-    """Takes a body of up to `MAX_BODY` bytes; a longer one ends the connection."""
-
-    def handleContentChunk(self, data: bytes) -> None:
-        content: Any = self.content
-        if content.tell() > MAX_BODY:
-            return  # of what comes until the connection is closed nothing is kept
-        server.Request.handleContentChunk(self, data)
-        if content.tell() > MAX_BODY:
-            channel: Any = self.channel
-            channel.transport.write(TOO_LARGE)
-            channel.transport.loseConnection()
-
-
-class _Quiet(Site):
+class _SilentSite(Site):
     """Logs no requests: a line for each would drown what is worth reading."""
 
-    requestFactory = _Request
+    protocol = HeadChannel  # type: ignore[assignment]  # HTTP/1.1, whatever else TLS would offer
+    requestFactory = ViewRequest
     displayTracebacks = False
     noisy = False
+
+    def __init__(
+        self,
+        root: Resource,
+        connections: Connections,
+        web_hosts: Callable[[], Collection[str]],
+    ) -> None:
+        """Answer from `root`."""
+        clock = connections.turns.clock
+        Site.__init__(self, root, timeout=None, reactor=clock)
+        self.connections = connections
+        self._web_hosts = web_hosts
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        if self.connections.is_overrun:
+            return None
+        return WebConnection(self.connections, Site.buildProtocol(self, addr))
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
+
+    def refuse(self, request: Request) -> Answer | None:
+        """Give the answer to a request that a page of another site may be behind; else None."""
+        hosts = request.requestHeaders.getRawHeaders(b"host", [])
+        known = self._web_hosts()
+        if not all(is_known_host(host.decode("latin-1"), known) for host in hosts if host):
+            return UNKNOWN_HOST
+        headers = (_header(request, name) for name in (b"sec-fetch-site", b"origin", b"host"))
+        if request.method not in READ and is_of_another_site(*headers):
+            return OTHER_SITE
+        return None
+
+    # Without a log of requests there is no file to open, and no date to keep for its lines.
+
+    def startFactory(self) -> None:
+        pass
+
+    def stopFactory(self) -> None:
+        pass
 
     def log(self, request: Request) -> None:
         pass
 
 
-def make_site(views: Views, clock: IReactorTime) -> Site:
+def make_site(
+    views: WebViews, connections: Connections, web_hosts: Callable[[], Collection[str]]
+) -> Site:
     """Put the addresses together. More may be added to the site's `resource`.
 
     Args:
-        clock: for idle connections, which are closed after a minute.
+        web_hosts: gives the names under which the site may be asked, in lower case.
     """
-    root: Any = _Folder()  # type: ignore[no-untyped-call]
-    version: Any = _Folder()  # type: ignore[no-untyped-call]
+    root: Any = _NotFound()  # type: ignore[no-untyped-call]
+    version: Any = _NotFound()  # type: ignore[no-untyped-call]
     folder = resources.files("node2dm_tw.admin") / "page"
     for path, (name, content_type) in PAGE.items():
-        root.putChild(path, _file(Answer((folder / name).read_bytes(), content_type)))
-    root.putChild(b"stats", _Leaf(views.stats))
-    root.putChild(b"metrics", _Leaf(views.render_metrics))
-    root.putChild(b"healthz", _Leaf(views.healthz))
-    root.putChild(b"readyz", _Leaf(views.readyz))
-    root.putChild(b"events", _Leaf(views.events))
+        root.putChild(path, _constant(Answer((folder / name).read_bytes(), content_type)))
+    root.putChild(b"stats", _ViewResource(views.stats))
+    root.putChild(b"metrics", _ViewResource(views.render_metrics))
+    root.putChild(b"healthz", _ViewResource(views.healthz))
+    root.putChild(b"readyz", _ViewResource(views.readyz))
+    root.putChild(b"events", _ViewResource(views.events))
     root.putChild(b"v1", version)
-    version.putChild(b"push", _Leaf(lambda request: NO_PUSHES, (b"POST",)))
-    return _Quiet(root, timeout=60, reactor=clock)  # type: ignore[no-untyped-call]
+    version.putChild(b"push", _ViewResource(lambda request: NO_PUSHES, (b"POST",)))
+    return _SilentSite(root, connections, web_hosts)
 
 
-def _file(answer: Answer) -> _Leaf:
-    return _Leaf(lambda request: answer)
+def _constant(answer: Answer) -> _ViewResource:
+    return _ViewResource(lambda request: answer)

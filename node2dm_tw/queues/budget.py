@@ -8,8 +8,6 @@ import attrs
 PUSH_OVERHEAD_BYTES = 350
 """Bytes that a push takes beside its line: itself, its lease, its places in queue and indexes."""
 
-LIMIT = "max_queued_bytes is reached"
-
 
 class Holder(Protocol):
     """A queue, as the budget sees it."""
@@ -20,10 +18,10 @@ class Holder(Protocol):
         ...
 
     def drop_oldest(self, limit: str) -> int:
-        """Drop the oldest push that is not on lease, since `limit` is reached.
+        """Drop the oldest push that is not on lease; return its bytes, or 0 where there is none.
 
-        Returns:
-            its bytes, or 0 where there is none.
+        Args:
+            limit: the option that says so.
         """
         ...
 
@@ -61,7 +59,9 @@ class ByteBudget:
         excess = min(came, -self.free)
         while excess > 0:
             largest = sorted(self._queues, key=lambda queue: queue.queued_bytes, reverse=True)
-            dropped = next(filter(None, (queue.drop_oldest(LIMIT) for queue in largest)), 0)
+            dropped = next(
+                filter(None, (queue.drop_oldest("max_queued_bytes") for queue in largest)), 0
+            )
             if not dropped:
                 break
             excess -= dropped

@@ -106,7 +106,7 @@ class MemoryQueue:
         # No more than came is dropped for it: the queue may have been made smaller.
         if self.depth > self.max_queued:
             for _ in range(min(came, self.depth - self.max_queued)):
-                self.drop_oldest("max_queued is reached")
+                self.drop_oldest("max_queued")
         self.budget.grow(line_bytes + PUSH_OVERHEAD_BYTES * came)
         if not before and self._fresh:
             self.on_ready()
@@ -117,7 +117,7 @@ class MemoryQueue:
         push = self._fresh.popleft()
         self._line_bytes -= len(push.line)
         self.stats.messages_overflowed += 1
-        self.on_overflow(push, limit)
+        self.on_overflow(push, f"{limit} is reached")
         return len(push.line) + PUSH_OVERHEAD_BYTES
 
     def take(self) -> Lease | None:

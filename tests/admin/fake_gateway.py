@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 
-from node2dm_tw.admin.views import Admin
+from node2dm_tw.admin.views import AdminServices
 from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.stats import RouteStats, Stats
@@ -83,7 +83,7 @@ def main(port: int, routes: int, errors: float, minutes: float) -> None:
     stats.gauges["callbacks_waiting"] = lambda: 0
     names = [NAMES[n] if n < len(NAMES) else f"{NAMES[n % 8]}-{n // 8 + 1}" for n in range(routes)]
     all_routes = {name: make(stats, name) for name in names}
-    admin = Admin(stats, reactor, time.time, list)
+    admin = AdminServices(stats, reactor, time.time, list)
 
     def live(seconds: float, share: float) -> None:
         for number, (name, route) in enumerate(all_routes.items()):

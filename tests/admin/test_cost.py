@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from node2dm_tw.admin.history import POINTS
-from node2dm_tw.admin.views import Admin
+from node2dm_tw.admin.views import AdminServices
 from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.stats import Stats
@@ -25,7 +25,7 @@ class Bench:
         self.clock = Clock()
         self.stats = Stats(self.clock.seconds, "1.2")
         self.recent_errors = [self.make_route(f"route{n}") for n in range(ROUTES)]
-        self.admin = Admin(self.stats, self.clock, time.time, list)
+        self.admin = AdminServices(self.stats, self.clock, time.time, list)
         self.web = Endpoint()
         self.admin.open_web(self.web)
         self.admin.start()

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 from twisted.internet.task import Clock
 
 from node2dm_tw.admin.health import Health, Phase
@@ -17,7 +19,7 @@ from tests.support.tools import tool
 try:
     from prometheus_client.parser import text_string_to_metric_families
 
-    from node2dm_tw.admin.metrics import Metrics
+    from node2dm_tw.admin.metrics import OPENMETRICS, PLAIN, Metrics, choose_form
 except ImportError:
     if os.environ.get("CI") == "true":
         raise
@@ -41,7 +43,8 @@ def make():
 
 
 def metrics_of(stats):
-    return Metrics(stats.snapshot, Health(Clock().seconds, Phase.RUNNING))
+    seconds = Clock().seconds
+    return Metrics(stats.snapshot, Health(seconds, Phase.RUNNING), seconds)
 
 
 def samples(stats, accept=""):
@@ -135,6 +138,37 @@ def test_open_metrics_for_those_who_ask():
     content_type, text = metrics.render("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", PLAIN),
+        ("\xff", PLAIN),
+        ("application/json", PLAIN),
+        ("text/plain;version=1.0.0;escaping=allow-utf-8", PLAIN),
+        ("text/html, application/openmetrics-text;version=1.0.0;q=0.1", OPENMETRICS),
+        ("Application/OpenMetrics-Text ; charset=utf-8 ; Version=1.0.0", OPENMETRICS),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("text/plain,application/openmetrics-text", PLAIN),
+        ("application/openmetrics-text;version=x", PLAIN),
+        ("application/openmetrics-text;version=0.0.1", PLAIN),
+        ("application/openmetrics-text;version=", PLAIN),
+        ("application/openmetrics-text;version=1.0.0;version=9", PLAIN),
+        (";;;,,,=;" * 10_000, PLAIN),
+        ("x," * 600 + "application/openmetrics-text", PLAIN),
+    ],
+)
+def test_any_header_accept_chooses_one_of_two_forms(accept, form):
+    """The first that it names of those; nothing else that it holds has an effect."""
+    assert choose_form(accept) == form
+    assert metrics_of(make()).render(accept)[0].startswith(form)
+
+
+@given(text())
+def test_no_header_accept_is_a_fault(accept):
+    """Whatever its characters are."""
+    assert choose_form(accept) in (PLAIN, OPENMETRICS)
 
 
 def test_promtool_finds_no_fault():

@@ -6,12 +6,13 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from node2dm_tw.admin.connections import CLOSE_SECONDS, IDLE_SECONDS
 from node2dm_tw.admin.health import Health, Phase
-from node2dm_tw.admin.telnet import HELP, IDLE, LINGER, Sources, StatsFactory
+from node2dm_tw.admin.telnet import HELP, LINGER_SECONDS, StatsFactory, TelnetViews
 from tests.admin.support import ROUTE
+from tests.admin.transport import connect, make_connections
 
 SNAPSHOT = {
     "totals": {"uptime": 3, "backing_off": False, "version": "1.2"},
@@ -29,24 +30,28 @@ CONFIG = ["[node2dm]", "stats = tcp:1"]
 class Connection:
     """One connection, with its clock and what was written to it."""
 
-    def __init__(self):
+    def __init__(self, snapshot=SNAPSHOT, config=CONFIG):
         self.clock = Clock()
-        self.transport = StringTransport()
         health = Health(self.clock.seconds, Phase.RUNNING)
-        sources = Sources(lambda: SNAPSHOT, health, lambda: CONFIG)
-        self.protocol = StatsFactory(self.clock, sources).buildProtocol(None)
-        self.protocol.makeConnection(self.transport)
+        views = TelnetViews(lambda: snapshot, health, lambda: config)
+        self.protocol = connect(StatsFactory(make_connections(self.clock), views))
+        self.transport = self.protocol.transport
 
     def say(self, *pieces):
         """What comes back for these pieces of the stream."""
         self.transport.clear()
         for piece in pieces:
             self.protocol.dataReceived(piece)
+        return self.heard()
+
+    def heard(self):
+        """What comes back when all turns have been taken that are due."""
+        self.clock.pump([0] * 10)
         return self.transport.value()
 
     @property
     def is_closed(self):
-        return self.transport.disconnecting
+        return self.transport.is_closed
 
 
 def lines(*texts, end="\n"):
@@ -149,26 +154,19 @@ def test_a_client_that_closes_its_side_gets_its_answers(said, answer):
     connection.transport.clear()
     connection.protocol.dataReceived(said)
     connection.protocol.readConnectionLost()
-    assert connection.transport.value() == answer
-    assert connection.is_closed
-
-
-def test_a_client_that_reads_no_more():
-    """The connection is closed."""
-    connection = Connection()
-    connection.protocol.writeConnectionLost()
+    assert connection.heard() == answer
     assert connection.is_closed
 
 
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
-        (b"", IDLE),
-        (b"sta", IDLE),
-        (b"version\r\n", IDLE),
-        (b"version\n", LINGER),
-        (b"version\nversion\r\n", IDLE),
-        (b"version\r\nversion\n", LINGER),
+        (b"", IDLE_SECONDS),
+        (b"sta", IDLE_SECONDS),
+        (b"version\r\n", IDLE_SECONDS),
+        (b"version\n", LINGER_SECONDS),
+        (b"version\nversion\r\n", IDLE_SECONDS),
+        (b"version\r\nversion\n", LINGER_SECONDS),
     ],
 )
 def test_a_silent_connection_is_closed(said, seconds):
@@ -186,7 +184,7 @@ def test_every_line_starts_the_wait_anew():
     connection = Connection()
     for _ in range(10):
         connection.say(b"version\n")
-        connection.clock.advance(LINGER - 0.01)
+        connection.clock.advance(LINGER_SECONDS - 0.01)
     assert not connection.is_closed
 
 
@@ -202,23 +200,40 @@ def test_a_closed_connection_leaves_no_timer():
 def test_a_client_that_does_not_read_is_not_read_either():
     """Its questions wait until it has read the answers; memory does not fill with them."""
     connection = Connection()
-    assert (connection.transport.producer, connection.transport.streaming) == (
-        connection.protocol,
-        True,
-    )
-    connection.protocol.pauseProducing()
-    assert connection.transport.producerState == "paused"
-    assert connection.say(b"version\nversion\n") == b""
-    connection.protocol.resumeProducing()
-    assert connection.transport.value() == b"node2dm_tw 1.2\nnode2dm_tw 1.2\n"
+    connection.transport.is_read = False
+    said = connection.say(b"stats\n" * 100)
+    assert 4_096 < len(said) < 4_096 + 2_000
+    assert not connection.transport.is_reading
+    connection.transport.read_again()
+    connection.clock.pump([0] * 100)
+    assert connection.transport.value().count(b"uptime") == 100
+    assert connection.transport.is_reading
 
 
 def test_a_client_that_never_reads_is_cut_off():
     """Closing waits for the answers to be read, but not for ever."""
     connection = Connection()
     connection.say(b"version\n")
-    connection.clock.advance(LINGER)
+    connection.clock.advance(LINGER_SECONDS)
     assert connection.is_closed
     assert not connection.transport.disconnected
-    connection.clock.advance(IDLE)
+    connection.clock.advance(CLOSE_SECONDS)
     assert connection.transport.disconnected
+
+
+CONTROLS = "\x00\x07\x1b[31m\r\n\x7f\x9b\xad\u200f\u202e\u2028\u2029\U000e0001\ud800"
+
+
+@pytest.mark.parametrize("command", [b"stats", b"stats json", b"health", b"config"])
+def test_nothing_in_an_answer_acts_on_a_terminal(command):
+    """Controls, directions and line ends in any value are shown as what they are."""
+    route = {**ROUTE, "state_reason": f"a{CONTROLS}b"}
+    snapshot = {"totals": {}, "routes": {"shop": route}}
+    connection = Connection(snapshot, ["[node2dm]", f"prefix = a{CONTROLS}b"])
+    text = connection.say(command + b"\n").decode()
+    assert all(line.isprintable() for line in text.split("\n"))
+    if command == b"stats json":
+        assert json.loads(text)["routes"]["shop"]["state_reason"] == f"a{CONTROLS}b"
+    else:
+        assert "a\\x00\\x07\\x1b[31m\\x0d\\x0a\\x7f\\x9b\\xad\\u200f\\u202e" in text
+        assert text.count("\n") == {b"stats": len(route), b"health": 2, b"config": 2}[command]

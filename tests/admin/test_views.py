@@ -6,15 +6,15 @@ from itertools import pairwise
 import pytest
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.admin.health import Phase
 from node2dm_tw.admin.statsd import Report, StatsdSender
-from node2dm_tw.admin.views import Admin
+from node2dm_tw.admin.views import AdminServices
 from node2dm_tw.stats import COUNTERS, Stats, as_text, never_falls
 from tests.admin.http import Connection
 from tests.admin.support import StatsdServer, fake_route
+from tests.admin.transport import connect
 
 
 class Port:
@@ -59,7 +59,7 @@ class Bench:
         self.clock = Clock()
         self.stats = Stats(self.clock.seconds, "1.2")
         self.route = fake_route(self.stats, "shop")
-        self.admin = Admin(self.stats, self.clock, lambda: 1_000.0, list)
+        self.admin = AdminServices(self.stats, self.clock, lambda: 1_000.0, list)
         self.web = Endpoint()
         self.admin.open_web(self.web)
 
@@ -134,11 +134,10 @@ def test_every_view_shows_the_same_at_the_same_moment(statsd):
 
     stats = json.loads(Connection(bench.web.factory).get("/stats").body)
     told = events(page, "now")[-1]
-    protocol = telnet.factory.buildProtocol(None)
-    wire = StringTransport()
-    protocol.makeConnection(wire)
+    protocol = connect(telnet.factory)
     protocol.dataReceived(b"stats json\nstats\n")
-    first, *lines = wire.value().decode().splitlines()
+    bench.clock.pump([0] * 10)
+    first, *lines = protocol.transport.value().decode().splitlines()
     by_telnet = json.loads(first)
     for values in (stats, told, by_telnet):
         values["totals"].pop("memory_rss")
@@ -202,10 +201,11 @@ def test_a_stop_leaves_nothing():
     bench.admin.start()
     page = bench.open_page()
     bench.admin.stop()
-    assert page.transport.disconnecting
+    assert page.transport.is_closed
+    page.lose()
     assert bench.web.port.closed
     assert bench.clock.getDelayedCalls() == []
-    Admin(bench.stats, bench.clock, lambda: 0.0, list).stop()
+    AdminServices(bench.stats, bench.clock, lambda: 0.0, list).stop()
 
 
 def test_a_statsd_that_was_never_found_is_not_looked_up_at_the_stop():

@@ -5,6 +5,7 @@ import re
 from importlib import resources
 
 import pytest
+from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.admin.health import Phase
 from node2dm_tw.admin.web import PAGE, SECURITY
@@ -34,14 +35,6 @@ def test_the_policy_allows_only_what_is_ours():
     assert policy.startswith("default-src 'none';")
     assert set(re.findall(r"-src ([^;]*)", policy)) == {"'none'", "'self'"}
     assert "unsafe" not in policy
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_head_has_no_body(path):
-    """But the same status and type."""
-    got, head = get(path), get(path, method="HEAD")
-    assert (head.status, head.body) == (got.status, b"")
-    assert head.header("content-type") == got.header("content-type")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
@@ -161,24 +154,173 @@ def test_requests_one_after_another_on_a_connection():
     assert [connection.get("/healthz").status for _ in range(3)] == [200, 200, 200]
 
 
-def test_garbage_is_refused():
-    """Nothing is told to who does not speak HTTP."""
-    connection = Connection(open_site())
-    connection.channel.dataReceived(b"\x16\x03\x01\r\n\r\n")
-    assert connection.transport.value().startswith(b"HTTP/1.1 400")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x16\x03\x01\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        "GET /\x01 HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\nHost: localhost\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(text):
+    """With 400, once, and the connection is closed: nothing after it is read."""
+    connection = Connection(open_site()).send(text + "GET /stats HTTP/1.1\r\n\r\n")
+    assert connection.status == 400
+    assert connection.transport.value().count(b"HTTP/1.1 ") == 1
+    assert connection.transport.is_closed
 
 
-@pytest.mark.parametrize("head", ["Content-Length: 99999999", "Transfer-Encoding: chunked"])
-def test_a_body_beyond_a_mebibyte_ends_the_connection(head):
-    """Nothing beyond it is kept, whatever the address."""
-    connection = get("/v1/push", head, method="POST")
-    sent, chunk = 0, b"x" * 65_536
-    framed = b"10000\r\n" + chunk + b"\r\n" if "chunked" in head else chunk
-    while not connection.transport.disconnecting:
-        assert sent <= 1_048_576
-        connection.channel.dataReceived(framed)
-        sent += len(chunk)
-    assert connection.status == 413
-    connection.channel.dataReceived(framed)
-    assert connection.transport.value().count(b"HTTP/1.1") == 1
-    connection.lose()
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET /" + "x" * 17_000,
+        "GET / HTTP/1.1\r\nA: " + "b" * 17_000,
+        "GET / HTTP/1.1\r\nA: " + "b" * 17_000 + "\r\n\r\n",
+        "GET /?" + "a&" * 1_024 + " HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\n" + "X: y\r\n" * 101 + "\r\n",
+        "GET / HTTP/1.1\r\nX: y\r\n" + " z\r\n" * 100 + "\r\n",
+        "\r\n" * 9_000,
+    ],
+)
+def test_a_head_that_is_too_long_is_refused(text):
+    """With 431, and the connection is closed: neither memory nor time is spent on it."""
+    connection = Connection(open_site()).send(text)
+    assert connection.status == 431
+    assert connection.transport.is_closed
+
+
+BODIES = ["Content-Length: 5", "Content-Length: 99999999", "Transfer-Encoding: chunked"]
+FORM = "Content-Type: multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/", 405),
+        ("PUT", "/stats", 405),
+        ("GET", "/stats", 413),
+        ("GET", "/events", 413),
+        ("HEAD", "/", 413),
+        ("POST", "/v1/push", 403),
+        ("POST", "/nothing", 405),
+    ],
+)
+@pytest.mark.parametrize("announced", BODIES)
+@pytest.mark.parametrize("expect", [(), ("Expect: 100-continue",)])
+def test_no_body_is_read(method, path, status, announced, expect):
+    """The answer follows the head and is the last; nobody is asked to send a body first."""
+    answer = get(path, announced, FORM, *expect, method=method)
+    assert answer.status == status
+    assert answer.header("connection") == "close"
+    assert answer.transport.is_closed
+    assert b"100 Continue" not in answer.transport.value()
+
+
+def test_an_empty_body_is_none():
+    """The connection is kept."""
+    connection = get("/v1/push", "Content-Length: 0", method="POST")
+    assert connection.status == 403
+    assert connection.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LocalHost.:8122", 200),
+        ("127.0.0.1:8122", 200),
+        ("[::1]:8122", 200),
+        ("[fe80::1%25eth0]", 200),
+        ("2001:db8::1", 421),
+        ("push.example.com", 200),
+        ("PUSH.example.com.:443", 200),
+        ("", 200),
+        ("evil.example", 421),
+        ("evil.example:80", 421),
+        ("push.example.com.evil.example", 421),
+        ("xpush.example.com", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost:80:80", 421),
+        ("local\xffhost", 421),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/stats", "/events", "/nothing"])
+def test_a_name_that_is_not_ours_is_refused(host, status, path):
+    """A page of another site may let its own name point to us; the answer names `web_hosts`."""
+    answer = get(path, f"Host: {host}", web_hosts=("push.example.com",))
+    assert answer.status == (404 if (status, path) == (200, "/nothing") else status)
+    assert (b"web_hosts" in answer.body) == (status == 421)
+
+
+def test_the_hosts_of_a_request_must_all_be_ours():
+    """One without a Host is answered; one with several, only if each is known."""
+    assert Connection(open_site()).send("GET /healthz HTTP/1.0\r\n\r\n").status == 200
+    two = get("/healthz", "Host: localhost", "Host: evil.example")
+    assert two.status == 421
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_refused"),
+    [
+        ((), False),
+        (("Sec-Fetch-Site: same-origin", "Origin: http://localhost:8122"), False),
+        (("Sec-Fetch-Site: none",), False),
+        (("Origin: http://LOCALHOST:8122",), False),
+        (("Sec-Fetch-Site: cross-site",), True),
+        (("Sec-Fetch-Site: same-site",), True),
+        (("Origin: https://evil.example",), True),
+        (("Origin: http://localhost",), True),
+        (("Origin: http://localhost:81220",), True),
+        (("Origin: null",), True),
+        (("Origin: \xff",), True),
+    ],
+)
+def test_another_sites_page_commands_nothing(headers, is_refused):
+    """Its posts are refused, whatever they would be answered otherwise; its reads are not ours."""
+    host = "Host: localhost:8122"
+    answer = get("/v1/push", host, *headers, method="POST")
+    assert answer.status == 403
+    assert (b"other sites" in answer.body) == is_refused
+    assert get("/", host, *headers, method="DELETE").status == (403 if is_refused else 405)
+    assert get("/stats", host, *headers).status == 200
+
+
+def test_the_same_headers_for_head_as_for_get():
+    """In silence: Twisted would log a line for each."""
+    with capturedLogs() as logged:
+        for path in [*PATHS, "/events", "/nothing", "/metrics"]:
+            got, head = get(path), get(path, method="HEAD")
+            assert (head.status, head.body) == (got.status, b"")
+            names = {"transfer-encoding", "date"}
+            assert head.headers.keys() - names == got.headers.keys() - names
+            assert head.header("content-length") == got.header("content-length")
+    assert logged == []
+
+
+def test_a_fault_of_ours_is_one_answer_and_a_line_a_second():
+    """The client is told nothing of it, and the next request is answered."""
+    broken = {"totals": {}, "routes": {"shop": {}}}
+    site = open_site(snapshot=broken)
+    with capturedLogs() as logged:
+        for _ in range(50):
+            connection = Connection(site).get("/readyz")
+            assert connection.status == 500
+            assert b"Traceback" not in connection.body
+            assert connection.get("/healthz").status == 200
+        assert [formatEvent(event) for event in logged] == ["a request could not be answered"]
+        site.reactor.advance(1)
+        Connection(site).get("/readyz")
+    assert len(logged) == 2
+
+
+def test_any_accept_is_answered():
+    """Also one that is not text."""
+    answer = get("/metrics", "Accept: \xff", metrics=lambda accept: ("a/b", accept.encode()))
+    assert answer.body == "\xff".encode()
