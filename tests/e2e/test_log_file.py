@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.admin.support import tool
 from tests.e2e.gateway import Gateway, wait_until
+from tests.support.tools import tool
 from tests.upstream import Answer, Upstream
 
 EXAMPLE = Path(__file__).parents[2] / "etc/logrotate/node2dm"
