@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import islice
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -102,7 +101,7 @@ class MemoryQueue:
         self._fresh.extend(pushes)
         self._line_bytes += line_bytes
         if before > DEEP:
-            untrack(islice(reversed(self._fresh), came))
+            untrack(pushes)
         # No more than came is dropped for it: the queue may have been made smaller.
         if self.depth > self.max_queued:
             for _ in range(min(came, self.depth - self.max_queued)):
