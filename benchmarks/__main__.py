@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [each for each in needs(options.node2dm) if not each.is_there]
     missing = [each for each in missing if each.wanted_by(parts)]
     for each in missing:
-        print(f"{each.name} is missing: {each.remedy}", file=sys.stderr)  # noqa: T201
+        print(f"{each.name} is missing: {each.remedy}", file=sys.stderr)
     if missing:
         return 2
     for number in _ENDS:
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         outcomes = _run(options, parts)
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing is left behind", file=sys.stderr)  # noqa: T201
+        print("\ninterrupted; nothing is left behind", file=sys.stderr)
         return 130
     machine = description()
-    print(as_markdown(outcomes, machine))  # noqa: T201
+    print(as_markdown(outcomes, machine))
     if options.json is not None:
         text = json.dumps(as_json(outcomes, machine), indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")

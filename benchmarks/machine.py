@@ -39,7 +39,7 @@ def spawn(
     """
     placed = ("setpriv", "--pdeathsig=TERM", "taskset", "-c", str(_PLACES[place]), *command)
     given = {**os.environ, **(environment or {})}
-    return subprocess.Popen(placed, env=given, start_new_session=True, **options)  # noqa: S603
+    return subprocess.Popen(placed, env=given, start_new_session=True, **options)
 
 
 def description() -> dict[str, str]:
@@ -72,7 +72,5 @@ def _package(name: str) -> str:
 def _first_line(command: list[str]) -> str:
     if not command[0]:
         return "not installed"
-    done = subprocess.run(  # noqa: S603
-        command, capture_output=True, text=True, timeout=30, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     return next(iter((done.stdout or done.stderr).splitlines()), "")

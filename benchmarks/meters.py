@@ -114,7 +114,7 @@ class Callgrind:
     def _control(self, what: str) -> None:
         # The process stands still until the answer is there.
         command = [tool("callgrind_control"), what, str(self._pid)]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
 def instruction_meter(folder: Path) -> Meter:

@@ -237,7 +237,7 @@ def main() -> None:
 
 
 def _tell(what: str) -> None:
-    print(what, flush=True)  # noqa: T201 - this is how the two speak
+    print(what, flush=True)
     sys.stdin.readline()
 
 
