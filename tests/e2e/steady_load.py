@@ -20,10 +20,9 @@ from typing import Any
 import attrs
 
 from tests.e2e.gateway import Gateway
-from tests.nginx import running
+from tests.support.nginx import run_nginx
 
 UPSTREAM = """
-    log_format requests '$request_uri';
     keepalive_requests 1000000000;
     server {{
         listen 127.0.0.1:{port};
@@ -39,7 +38,7 @@ TICK = 0.01
 def quick_upstream(folder: Path) -> Iterator[str]:
     """nginx, which costs little and answers at once; gives the section that sends to it."""
     folder.mkdir()
-    with running(folder, lambda port: UPSTREAM.format(port=port)) as port:
+    with run_nginx(folder, lambda port: UPSTREAM.format(port=port)) as (port,):
         url = f"http://127.0.0.1:{port}"
         yield (
             "[c2dm]\nusername = a@example.com\npassword = x\n"
