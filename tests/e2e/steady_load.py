@@ -4,7 +4,6 @@ As a process of its own, `python -m tests.e2e.steady_load PORT RATE`, it sends u
 and then prints how many it sent.
 """
 
-import os
 import select
 import socket
 import subprocess
@@ -58,7 +57,7 @@ class SteadyLoad:
     _watch: Any = None
 
     def __enter__(self) -> "SteadyLoad":
-        self.memory.append(self.memory_now())
+        self.memory.append(self.gateway.memory())
         command = [sys.executable, "-m", __name__, str(self.gateway.udp), str(self.rate)]
         root = Path(__file__).parents[2]
         self._process = subprocess.Popen(
@@ -89,15 +88,9 @@ class SteadyLoad:
         """Bytes of resident memory, at the most, beyond those of the begin."""
         return max(self.memory) - self.memory[0]
 
-    def memory_now(self) -> int:
-        """Bytes of the gateway's resident memory."""
-        assert self.gateway.process is not None
-        pages = Path(f"/proc/{self.gateway.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGESIZE")
-
     def _measure(self) -> None:
         while not self._stop.wait(0.05):
-            self.memory.append(self.memory_now())
+            self.memory.append(self.gateway.memory())
 
 
 def send(port: int, rate: int) -> int:

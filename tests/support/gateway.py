@@ -1,6 +1,7 @@
 """A real gateway, `twistd node2dm` in a process of its own, for tests."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -95,6 +96,11 @@ class GatewayProcess:
         return self.folder / "config.ini"
 
     @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8")
 
@@ -156,6 +162,11 @@ class GatewayProcess:
             return "uptime" in telnet(self.stats_port)
         except OSError:
             return False
+
+    def memory(self, name: str = "VmRSS") -> int:
+        """Read the bytes that are resident; with "VmHWM", the most that ever were."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        return int(re.findall(rf"{name}:\s*(\d+)", status)[0]) * 1024
 
     def push(self, *lines: bytes) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -18,3 +18,14 @@ def wait_until(
             return result
         time.sleep(every)
     raise AssertionError(f"in {seconds} s it did not happen: {what}")
+
+
+def wait_for_count(
+    count: Callable[[], int], wanted: int, stall: float = 10.0, every: float = 0.02
+) -> None:
+    """Poll until `count` has come to `wanted`, or has stood still for `stall` seconds."""
+    best, deadline = count(), time.monotonic() + stall
+    while best < wanted and time.monotonic() < deadline:
+        time.sleep(every)
+        if (now := count()) > best:
+            best, deadline = now, time.monotonic() + stall
