@@ -28,9 +28,9 @@ from node2dm_tw.config import Settings
 from node2dm_tw.config_text import format_settings
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.delivery.session import LaneState, LockReason
-from node2dm_tw.emulator.certificates import prepare
+from node2dm_tw.emulator.certificates import Places, places, prepare
 from node2dm_tw.emulator.service import EmulatorService
-from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
+from node2dm_tw.emulator.settings import OPTIONS, EmulatorSettings, differing, read_section
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
@@ -49,7 +49,7 @@ from node2dm_tw.process import (
     run_shutdown_steps,
     set_exit_status,
 )
-from node2dm_tw.providers.oauth2 import read_key
+from node2dm_tw.providers.oauth2 import read_key, require_extra
 from node2dm_tw.push import Push
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.spool import Spool
@@ -61,6 +61,8 @@ from node2dm_tw.stats import Stats
 log = logger()
 reactor: Any = _reactor
 
+
+PLACES = config.find_places(OPTIONS)
 
 STEP_SECONDS = 5.0
 """Seconds that a step of the stop may take, beside what the drain may."""
@@ -74,6 +76,9 @@ class Options(usage.Options):
 
     optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "The configuration file; etc/config.ini shows one."]
+    ]
+    optFlags: ClassVar[list[list[str | None]]] = [
+        ["check", None, "Say what is wrong with the configuration, or ok; start and write nothing."]
     ]
     emulator: EmulatorSettings | None = None
     warnings: Sequence[str] = ()
@@ -92,6 +97,11 @@ class Options(usage.Options):
             self.settings, self.emulator = self.read()
         except ConfigErrors as error:
             _refuse(FAILED, *error.errors)
+        if self["check"]:
+            for warning in (*self.warnings, *self.settings.warnings):
+                print("warning:", warning, file=sys.stderr)  # noqa: T201 - no log is open
+            print(f"{self['config']}: ok")  # noqa: T201
+            raise SystemExit(0)
         locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
         if all(lock.is_set for lock in locks):
             _refuse(STATUS[LockReason.OVER_QUOTA], *(lock.advice for lock in locks))
@@ -99,27 +109,39 @@ class Options(usage.Options):
     def read(self) -> tuple[Settings, EmulatorSettings | None]:
         """Read the configuration file. Raises ConfigErrors."""
         emulators: list[EmulatorSettings] = []
+        may_write = not self["check"]
 
         def emulator_defaults(
             texts: Mapping[str, str], state_dir: Path, folder: Path
         ) -> Mapping[str, str]:
-            settings, errors = read_section(texts, state_dir, folder)
+            settings, errors = read_section(texts, state_dir, folder, PLACES)
             if settings is None:
                 raise ConfigErrors(errors)
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
-            return _route_defaults(self.emulator or settings)
+            current = self.emulator or settings
+            return _route_defaults(current, (prepare if may_write else places)(current))
 
-        def check_key(key: bytes) -> str:
-            return read_key(key).project
-
-        settings = config.load(self._file, self._folder, emulator_defaults, check_key)
+        settings = config.load(
+            self._file,
+            self._folder,
+            emulator_defaults,
+            _check_key,
+            places=PLACES,
+            check_state_dir=None if may_write else lambda folder: StateDir(folder).check(),
+        )
         return settings, next(iter(emulators), None)
 
 
-def _route_defaults(settings: EmulatorSettings) -> Mapping[str, str]:
-    """Make the emulator's files; its addresses and an account of its are a route's defaults."""
-    places = prepare(settings)
+def _check_key(key: bytes | None) -> str | None:
+    if key is None:
+        require_extra()
+        return None
+    return read_key(key).project
+
+
+def _route_defaults(settings: EmulatorSettings, places: Places) -> Mapping[str, str]:
+    """Take an emulator's addresses, its files and an account of its as a route's defaults."""
     username, password = next(iter((settings.accounts or {"demo@example.com": "demo"}).items()))
     return {
         "username": username,
