@@ -292,7 +292,7 @@ class Callbacks:
         sender.add(callback, delay)
 
     def _sender(self, route: str) -> CallbackSender | None:
-        return self.senders.get(route) or self.senders.get(None)
+        return self.senders.get(route, self.senders.get(None))
 
     def start(self) -> None:
         """Restore what earlier processes left, a slice at a time."""
