@@ -20,10 +20,10 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 
-from node2dm_tw import __version__, callbacks, config, descriptors, untracked
+from node2dm_tw import __version__, config, descriptors, untracked
 from node2dm_tw.admin.views import AdminServices, ViewLimits, statsd_sender
-from node2dm_tw.callback_target import CallbackTarget
-from node2dm_tw.callbacks import CallbackSender
+from node2dm_tw.callback_target import BAD_DEVICE, Callback, CallbackTarget
+from node2dm_tw.callbacks import IN_FLIGHT, CallbackBudget, Callbacks, CallbackSender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import format_settings
 from node2dm_tw.delivery.quota import QuotaLock
@@ -160,8 +160,14 @@ def _refuse(status: int, *lines: str) -> NoReturn:
 
 
 def _callback_target(callback: CallbackSection) -> CallbackTarget:
-    secrets = callback.shared_secret or "", callback.signing_secret
-    return CallbackTarget(callback.url, *secrets, callback.retries)
+    return CallbackTarget(
+        callback.url,
+        callback.shared_secret or "",
+        callback.signing_secret,
+        callback.retries,
+        callback.format == "json",
+        callback.outcomes,
+    )
 
 
 def makeService(options: Options) -> IService:
@@ -184,7 +190,7 @@ class GatewayService(Service):
         self._state_dir = StateDir(self._settings.gateway.state_dir)
         self._stats = Stats(time.monotonic, __version__)
         self._emulator: EmulatorService | None = None
-        self._callbacks: CallbackSender | None = None
+        self._callbacks: Callbacks | None = None
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
@@ -234,8 +240,8 @@ class GatewayService(Service):
         if self._options.emulator is not None:
             self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
             opened("emulator", self._emulator.startService)
-        if self._settings.callback is not None:
-            self._callbacks = self._make_callback_sender(self._settings.callback)
+        if self._settings.callbacks:
+            self._callbacks = self._make_callbacks()
         self._stats.gauges["callbacks_waiting"] = self._count_callbacks
         around = Surroundings(
             self._settings,
@@ -291,10 +297,11 @@ class GatewayService(Service):
         gateway, emulated = settings.gateway, self._options.emulator
         wanted = {route.title: route.max_in_flight for route in settings.routes}
         listeners = len(gateway.udp) + sum(map(bool, (gateway.stats, gateway.web, emulated)))
+        webhooks = IN_FLIGHT * len(settings.route_callbacks)
         has_web = gateway.web is not None
         budget = descriptors.divide(
             self._max_files,
-            self._files_at_start + listeners + descriptors.PER_ROUTE * len(wanted),
+            self._files_at_start + listeners + webhooks + descriptors.PER_ROUTE * len(wanted),
             wanted,
             ViewLimits.descriptors(has_web=has_web),
             per_request=1 if emulated is None else 2,
@@ -341,17 +348,24 @@ class GatewayService(Service):
     def _count_callbacks(self) -> int:
         return 0 if self._callbacks is None else len(self._callbacks)
 
-    def _make_callback_sender(self, callback: CallbackSection) -> CallbackSender:
-        return CallbackSender(
-            _callback_target(callback),
-            self._make_client(callback.timeout, callbacks.IN_FLIGHT, None, curl=False),
-            self._stats.routes,
-            Spool(self._settings.gateway.state_dir / "callbacks.spool"),
-            reactor,
-            time.time,
-            random.random,
-            self._should_hold,
-        )
+    def _make_callbacks(self) -> Callbacks:
+        """Make a sender for each section: a webhook that is away holds up no other."""
+        budget = CallbackBudget()
+        senders = {
+            callback.route: CallbackSender(
+                _callback_target(callback),
+                self._make_client(callback.timeout, IN_FLIGHT, None, curl=False),
+                self._stats.routes,
+                budget,
+                reactor,
+                time.time,
+                random.random,
+                self._should_hold,
+            )
+            for callback in self._settings.callbacks
+        }
+        spool = Spool(self._settings.gateway.state_dir / "callbacks.spool")
+        return Callbacks(senders, self._stats.routes, spool, reactor, time.time)
 
     def _make_client(
         self, timeout: float, connections: int, ca_file: Path | None, *, curl: bool
@@ -371,13 +385,15 @@ class GatewayService(Service):
         self._clients.append(client)
         return client
 
-    def _enqueue_callback(self, route: str, push: Push, reason: str) -> None:
+    def _enqueue_callback(self, route: str, outcome: str, push: Push, reason: str) -> None:
         if self._callbacks is not None:
-            self._callbacks.enqueue(route, push, reason, self._ways[route].callback_delay)
+            delay = self._ways[route].callback_delay if outcome == BAD_DEVICE else 0.0
+            self._callbacks.enqueue(route, outcome, push, reason, delay)
 
-    def _should_hold(self, route: str, reason: str) -> bool:
+    def _should_hold(self, callback: Callback) -> bool:
         """Whether a callback must wait; one of a route that is no longer configured need not."""
-        return route in self._ways and self._ways[route].should_hold(reason)
+        way = self._ways.get(callback.route) if callback.outcome == BAD_DEVICE else None
+        return way is not None and way.should_hold(callback.reason.decode())
 
     def _locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -428,8 +444,9 @@ class GatewayService(Service):
             intake.allow_only(gateway.allow)
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
             way.apply(gateway, settings)
-        if self._callbacks is not None and self._settings.callback is not None:
-            self._callbacks.target = _callback_target(self._settings.callback)
+        if self._callbacks is not None:
+            for callback in self._settings.callbacks:
+                self._callbacks.senders[callback.route].target = _callback_target(callback)
 
     @inlineCallbacks
     def stopService(self) -> Any:

@@ -14,6 +14,9 @@ from node2dm_tw.stats import RouteStats
 
 log = logger()
 
+OnBadOutcome = Callable[[str, Push, str], None]
+"""Takes the name of a push's terminal counter without `messages_`, the push, and the reason."""
+
 
 @attrs.define(eq=False)
 class Settlement:
@@ -24,6 +27,7 @@ class Settlement:
         queue: forgets the pushes.
         stats: counts them.
         blame: is told when a suspected push has ended.
+        on_bad_outcome: called when a push ended badly, with its outcome and the reason.
         clock: monotonic seconds.
         wall: seconds since the epoch.
 
@@ -37,6 +41,7 @@ class Settlement:
     blame: Blame
     clock: IReactorTime
     wall: Callable[[], float]
+    on_bad_outcome: OnBadOutcome
     errors: RecentErrors = attrs.field(factory=RecentErrors, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
@@ -56,24 +61,30 @@ class Settlement:
         self.stats.messages_bad_device += 1
         self.warn("bad device", reason, lease)
         self._settle(lease)
+        self._report("bad_device", lease.push, reason)
 
     def rejected(self, lease: Lease, reason: str) -> None:
         """The service will never take the push, or we cannot send it."""
         self.stats.refuse(reason)
         self.warn("refused", reason, lease)
         self._settle(lease)
+        self._report("refused", lease.push, reason)
 
     def blocked(self, lease: Lease) -> None:
         """The device is over its quota."""
         self.stats.messages_blocked += 1
-        self.warn("blocked", "the device is over its quota", lease)
+        reason = "the device is over its quota"
+        self.warn("blocked", reason, lease)
         self._settle(lease)
+        self._report("blocked", lease.push, reason)
 
     def expired(self, lease: Lease, limit: str) -> None:
         """The push is older than a limit allows."""
         self.stats.messages_expired += 1
-        self.warn("expired", f"older than its {limit}", lease)
+        reason = f"older than its {limit}"
+        self.warn("expired", reason, lease)
         self._settle(lease)
+        self._report("expired", lease.push, reason)
 
     def collapsed(self, lease: Lease) -> None:
         """A newer push for the same device and collapse key took its place: no error."""
@@ -86,6 +97,7 @@ class Settlement:
         self.stats.messages_overflowed += 1
         self.warn("overflowed", reason, lease)
         self._settle(lease)
+        self._report("overflowed", lease.push, reason)
 
     def _settle(self, lease: Lease) -> None:
         lease.is_settled = True
@@ -96,6 +108,14 @@ class Settlement:
     def on_overflow(self, push: Push, limit: str) -> None:
         """Leave a trace of a push that the queue dropped and counted."""
         self._warn("overflowed", limit, push, limit)
+        self._report("overflowed", push, limit)
+
+    def _report(self, outcome: str, push: Push, reason: str) -> None:
+        """Hand on how a push ended; a fault there must change nothing about the push."""
+        try:
+            self.on_bad_outcome(outcome, push, reason)
+        except Exception:  # noqa: BLE001 - the push has ended, and is counted
+            self._throttle.failure("a callback could not be queued")
 
     def warn(self, kind: str, reason: str, lease: Lease, *, key: str = "") -> None:
         """Record what went wrong with a push, and log it once a second.
