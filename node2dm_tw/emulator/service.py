@@ -21,6 +21,7 @@ from node2dm_tw.emulator.google import Google
 from node2dm_tw.emulator.messages import Event, Message, Screen, event_fields, one_line
 from node2dm_tw.emulator.oauth import NEEDS_EXTRA, read_service_account
 from node2dm_tw.emulator.settings import EmulatorSettings, address
+from node2dm_tw.emulator.token_file import TokenFile
 from node2dm_tw.emulator.wire import EmulatorFactory
 
 _log = Logger()
@@ -48,7 +49,10 @@ class EmulatorService(Service):
         self._settings = settings
         self._wall = wall
         self._port: IListeningPort | None = None
-        self.google = Google(settings, log_screen)
+        self.google = Google(settings, log_screen, self._tokens_changed)
+        self._token_file = TokenFile(
+            settings.folder / "tokens.json", self.google.accounts, self.google.oauth, reactor
+        )
         self.places: Places = places(settings)
         self._factory = EmulatorFactory(reactor, self.google, wall)
 
@@ -73,6 +77,7 @@ class EmulatorService(Service):
             port, self._port = self._port, None
             yield port.stopListening()
             yield self._factory.close()
+            self._token_file.close()
 
     def listen(self) -> None:
         """Listen, unless it does so already; raises as `startService` does."""
@@ -86,9 +91,13 @@ class EmulatorService(Service):
         if address(self._settings.listen)[1] == 0:
             host: Any = self._port.getHost()
             self.places = prepare(self._settings, host.port, self._wall())
+        self._token_file.load(self._wall())
         self.google.oauth.account = read_service_account(self.places.service_account)
         # Whoever reads that line may stop the process, which takes signals once the reactor runs.
         self.reactor.callWhenRunning(self._announce)
+
+    def _tokens_changed(self) -> None:
+        self._token_file.save_soon()
 
     def _announce(self) -> None:
         names = ", ".join(self._settings.phones) or "none"
