@@ -100,7 +100,7 @@ def load(
     callback = take(CallbackSection, "callback") if parser.has_section("callback") else None
     statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
-        errors.append("[node2dm] proxy: expected the extra curl, and http_client = auto or curl")
+        errors.append("[node2dm] proxy: needs pycurl (pip install pycurl), not http_client = treq")
     errors += _section_errors(parser, titles)
     errors += _route_errors([route for route in routes if route is not None])
     for place, title in enumerate(titles):

@@ -30,7 +30,7 @@ from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.delivery.session import LaneState, LockReason
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
-from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
+from node2dm_tw.emulator.settings import DEMO_ACCOUNT, EmulatorSettings, differing, read_section
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
@@ -120,7 +120,7 @@ class Options(usage.Options):
 def _route_defaults(settings: EmulatorSettings) -> Mapping[str, str]:
     """Make the emulator's files; its addresses and an account of its are a route's defaults."""
     places = prepare(settings)
-    username, password = next(iter((settings.accounts or {"demo@example.com": "demo"}).items()))
+    username, password = next(iter((settings.accounts or {DEMO_ACCOUNT: "demo"}).items()))
     return {
         "username": username,
         "password": password,

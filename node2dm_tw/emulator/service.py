@@ -3,7 +3,9 @@
 # mypy: allow-untyped-calls
 
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -18,7 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from node2dm_tw.emulator.certificates import Places, places, prepare, server_file
 from node2dm_tw.emulator.google import Google
-from node2dm_tw.emulator.messages import Event, Message, Screen, event_fields, one_line
+from node2dm_tw.emulator.messages import Event, Message, Screen, describe_message, event_fields
 from node2dm_tw.emulator.oauth import NEEDS_EXTRA, read_service_account
 from node2dm_tw.emulator.settings import EmulatorSettings, address
 from node2dm_tw.emulator.token_file import TokenFile
@@ -103,7 +105,8 @@ class EmulatorService(Service):
         names = ", ".join(self._settings.phones) or "none"
         _log.info(
             "emulator listens at {url} (CA {ca}); phones: {phones}; another one: "
-            "node2dm-phone --url {url} --ca-file {ca}",
+            "{command} --url {url} --ca-file {ca}",
+            command=str(Path(sys.executable).with_name("node2dm-phone")),
             url=self.places.base_url,
             ca=str(self.places.ca_file),
             phones=names,
@@ -132,13 +135,9 @@ def _contexts(settings: EmulatorSettings) -> CertificateOptions:
 
 def _told(event: Event) -> str:
     what, fields = event_fields(event)
-    if not isinstance(event, Message):
-        return f"{what} {json.dumps(fields)}"
-    data = one_line(json.dumps(event.data, ensure_ascii=False))
-    line = f"received collapse_key={one_line(event.collapse_key)} data={data}"
-    if event.notification is None:
-        return line
-    return f"{line} notification={one_line(json.dumps(event.notification, ensure_ascii=False))}"
+    if isinstance(event, Message):
+        return f"received {describe_message(fields)}"
+    return f"{what} {json.dumps(fields)}"
 
 
 def _at_once(listening: Deferred[IListeningPort]) -> IListeningPort:

@@ -1,6 +1,9 @@
-"""Gateway and emulator in one process, stopped and started again: what was issued is still good."""
+"""Gateway and emulator in one process, as `make run` starts them."""
 
+import re
+import shlex
 import signal
+import subprocess
 
 import pytest
 
@@ -29,7 +32,26 @@ def test_the_second_run_signs_in_with_the_kept_token(make_gateway, how):
         logins.append([entry for entry in entries if entry["endpoint"] == "login"])
         gateway.stop(how)
     assert [len(each) for each in logins] == [1, 0]
-    assert "401" not in gateway.log
+    assert not re.search(r"\b401\b", gateway.log)
     assert gateway.log.count("phone demo-phone received collapse_key=greeting") == 2
     shown = "phone demo-fcm-phone received collapse_key= data={} notification="
     assert gateway.log.count(shown + '{"title": "Hi", "body": "there"}') == 2
+
+
+def test_the_phone_that_the_log_names_gets_pushes(make_gateway):
+    """The command is good as it stands; over FCM with the project as sender."""
+    gateway = make_gateway("[c2dm]\n[fcm]\n[emulator]\n").start()
+    shown = re.search(r"another one: (.*)$", gateway.log, re.MULTILINE)
+    command = [*shlex.split(shown[1]), "--count=1"]
+    fcm = [*command, "--sender=node2dm-emulator"]
+    c2dm_push, fcm_push = PUSHES
+    for arguments, push, received in (
+        (command, c2dm_push, 'collapse_key=greeting data={"data": "hello"}'),
+        (fcm, fcm_push, 'collapse_key= data={} notification={"title": "Hi", "body": "there"}'),
+    ):
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as phone:
+            token = phone.stdout.readline().removeprefix("registered ").strip()
+            assert phone.stdout.readline().startswith("listening")
+            gateway.push(re.sub(rb"demo-[a-z-]+", token.encode(), push))
+            assert phone.stdout.read().splitlines() == [f"message {received}"]
+            assert phone.wait() == 0
