@@ -155,7 +155,7 @@ def load(
     route_callbacks = [take(CallbackSection, title, title=title) for title in callback_titles]
     statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
-        errors.append("[node2dm] proxy: expected the extra curl, and http_client = auto or curl")
+        errors.append("[node2dm] proxy: needs pycurl (pip install pycurl), not http_client = treq")
     errors += _section_errors(parser, [*titles, *callback_titles])
     errors += _callback_errors(callback_titles, titles)
     errors += _route_errors([route for route in routes if route is not None])

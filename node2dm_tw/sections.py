@@ -89,7 +89,7 @@ def _host_names(value: str, folder: Path) -> tuple[str, ...]:
 
 def _http_client(value: str, folder: Path) -> str:
     if choice("auto", "treq", "curl")(value, folder) == "curl" and not HAS_CURL:
-        raise ValueError("the extra curl: pip install node2dm_tw[curl]")
+        raise ValueError("pycurl, which curl needs: pip install pycurl")
     return value
 
 

@@ -30,7 +30,13 @@ from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.delivery.session import LaneState, LockReason
 from node2dm_tw.emulator.certificates import Places, places, prepare
 from node2dm_tw.emulator.service import EmulatorService
-from node2dm_tw.emulator.settings import OPTIONS, EmulatorSettings, differing, read_section
+from node2dm_tw.emulator.settings import (
+    DEMO_ACCOUNT,
+    OPTIONS,
+    EmulatorSettings,
+    differing,
+    read_section,
+)
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
@@ -142,7 +148,7 @@ def _check_key(key: bytes | None) -> str | None:
 
 def _route_defaults(settings: EmulatorSettings, places: Places) -> Mapping[str, str]:
     """Take an emulator's addresses, its files and an account of its as a route's defaults."""
-    username, password = next(iter((settings.accounts or {"demo@example.com": "demo"}).items()))
+    username, password = next(iter((settings.accounts or {DEMO_ACCOUNT: "demo"}).items()))
     return {
         "username": username,
         "password": password,

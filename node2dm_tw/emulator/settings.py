@@ -12,6 +12,9 @@ from twisted.internet.endpoints import serverFromString
 from node2dm_tw.converters import file_text
 from node2dm_tw.ini import convert_text, describe_unknown, format_value
 
+DEMO_ACCOUNT = "demo@example.com"
+"""Who the gateway signs in as over C2DM where [emulator] names no accounts."""
+
 DEFAULT_LISTEN = "tcp:8443:interface=127.0.0.1"
 
 Rate = tuple[int, float]
