@@ -37,7 +37,7 @@ from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.log_output import set_observer
-from node2dm_tw.logs import logger, set_level
+from node2dm_tw.logs import is_traced, logger, set_level
 from node2dm_tw.process import (
     FAILED,
     TRUST,
@@ -229,7 +229,9 @@ class GatewayService(Service):
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
         ways = list(self._ways.values())
         named = {name.encode(): way.route for way in ways for name in way.names}
-        self._open_udp(LineParser(named, ways[0].route, self._stats, reactor))
+        self._parser = LineParser(named, ways[0].route, self._stats, reactor)
+        self._open_udp(self._parser)
+        self._trace_pushes()
         self._open_views()
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
@@ -263,6 +265,12 @@ class GatewayService(Service):
             udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
+
+    def _trace_pushes(self) -> None:
+        """Log what becomes of each push, where the level is debug."""
+        self._parser.trace_pushes(is_traced("intake"))
+        for way in self._ways.values():
+            way.lane.trace_pushes(is_traced("delivery"))
 
     def _fit(self, settings: Settings) -> Settings:
         """Lower what the limit on open files does not allow, and say so."""
@@ -402,6 +410,7 @@ class GatewayService(Service):
             log.warn("changed, but waiting for a restart: {options}", options=", ".join(waiting))
         gateway = self._settings.gateway
         set_level(gateway.log_level)
+        self._trace_pushes()
         for intake, _ in self._udp:
             intake.allow_only(gateway.allow)
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):

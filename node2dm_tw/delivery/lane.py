@@ -14,7 +14,7 @@ from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import ProjectRate
 from node2dm_tw.delivery.session import LaneState, LockReason, Session
-from node2dm_tw.delivery.settlement import Settlement
+from node2dm_tw.delivery.settlement import Settlement, TracedSettlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import HTTPClient, InFlight, NotSent, Outcome, RequestFailed
@@ -102,12 +102,12 @@ class Lane:
             self._lock,
         )
         self.queue.on_ready = self._pump
-        self.queue.on_overflow = self._settlement.on_overflow
         self.http.on_reported = self._pump
         self.admission.retry_queue.on_due = self._pump
         self.session.on_ready = self._resume
         self.session.breaker.on_open = self._on_open
         self.session.signin.on_given_up = self._give_up
+        self.trace_pushes(False)
         self.stats.gauges |= gauges(
             self.queue,
             self.admission,
@@ -121,6 +121,12 @@ class Lane:
             "errors": self._settlement.errors.latest,
             "blocked": self.admission.blocked.latest,
         }
+
+    def trace_pushes(self, is_on: bool) -> None:
+        """Log how each push ends, or do not."""
+        settlement = TracedSettlement.of(self._settlement) if is_on else self._settlement
+        self._verdicts.settlement = settlement
+        self.queue.on_overflow = settlement.on_overflow
 
     def start(self) -> None:
         """Sign in and send; also once a lock is taken away."""

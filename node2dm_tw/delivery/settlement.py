@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.logs import Throttle, logger, shorten
+from node2dm_tw.providers.interface import Delivered
 from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
@@ -43,7 +44,7 @@ class Settlement:
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
 
-    def sent(self, lease: Lease) -> None:
+    def sent(self, lease: Lease, answer: Delivered) -> None:
         """The service took the push."""
         self.stats.messages_sent += 1
         lease.is_settled = True  # `_settle`, without the call: most pushes end here
@@ -54,26 +55,22 @@ class Settlement:
     def bad_device(self, lease: Lease, reason: str) -> None:
         """The device is gone or never was."""
         self.stats.messages_bad_device += 1
-        self.warn("bad device", reason, lease)
-        self._settle(lease)
+        self._end(lease, "bad device", reason)
 
     def rejected(self, lease: Lease, reason: str) -> None:
         """The service will never take the push, or we cannot send it."""
         self.stats.refuse(reason)
-        self.warn("refused", reason, lease)
-        self._settle(lease)
+        self._end(lease, "refused", reason)
 
     def blocked(self, lease: Lease) -> None:
         """The device is over its quota."""
         self.stats.messages_blocked += 1
-        self.warn("blocked", "the device is over its quota", lease)
-        self._settle(lease)
+        self._end(lease, "blocked", "the device is over its quota")
 
     def expired(self, lease: Lease, limit: str) -> None:
         """The push is older than a limit allows."""
         self.stats.messages_expired += 1
-        self.warn("expired", f"older than its {limit}", lease)
-        self._settle(lease)
+        self._end(lease, "expired", f"older than its {limit}")
 
     def collapsed(self, lease: Lease) -> None:
         """A newer push for the same device and collapse key took its place: no error."""
@@ -84,7 +81,10 @@ class Settlement:
     def overflowed(self, lease: Lease, reason: str) -> None:
         """There is no room for the push."""
         self.stats.messages_overflowed += 1
-        self.warn("overflowed", reason, lease)
+        self._end(lease, "overflowed", reason)
+
+    def _end(self, lease: Lease, kind: str, reason: str) -> None:
+        self.warn(kind, reason, lease)
         self._settle(lease)
 
     def _settle(self, lease: Lease) -> None:
@@ -123,3 +123,49 @@ class Settlement:
 
     def _record(self, kind: str, reason: str, push: Push) -> None:
         self.errors.record(kind, reason, push.device, self.wall())
+
+
+class TracedSettlement(Settlement):
+    """A settlement that also logs the end of every push, at level debug.
+
+    It takes the place of the other, so that pushes pay nothing for lines that nobody wants.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, plain: Settlement) -> "TracedSettlement":
+        """Make one that goes on with what `plain` keeps."""
+        traced = cls(plain.route, plain.queue, plain.stats, plain.blame, plain.clock, plain.wall)
+        traced.errors = plain.errors
+        return traced
+
+    def sent(self, lease: Lease, answer: Delivered) -> None:
+        log.debug(
+            "{route}: push to {target} sent: {name}",
+            route=self.route,
+            target=shorten(lease.push.device),
+            name=answer.message_id.decode("utf-8", "replace"),
+        )
+        Settlement.sent(self, lease, answer)
+
+    def collapsed(self, lease: Lease) -> None:
+        self._trace("collapsed", "a newer push took its place", lease.push)
+        Settlement.collapsed(self, lease)
+
+    def on_overflow(self, push: Push, limit: str) -> None:
+        self._trace("overflowed", limit, push)
+        Settlement.on_overflow(self, push, limit)
+
+    def _end(self, lease: Lease, kind: str, reason: str) -> None:
+        self._trace(kind, reason, lease.push)
+        Settlement._end(self, lease, kind, reason)
+
+    def _trace(self, kind: str, reason: str, push: Push) -> None:
+        log.debug(
+            "{route}: push to {target} ended: {outcome}: {reason}",
+            route=self.route,
+            target=shorten(push.device),
+            outcome=kind,
+            reason=reason,
+        )
