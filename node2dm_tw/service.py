@@ -45,6 +45,8 @@ from node2dm_tw.process import (
     StartFailed,
     drop_key_log,
     exit_with,
+    find_missing_folders,
+    hide_traceback,
     opened,
     run_shutdown_steps,
     set_exit_status,
@@ -87,6 +89,8 @@ class Options(usage.Options):
         self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
+        if missing := find_missing_folders(self.parent or {}):
+            _refuse(FAILED, *missing)
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()
@@ -201,6 +205,7 @@ class GatewayService(Service):
         except StartFailed as error:
             log.critical("node2dm cannot start: {error}", error=str(error))
             if not self._in_foreground:
+                sys.excepthook = hide_traceback
                 raise  # twistd tells it where it was started, and ends with status 1
             self._end(FAILED)
 
