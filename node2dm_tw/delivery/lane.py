@@ -18,8 +18,8 @@ from node2dm_tw.delivery.settlement import Settlement, TracedSettlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import HTTPClient, InFlight, NotSent, Outcome, RequestFailed
-from node2dm_tw.logs import logger
-from node2dm_tw.providers.interface import Credential, Provider
+from node2dm_tw.logs import logger, shorten
+from node2dm_tw.providers.interface import Credential, Delivered, Provider
 from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
@@ -72,6 +72,7 @@ class Lane:
     on_locked: Callable[[LockReason], None]
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
+    _on_outcome: Callable[[Outcome, Lease], None] = attrs.field(init=False)
     _in_flight: dict[Lease, InFlight] = attrs.field(factory=dict, init=False)
     _earlier: int = attrs.field(default=0, init=False)
     _took_due: bool = attrs.field(default=False, init=False)
@@ -123,7 +124,8 @@ class Lane:
         }
 
     def trace_pushes(self, is_on: bool) -> None:
-        """Log how each push ends, or do not."""
+        """Log how each push ends, or do not; where they do not, no push pays for it."""
+        self._on_outcome = self._trace_outcome if is_on else self._ended
         settlement = TracedSettlement.of(self._settlement) if is_on else self._settlement
         self._verdicts.settlement = settlement
         self.queue.on_overflow = settlement.on_overflow
@@ -245,7 +247,9 @@ class Lane:
         lease.sent = self.clock.seconds()
         if self.pace is not None:
             self.pace.consume()
-        in_flight = self.http.send(request.url, request.headers, request.body, self._ended, lease)
+        in_flight = self.http.send(
+            request.url, request.headers, request.body, self._on_outcome, lease
+        )
         if in_flight is not None:
             self._in_flight[lease] = in_flight
 
@@ -267,6 +271,19 @@ class Lane:
             self._verdicts.apply_verdict(self.provider.judge(outcome, self.wall()), lease)
         except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
             self._verdicts.fail_internally(lease, Failure())
+
+    def _trace_outcome(self, outcome: Outcome, lease: Lease) -> None:
+        """Log under which name the service took a push, and do what `_ended` does."""
+        if not isinstance(outcome, RequestFailed):
+            verdict = self.provider.judge(outcome, self.wall())
+            if isinstance(verdict, Delivered):
+                log.debug(
+                    "{route}: push to {target} sent: {name}",
+                    route=self.route,
+                    target=shorten(lease.push.device),
+                    name=verdict.message_id.decode("utf-8", "replace"),
+                )
+        self._ended(outcome, lease)
 
     def _failed(self, error: RequestFailed, lease: Lease) -> None:
         if not isinstance(error, NotSent):

@@ -8,7 +8,6 @@ from twisted.internet.interfaces import IReactorTime
 from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.logs import Throttle, logger, shorten
-from node2dm_tw.providers.interface import Delivered
 from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
@@ -44,7 +43,7 @@ class Settlement:
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
 
-    def sent(self, lease: Lease, answer: Delivered) -> None:
+    def sent(self, lease: Lease) -> None:
         """The service took the push."""
         self.stats.messages_sent += 1
         lease.is_settled = True  # `_settle`, without the call: most pushes end here
@@ -126,7 +125,7 @@ class Settlement:
 
 
 class TracedSettlement(Settlement):
-    """A settlement that also logs the end of every push, at level debug.
+    """A settlement that also logs the end of every push that was not sent, at level debug.
 
     It takes the place of the other, so that pushes pay nothing for lines that nobody wants.
     """
@@ -139,15 +138,6 @@ class TracedSettlement(Settlement):
         traced = cls(plain.route, plain.queue, plain.stats, plain.blame, plain.clock, plain.wall)
         traced.errors = plain.errors
         return traced
-
-    def sent(self, lease: Lease, answer: Delivered) -> None:
-        log.debug(
-            "{route}: push to {target} sent: {name}",
-            route=self.route,
-            target=shorten(lease.push.device),
-            name=answer.message_id.decode("utf-8", "replace"),
-        )
-        Settlement.sent(self, lease, answer)
 
     def collapsed(self, lease: Lease) -> None:
         self._trace("collapsed", "a newer push took its place", lease.push)

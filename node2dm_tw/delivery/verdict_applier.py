@@ -181,7 +181,7 @@ class VerdictApplier:
         """Do what a verdict asks for: the table of the design, row by row."""
         match verdict:
             case Delivered():
-                self.settlement.sent(lease, verdict)
+                self.settlement.sent(lease)
                 self._on_explained(lease, verdict)
             case BadDevice(reason):
                 self.on_bad_device(lease.push, reason)
