@@ -43,7 +43,7 @@ from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.log_output import set_observer
-from node2dm_tw.logs import logger, set_level
+from node2dm_tw.logs import is_traced, logger, set_level
 from node2dm_tw.process import (
     FAILED,
     TRUST,
@@ -51,6 +51,8 @@ from node2dm_tw.process import (
     StartFailed,
     drop_key_log,
     exit_with,
+    find_missing_folders,
+    hide_traceback,
     opened,
     run_shutdown_steps,
     set_exit_status,
@@ -98,6 +100,8 @@ class Options(usage.Options):
         self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
+        if missing := find_missing_folders(self.parent or {}):
+            _refuse(FAILED, *missing)
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()
@@ -235,6 +239,7 @@ class GatewayService(Service):
         except StartFailed as error:
             log.critical("node2dm cannot start: {error}", error=str(error))
             if not self._in_foreground:
+                sys.excepthook = hide_traceback
                 raise  # twistd tells it where it was started, and ends with status 1
             self._end(FAILED)
 
@@ -263,7 +268,9 @@ class GatewayService(Service):
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
         ways = list(self._ways.values())
         named = {name.encode(): way.route for way in ways for name in way.names}
-        self._open_udp(LineParser(named, ways[0].route, self._stats, reactor))
+        self._parser = LineParser(named, ways[0].route, self._stats, reactor)
+        self._open_udp(self._parser)
+        self._trace_pushes()
         self._open_views()
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
@@ -297,6 +304,12 @@ class GatewayService(Service):
             udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
+
+    def _trace_pushes(self) -> None:
+        """Log what becomes of each push, where the level is debug."""
+        self._parser.trace_pushes(is_traced("intake"))
+        for way in self._ways.values():
+            way.lane.trace_pushes(is_traced("delivery"))
 
     def _fit(self, settings: Settings) -> Settings:
         """Lower what the limit on open files does not allow, and say so."""
@@ -446,6 +459,7 @@ class GatewayService(Service):
             log.warn("changed, but waiting for a restart: {options}", options=", ".join(waiting))
         gateway = self._settings.gateway
         set_level(gateway.log_level)
+        self._trace_pushes()
         for intake, _ in self._udp:
             intake.allow_only(gateway.allow)
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
