@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from node2dm_tw.client import Push
 from node2dm_tw.push_command import Run, main
 from node2dm_tw.push_rows import Row
 from node2dm_tw.push_screen import CLEAR_LINE, Screen, progress
@@ -23,6 +24,7 @@ from tests.e2e.gateway import HEEDING, Gateway
 from tests.e2e.test_push import received as received_by_phone
 
 COMMAND = [sys.executable, "-m", "node2dm_tw.push_command"]
+FIELDS = tuple(Push.__dataclass_fields__)
 CSV = "token,collapse_key,data\n"
 
 
@@ -142,7 +144,10 @@ def test_faulty_rows_are_skipped_or_end_it(strict: bool, capsys: pytest.CaptureF
     told = capsys.readouterr().err.splitlines()
     assert (
         told
-        == ["node2dm-push: line 6: bad", "node2dm-push: line 8: unknown: 'colour'"][: 2 - strict]
+        == [
+            "node2dm-push: line 6: bad",
+            f"node2dm-push: line 8: unknown field 'colour': expected one of {', '.join(FIELDS)}",
+        ][: 2 - strict]
     )
     assert (run.sent, run.faulty) == ((4, 1) if strict else (8, 2))
     assert len(sent) == run.datagrams == 1
@@ -309,7 +314,7 @@ def test_a_dry_run_whose_reader_leaves(tmp_path: Path) -> None:
         (["T", "--datagram", "70000"], "not between 1 and 65507"),
         (["T", "--rate", "0"], "--rate"),
         (["T", "--rate", "nan"], "--rate"),
-        (["T", "--ttl", "-1"], "ttl must be"),
+        (["T", "--ttl", "-1"], "ttl = -1: expected"),
         (["", "x"], "exactly one of"),
         (["T\udcff", "x"], "UTF-8"),
     ],
