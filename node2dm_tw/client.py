@@ -140,6 +140,9 @@ class Push:
             self.notification,
             f"an object, nested at most {MAX_NESTING} deep",
         )
+        for name in ("title", "body", "image"):
+            text = (self.notification or {}).get(name)
+            _require(isinstance(text, str | None), f"notification.{name}", text, "a text")
         object.__setattr__(self, "ttl", seconds)
         object.__setattr__(self, "priority", priority)
 

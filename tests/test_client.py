@@ -234,6 +234,7 @@ def test_node2dms_form_wherever_it_is_exact(push: Push, line: bytes) -> None:
         ({"token": "T", "ttl": 10**5000}, "ttl = int: expected"),
         ({"token": "T", "priority": "urgent"}, "priority = 'urgent': expected normal or high"),
         ({"token": "T", "delay_while_idle": 1}, "delay_while_idle = 1: expected true or false"),
+        ({"token": "T", "notification": {"body": 3}}, "notification.body = 3: expected a text"),
         ({"token": "T", "notification": "x"}, "notification = 'x': expected an object"),
         ({"token": "T", "colour": "red"}, "unknown field 'colour': expected one of token, data,"),
         ({"token": "T", "colapse_key": "k"}, "unknown field 'colapse_key': expected collapse_key$"),
