@@ -197,7 +197,9 @@ class Push:
         except UnicodeEncodeError:
             raise ValueError(f"not valid UTF-8: {self._find_surrogate()}") from None
         if len(line) > MAX_DATAGRAM:
-            raise ValueError(f"{len(line)} bytes do not fit a datagram of {MAX_DATAGRAM}")
+            raise ValueError(
+                f"the push has {len(line)} bytes: expected at most {MAX_DATAGRAM}, a datagram"
+            )
         return line
 
     def _colon_form(self, route: str) -> str | None:

@@ -255,7 +255,7 @@ def test_a_faulty_push_names_its_field(fields: dict[str, object], reason: str) -
         (Push("T\ud800", "x", "k"), "not valid UTF-8: token"),
         (Push("T", "\ud800\n", "k"), "not valid UTF-8: data"),
         (Push("T", {"a": "\ud800"}, "k"), "not valid UTF-8: data"),
-        (Push("T", "x" * MAX_DATAGRAM, "k"), "do not fit"),
+        (Push("T", "x" * MAX_DATAGRAM, "k"), "the push has 655.. bytes: expected at most 65507"),
         (Push("T", notification={"a": object()}), "JSON"),
         (Push("T", notification={"a": float("nan")}), "notification cannot be written as JSON"),
     ],
