@@ -691,7 +691,7 @@ def test_the_documentation_works(receiver: Receiver, capsys: pytest.CaptureFixtu
 def test_the_documented_lines_are_read() -> None:
     """The lines that the documentation shows are read by the gateway's own code."""
     text = (ROOT / "docs" / "application-servers.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^    ((?:app\||REG|\{).*)$", text, re.MULTILINE)
+    lines = re.findall(r"^((?:app\||REG|\{).*)$", text, re.MULTILINE)
     assert len(lines) == 3
     assert split_at_colons(lines[0].encode(), 0.0).payload == b"Hello, world"
     assert split_at_colons(lines[1][4:].encode(), 0.0).data["data"].startswith('{"text"')

@@ -1,6 +1,9 @@
 """node2dm-push and a real gateway: what it checks before sending, and confirms afterwards."""
 
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from node2dm_tw.push_gateway import GatewayError, GatewayRoutes, read_totals
 from tests.e2e.gateway import Gateway
 from tests.support.ports import free_port
 
+ROOT = Path(__file__).parents[2]
 CONFIG = "[c2dm]\n[fcm]\n[fcm:shop]\nprefix = s\n[emulator]\n"
 
 
@@ -168,6 +172,20 @@ def test_a_stats_port_that_does_not_answer_is_said(
     assert main([*push, "--stats", f"127.0.0.1:{free_port()}"]) == 0
     assert "routes are not checked" in capsys.readouterr().err
     gateway.wait_for(messages_sent=1)
+
+
+def test_the_documented_commands(gateway: Gateway, web: int) -> None:
+    """Each command of the page ends with status 0, and what they push is valid."""
+    page = (ROOT / "docs/application-servers.md").read_text(encoding="utf-8")
+    (commands,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    program = f"{sys.executable} -m node2dm_tw.push_command --port {gateway.udp}"
+    stats = f"127.0.0.1:{gateway.stats_port}"
+    commands = commands.replace("8122", str(web))
+    commands = commands.replace("node2dm-push", f"{program} --stats {stats}")
+    (gateway.folder / "devices.csv").write_text("token,collapse_key\ndemo-phone,k\n")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=gateway.folder, check=True)
+    stats_now = gateway.wait_for(messages_received=5, messages_in_queue=0)
+    assert stats_now["messages_invalid"] == 0
 
 
 def test_what_is_not_a_gateway(gateway: Gateway) -> None:
