@@ -11,7 +11,9 @@ from pathlib import Path
 
 import attrs
 
-from node2dm_tw import config
+from node2dm_tw import config, push
+from node2dm_tw.providers.c2dm import C2DM
+from node2dm_tw.providers.fcm import FCM
 from tests.docs.pages import NOT_RUN, ROOT, RUN_BY, Block
 from tests.e2e.gateway import Gateway, wait_until
 from tests.support.ports import free_port
@@ -77,12 +79,23 @@ def read_ini(text: str, folder: Path) -> None:
 
 
 def read_json(text: str, folder: Path) -> None:
-    """Parse one JSON text, or one on each line."""
+    """Parse one JSON text, or one on each line; what has a target must be a push."""
     try:
-        json.loads(text)
+        values = [json.loads(text)]
     except json.JSONDecodeError:
-        for line in text.splitlines():
-            json.loads(line)
+        values = [json.loads(line) for line in text.splitlines()]
+    for value in values:
+        if isinstance(value, dict) and any(target in value for target in push.TARGETS):
+            _check_push(value)
+
+
+def _check_push(fields: dict[str, object]) -> None:
+    """Hold a push to the rules of FCM, or of C2DM where it has the field that only C2DM knows."""
+    service = C2DM("") if "delay_while_idle" in fields else FCM("")
+    try:
+        service.validate(push.read_json(json.dumps(fields).encode(), 0.0)[1])
+    except push.InvalidPush as error:
+        raise ValueError(f"the gateway would not take this push: {error.detail}") from None
 
 
 def _logged() -> list[re.Pattern[str]]:

@@ -75,6 +75,7 @@ def one_block(language, text, marker=""):
         (one_block("ini", "max_que = 5"), "max_que"),
         (one_block("ini", "[fcm]\nproject_rate = 5"), "project_rate"),
         (one_block("json", "{'a': 1}"), "Expecting"),
+        (one_block("json", '{"token": "a", "data": {"google": "b"}}'), "would not take this push"),
         (one_block("log", "c2dm: all is well"), "logs no such line"),
     ],
 )
@@ -90,7 +91,7 @@ def test_what_is_wrong_is_found(block, fault, make_gateway):
         one_block("sh", "node2dm-push demo-phone hello --collapse-key k\ntest -d run/emulator"),
         one_block("python", "if True:\n    import node2dm_tw"),
         one_block("ini", "[fcm:shop]\nservice_account = /etc/node2dm/shop.json"),
-        one_block("json", "{}\n{}"),
+        one_block("json", '{}\n{"token": "a", "collapse_key": "b", "delay_while_idle": true}'),
         one_block("log", "2026-11-27T10:00:00+0000 [delivery#info] c2dm: signed in"),
         one_block("text", "anything"),
     ],
