@@ -1,4 +1,4 @@
-"""What was measured, as tables, and a list of what must hold."""
+"""What was measured, as tables, and the requirements."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ def as_markdown(bench: Bench, machine: Mapping[str, str]) -> str:
     blocks = [
         "\n".join(f"{name}: {value}" for name, value in machine.items()),
         _table(["", *columns], rows),
-        _table(["", "must hold", "wanted", "measured"], bench.checks),
+        _table(["", "requirement", "limit", "measured"], bench.checks),
     ]
     for title, costs in bench.tables.items():
         rows = [[name, f"{cost:,.0f}"] for name, cost in costs.items()]

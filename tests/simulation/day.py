@@ -77,7 +77,7 @@ class Day:
             self.wall,
             self.google,
             random=random.random,
-            on_bad_device=self._bad_device,
+            on_bad_outcome=self._on_bad_outcome,
         )
         ordinary = range(1 + len(self.load.flooded), self.load.devices)
         self.gone = frozenset(random.sample(ordinary, self.load.devices // 100))
@@ -169,6 +169,7 @@ class Day:
         provider.validate(push)
         return push
 
-    def _bad_device(self, route: str, push: Push, reason: str) -> None:
-        assert reason == "UNREGISTERED"
-        self.bad_devices.add(push.device)
+    def _on_bad_outcome(self, route: str, outcome: str, push: Push, reason: str) -> None:
+        if outcome == "bad_device":
+            assert reason == "UNREGISTERED"
+            self.bad_devices.add(push.device)

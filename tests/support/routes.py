@@ -26,7 +26,7 @@ def build_route(
     http: Any,
     *,
     random: Callable[[], float] = lambda: 0.5,
-    on_bad_device: Callable[[str, Push, str], None] = lambda *_: None,
+    on_bad_outcome: Callable[[str, str, Push, str], None] = lambda *_: None,
 ) -> Way:
     """Wire the first route; nothing is started."""
     around = Surroundings(
@@ -37,7 +37,7 @@ def build_route(
         Stats(clock.seconds, "0"),
         ByteBudget(),
         lambda *_, **__: http,
-        on_bad_device,
+        on_bad_outcome,
         on_locked=lambda *_: None,
     )
     return make_way(around, settings.routes[0])
