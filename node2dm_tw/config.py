@@ -12,15 +12,14 @@ import attrs
 
 from node2dm_tw.converters import path, printable
 from node2dm_tw.ini import (
-    MAX_SHOWN,
     ConfigErrors,
     IniFile,
     describe_unknown,
-    format_value,
     option_names,
     parse,
     section,
 )
+from node2dm_tw.ini_lines import MAX_SHOWN, format_value
 from node2dm_tw.sections import (
     C2DMRoute,
     CallbackSection,
