@@ -148,6 +148,7 @@ def load(
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
         errors.append("[node2dm] proxy: expected the extra curl, and http_client = auto or curl")
     errors += _section_errors(parser, titles)
+    errors += [] if gateway is None else _listener_errors(gateway)
     errors += _route_errors([route for route in routes if route is not None])
     for place, title in enumerate(titles):
         if title.startswith("fcm"):
@@ -165,6 +166,18 @@ def _state_dir(parser: IniFile, working_directory: Path, folder: Path) -> Path:
         return path(given, folder)
     except ValueError:
         return working_directory  # an error of the option itself
+
+
+def _listener_errors(gateway: GatewaySection) -> list[str]:
+    """Find ports that would be opened twice."""
+    errors = []
+    if len({*gateway.udp}) < len(gateway.udp):
+        errors.append("[node2dm] udp: expected each address once")
+    if gateway.web == gateway.stats:
+        errors.append(
+            f"[node2dm] web = {format_value(gateway.web)}: expected another port than stats"
+        )
+    return errors
 
 
 def _section_errors(parser: IniFile, routes: list[str]) -> list[str]:

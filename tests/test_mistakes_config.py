@@ -148,6 +148,14 @@ MISTAKES = {
         "config.ini: its lines end in CR alone: expected LF or CR LF",
     ),
     "no route": ("[node2dm]\n", "[c2dm] or [fcm]: expected a section for the account that sends"),
+    "a port twice": (
+        f"[node2dm]\nstats = tcp:8122\nweb = tcp:8122\n{ACCOUNT}",
+        "[node2dm] web = tcp:8122: expected another port than stats",
+    ),
+    "an address twice": (
+        f"[node2dm]\nudp = 127.0.0.1:1, 127.0.0.1:1\n{ACCOUNT}",
+        "[node2dm] udp: expected each address once",
+    ),
     "an option that is still to come": (
         f"[node2dm]\npush_token = {SECRET}\n{ACCOUNT}",
         "[node2dm] push_token: is not implemented yet; remove it",
@@ -200,6 +208,30 @@ def test_a_mistake_in_the_file(tmp_path, name):
     assert said == [expected.replace("FOLDER", str(tmp_path))]
     assert status == 1
     assert SECRET not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a comment behind a path",
+        "an option of another section",
+        "an option that is indented",
+        "UTF-16",
+        "a key in place of its path, in several lines",
+    ],
+)
+def test_a_mistake_with_a_real_twistd(make_gateway, name):
+    """It is told alike by a check and by a start, which ends before it begins."""
+    content, expected = MISTAKES[name]
+    gateway = make_gateway()
+    make_files(gateway.folder, json.dumps(CONTENT).encode())
+    gateway.file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = {*gateway.folder.iterdir()}
+    for options in (("--check",), ()):
+        done = gateway.run_twistd("-n", "node2dm", *options, "-c", "config.ini")
+        said = done.stderr.replace(f"{gateway.folder}/", "")
+        assert (done.returncode, done.stdout, said) == (1, "", f"{expected}\n")
+    assert {*gateway.folder.iterdir()} == before
 
 
 KEYS = {
