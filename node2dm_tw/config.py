@@ -42,6 +42,12 @@ class Settings:
     callback: CallbackSection | None
     statsd: Statsd | None
     warnings: tuple[str, ...]
+    route_callbacks: tuple[CallbackSection, ...] = ()
+
+    @property
+    def callbacks(self) -> tuple[CallbackSection, ...]:
+        """[callback], where there is one, and every [callback:ROUTE]."""
+        return (*filter(None, [self.callback]), *self.route_callbacks)
 
 
 NOT_IMPLEMENTED = {
@@ -144,10 +150,13 @@ def load(
     ]
     _resolve_defaults(routes, parser)
     callback = take(CallbackSection, "callback") if parser.has_section("callback") else None
+    callback_titles = [title for title in parser.sections() if title.startswith("callback:")]
+    route_callbacks = [take(CallbackSection, title, title=title) for title in callback_titles]
     statsd = take(Statsd, "statsd") if parser.has_section("statsd") else None
     if gateway is not None and gateway.proxy and not gateway.uses_curl:
-        errors.append("[node2dm] proxy: expected the extra curl, and http_client = auto or curl")
-    errors += _section_errors(parser, titles)
+        errors.append("[node2dm] proxy: needs pycurl (pip install pycurl), not http_client = treq")
+    errors += _section_errors(parser, [*titles, *callback_titles])
+    errors += _callback_errors(callback_titles, titles)
     errors += [] if gateway is None else _listener_errors(gateway)
     errors += _route_errors([route for route in routes if route is not None])
     for place, title in enumerate(titles):
@@ -156,7 +165,15 @@ def load(
             routes[place] = _check_key(title, routes[place], texts, folder, errors, check_key)
     if errors:
         raise ConfigErrors(errors)
-    return Settings(file, gateway, tuple(routes), callback, statsd, tuple(_warnings(file, parser)))
+    return Settings(
+        file,
+        gateway,
+        tuple(routes),
+        callback,
+        statsd,
+        tuple(_warnings(file, parser)),
+        tuple(route_callbacks),
+    )
 
 
 def _state_dir(parser: IniFile, working_directory: Path, folder: Path) -> Path:
@@ -196,10 +213,21 @@ def _section_errors(parser: IniFile, routes: list[str]) -> list[str]:
 def _describe_unknown_section(title: str) -> str:
     """Write the error of an unknown section; the NAME of [fcm:NAME] says nothing about it."""
     kind, colon, name = title.strip().partition(":")
-    near = get_close_matches(kind.lower()[:MAX_SHOWN], KINDS, 1)
-    if colon and near and ROUTE.fullmatch(f"{near[0]}:{name}"):
-        return f"[{format_value(title)}]: unknown section; did you mean {near[0]}:{name}?"
+    near = get_close_matches(kind.lower()[:MAX_SHOWN], (*KINDS, "callback"), 1)
+    if colon and near:
+        meant = f"{near[0]}:{format_value(name)}"
+        return f"[{format_value(title)}]: unknown section; did you mean {meant}?"
     return describe_unknown(f"[{format_value(title)}]", "section", title, (*KINDS, *OTHERS))
+
+
+def _callback_errors(titles: list[str], routes: list[str]) -> list[str]:
+    """Name each [callback:ROUTE] whose route is not configured."""
+    names = [title.rpartition(":")[2] for title in routes]
+    return [
+        describe_unknown(f"[{format_value(title)}]", "route", route, names)
+        for title in titles
+        if (route := title.partition(":")[2]) not in names
+    ]
 
 
 def _resolve_defaults(routes: list[C2DMRoute | FCMRoute | None], parser: IniFile) -> None:
@@ -334,20 +362,23 @@ def reload(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]
     reloaded: list[str] = []
     waiting: list[str] = []
     gateway = _reload_section("node2dm", old.gateway, new.gateway, reloaded, waiting)
-    coming = {route.title: route for route in new.routes}
-    routes = [
-        _reload_section(route.title, route, coming.get(route.title), reloaded, waiting)
-        for route in old.routes
-    ]
-    waiting += [f"[{title}]" for title in coming.keys() - {route.title for route in old.routes}]
     others: dict[str, Any] = {}
+    for name in ("routes", "route_callbacks"):
+        coming = {section.title: section for section in getattr(new, name)}
+        others[name] = tuple(
+            _reload_section(
+                section.title, section, coming.pop(section.title, None), reloaded, waiting
+            )
+            for section in getattr(old, name)
+        )
+        waiting += [f"[{title}]" for title in coming]
     for title in ("callback", "statsd"):
         before, after = getattr(old, title), getattr(new, title)
         if before is not None:
             others[title] = _reload_section(title, before, after, reloaded, waiting)
         elif after is not None:
             waiting.append(f"[{title}]")
-    return attrs.evolve(old, gateway=gateway, routes=tuple(routes), **others), reloaded, waiting
+    return attrs.evolve(old, gateway=gateway, **others), reloaded, waiting
 
 
 def _reload_section(

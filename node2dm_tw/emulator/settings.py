@@ -13,6 +13,9 @@ from node2dm_tw.converters import file_text
 from node2dm_tw.ini import convert_text, describe_unknown
 from node2dm_tw.ini_lines import format_value
 
+DEMO_ACCOUNT = "demo@example.com"
+"""Who the gateway signs in as over C2DM where [emulator] names no accounts."""
+
 DEFAULT_LISTEN = "tcp:8443:interface=127.0.0.1"
 
 Rate = tuple[int, float]

@@ -48,7 +48,7 @@ LONGEST_LIFE = 86_400.0
 WRONG_CLOCK = 60.0
 """Seconds by which a clock may be off without being worth a word."""
 
-NEEDS_EXTRA = "the extra fcm: pip install 'node2dm_tw[fcm]'"
+NEEDS_EXTRA = "PyJWT, which FCM needs: pip install 'PyJWT[crypto]'"
 
 _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 _TOKEN = re.compile(r"[!-~]{1,16384}")

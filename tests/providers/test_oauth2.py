@@ -126,7 +126,7 @@ def test_what_is_wrong_with_a_key_file_is_said(content, words):
 def test_the_extra_is_named_where_it_is_missing(key, monkeypatch):
     """At start, and by a sign-in that comes to it all the same."""
     monkeypatch.setitem(sys.modules, "jwt", None)
-    with pytest.raises(ValueError, match=r"the extra fcm: pip install 'node2dm_tw\[fcm\]'"):
+    with pytest.raises(ValueError, match=r"PyJWT, which FCM needs: pip install 'PyJWT\[crypto\]'"):
         read_key(file_of(CONTENT))
     account = ServiceAccount(MemoryHTTP().post, lambda: NOW, key)
     error = failure(account.fetch())
