@@ -289,7 +289,8 @@ def _check_key(
     try:
         own_project = check_key(key.content if is_made else None)
     except ValueError as error:
-        errors.append(f"[{title}] service_account = {format_value(name)}: expected {error}")
+        value = f" = {format_value(name)}" if is_made else ""
+        errors.append(f"[{title}] service_account{value}: expected {error}")
         return route
     is_whole_address = texts.get("url", "").endswith("/messages:send")
     if own_project == "" and not project and not is_whole_address:
@@ -305,13 +306,12 @@ def _replace_unmade(
     Returns:
         the defaults, with placeholders.
     """
-    unmade = {Path(defaults[name]): name for name in EMULATOR_FILES}
+    unmade = {Path(defaults[name]) for name in EMULATOR_FILES}
     for title in titles:
-        for option, value in parser.items(title):
+        for name, value in parser.items(title):
             with suppress(ValueError):
-                name = unmade.get(path(value, folder)) if option in EMULATOR_FILES else None
-                if name is not None:
-                    parser.set(title, option, _PLACEHOLDERS[option])
+                if name in EMULATOR_FILES and path(value, folder) in unmade:
+                    parser.set(title, name, _PLACEHOLDERS[name])
     return {**defaults, **{name: _PLACEHOLDERS[name] for name in EMULATOR_FILES}}
 
 

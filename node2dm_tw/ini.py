@@ -266,6 +266,8 @@ def _value(field: Any, given: Mapping[str, str], fallback: str | None, folder: P
     if file_option in given:
         if value is not None:
             raise ValueError(f"either {field.name} or {file_option}, not both")
+        if not given[file_option]:
+            raise ValueError("the path of a file, not empty")
         value = convert_text(file_text, given[file_option], folder)
     if value is None:
         value = fallback
@@ -316,9 +318,10 @@ def _hint(convert: Converter, value: str, folder: Path) -> str:
 
 def _is_right(convert: Converter, value: str, folder: Path) -> bool:
     try:
-        return not value or convert(value, folder) is not None
+        convert(value, folder)
     except ValueError:
-        return False
+        return not value  # an empty value is the default
+    return True
 
 
 def _describe(field: Any, given: Mapping[str, str]) -> str:

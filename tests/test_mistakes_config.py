@@ -3,12 +3,14 @@
 import contextlib
 import io
 import json
+import sys
 from base64 import b64encode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node2dm_tw import sections
 from node2dm_tw.service import Options
 from tests.http.http_certificates import authority
 from tests.providers.keys import CONTENT, RSA, pem
@@ -106,6 +108,10 @@ MISTAKES = {
     "an option twice": (
         f"{ACCOUNT}password = {SECRET}\n",
         "config.ini: line 4: [c2dm] password is defined twice, first in line 3",
+    ),
+    "a secret's file that is not named": (
+        f"{ACCOUNT}[callback]\nhost = x\nshared_secret_file =\n",
+        "[callback] shared_secret_file = : expected the path of a file, not empty",
     ),
     "a section twice": (
         f"{ACCOUNT}[node2dm]\n[c2dm]\ntimeout = 5\n",
@@ -234,6 +240,31 @@ def test_a_mistake_with_a_real_twistd(make_gateway, name):
     assert {*gateway.folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (FCM, "[fcm] service_account = key.json: expected PyJWT, which FCM needs: pip install"),
+        ("[fcm]\n[emulator]\n", "[fcm] service_account: expected PyJWT, which FCM needs: pip"),
+        (
+            f"[node2dm]\nhttp_client = curl\n{ACCOUNT}",
+            "[node2dm] http_client = curl: expected pycurl, which curl needs: pip install pycurl",
+        ),
+        (
+            f"[node2dm]\nproxy = http://u:{SECRET}@proxy:3128\n{ACCOUNT}",
+            "[node2dm] proxy: needs pycurl (pip install pycurl), not http_client = treq",
+        ),
+    ],
+)
+def test_a_library_that_is_missing(tmp_path, monkeypatch, text, expected):
+    """The option that needs it is named, also where the emulator has yet to make its key."""
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    monkeypatch.setattr(sections, "HAS_CURL", False)
+    make_files(tmp_path, json.dumps(CONTENT).encode())
+    status, (said,) = check(tmp_path, text)
+    assert status == 1
+    assert said.startswith(expected)
+
+
 KEYS = {
     "google-services.json": (
         {"project_info": {"project_id": "shop"}, "client": [{"api_key": [SECRET]}]},
@@ -278,6 +309,10 @@ KEYS = {
     "a server key": (
         b"AAAAabc_123:APA91b" + SECRET.encode(),
         f"it is a server key of FCM's old interface; {GET_KEY}",
+    ),
+    "a key in base64": (
+        b64encode(json.dumps(CONTENT).encode()),
+        "it is in base64: decode it, as base64 -d does",
     ),
     "nothing": (b"", "it is empty"),
     "half a key": (json.dumps(CONTENT, indent=2).encode()[:200], "it is not JSON, from line 5 on"),
