@@ -39,10 +39,7 @@ PAGE = {
 }
 """The files of the status page by their paths, and their types."""
 
-NO_METRICS = (
-    b"Metrics want the extra `metrics`: pip install node2dm_tw[metrics],"
-    b" then start the gateway again.\n"
-)
+NO_METRICS = b"/metrics needs prometheus-client (pip install prometheus-client) and a restart.\n"
 
 READ: tuple[bytes, ...] = (b"GET", b"HEAD")
 
