@@ -13,7 +13,9 @@ DEV = [
     *ALL,
     "axe-core-python",
     "build",
+    "Django",
     "firebase-admin",
+    "Flask",
     "h2",
     "hypothesis",
     "mypy",
@@ -24,6 +26,7 @@ DEV = [
     "setuptools>=77",  # Also pip's, to build the package: constraints.txt has its version.
     "PyYAML",
     "ruff",
+    "standardwebhooks",
     "types-psutil",
     "types-PyYAML",
     "types-pyOpenSSL",

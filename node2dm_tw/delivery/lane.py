@@ -14,13 +14,12 @@ from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import ProjectRate
 from node2dm_tw.delivery.session import LaneState, LockReason, Session
-from node2dm_tw.delivery.settlement import Settlement, TracedSettlement
+from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement, TracedSettlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import HTTPClient, InFlight, NotSent, Outcome, RequestFailed
 from node2dm_tw.logs import logger, shorten
 from node2dm_tw.providers.interface import Credential, Delivered, Provider
-from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
 
@@ -51,7 +50,7 @@ class Lane:
         random: numbers in [0, 1), for the jitter.
         pace: how fast all of them may be; None: as fast as can be.
         alarm: notices when too many answers blame devices; None: nobody does.
-        on_bad_device: called with a push whose device is gone, and why.
+        on_bad_outcome: called when a push ended badly, with its outcome and the reason.
         on_locked: called when nothing more is sent until a person has acted, and why.
     """
 
@@ -68,7 +67,7 @@ class Lane:
     random: Callable[[], float]
     pace: ProjectRate | None
     alarm: BadDeviceAlarm | None
-    on_bad_device: Callable[[Push, str], None]
+    on_bad_outcome: OnBadOutcome
     on_locked: Callable[[LockReason], None]
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
@@ -85,7 +84,13 @@ class Lane:
     def __attrs_post_init__(self) -> None:
         blame = Blame()
         self._settlement = Settlement(
-            self.route, self.queue, self.stats, blame, self.clock, self.wall
+            self.route,
+            self.queue,
+            self.stats,
+            blame,
+            self.clock,
+            self.wall,
+            self.on_bad_outcome,
         )
         self._verdicts = VerdictApplier(
             self.route,
@@ -99,7 +104,6 @@ class Lane:
             self.stats,
             self.random,
             self.alarm,
-            self.on_bad_device,
             self._lock,
         )
         self.queue.on_ready = self._pump

@@ -41,6 +41,9 @@ _HTTP = re.compile(
 )
 """First lines of HTTP and its kin. A push is never like that: a colon precedes its first blank."""
 
+MAX_NAMES = 200
+"""Characters of the routes' names in a log line."""
+
 Source = tuple[str, int] | tuple[str, int, int, int]
 """An address as sockets give it: host, port, and for IPv6 flow and scope."""
 
@@ -176,7 +179,8 @@ class LineParser:
     def _route(self, name: bytes) -> IntakeRoute:
         route = self.routes.get(name)
         if route is None:
-            raise InvalidPush("unknown_route", "route")
+            known = b", ".join(self.routes).decode()
+            raise InvalidPush("unknown_route", "route", f"one of {known[:MAX_NAMES]}")
         return route
 
 
