@@ -64,7 +64,8 @@ NOTES = {
     "fcm": "A Firebase project, sent to by FCM HTTP v1; the rates are Google's own limits.\n"
     "More applications are sections [c2dm:NAME] and [fcm:NAME], each a route named NAME.\n"
     "With [emulator] present, service_account, url and ca_file default to the emulator's.",
-    "callback": "Where registration IDs that are gone are reported to; none are without it.",
+    "callback": "The webhook for pushes that ended badly; without it no callback is sent.\n"
+    "A section [callback:ROUTE] takes its place for one route, and inherits nothing from it.",
     "statsd": "Where the stats are sent to; nowhere without it.",
     "emulator": "Google's side and phones in this process; leave it out for a real one.",
 }
@@ -159,9 +160,10 @@ def metrics_md() -> str:
         "",
         "This page is written by `make docs`, from the code.",
         "",
-        "`/metrics` renders them where `web` is set and the extra `metrics` is installed. Most",
-        "are a line of the [stats](stats.md) in Prometheus' words; counters begin at 0 when the",
-        "process starts. `process_cpu_seconds_total` and the like are there too.",
+        "The page `/metrics` of `web` has these metrics, where the extra `metrics` is installed.",
+        "Most of them are lines of the [stats](stats.md), named as Prometheus recommends. Counters",
+        "start at 0 when the process starts. The usual metrics of a process, such as",
+        "`process_cpu_seconds_total`, are there too.",
         "",
         "| metric | type | labels | meaning | line of the stats |",
         "|---|---|---|---|---|",
