@@ -12,7 +12,9 @@ ALL = sorted({requirement for needs in FEATURES.values() for requirement in need
 DEV = [
     *ALL,
     "build",
+    "Django",
     "firebase-admin",
+    "Flask",
     "h2",
     "hypothesis",
     "mypy",
@@ -23,6 +25,7 @@ DEV = [
     "setuptools>=77",  # Also pip's, to build the package: constraints.txt has its version.
     "PyYAML",
     "ruff",
+    "standardwebhooks",
     "types-psutil",
     "types-PyYAML",
     "types-pyOpenSSL",

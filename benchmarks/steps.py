@@ -112,7 +112,7 @@ def _way(http: Any) -> Way:
         Stats(lambda: 0.0, "0"),
         ByteBudget(),
         lambda *_, **__: http,
-        on_bad_device=lambda *_: None,
+        on_bad_outcome=lambda *_: None,
         on_locked=lambda *_: None,
     )
     return make_way(around, settings.routes[0])

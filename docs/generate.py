@@ -64,7 +64,8 @@ NOTES = {
     "fcm": "A Firebase project, sent to by FCM HTTP v1; the rates are Google's own limits.\n"
     "More applications are sections [c2dm:NAME] and [fcm:NAME], each a route named NAME.\n"
     "With [emulator] present, service_account, url and ca_file default to the emulator's.",
-    "callback": "Where registration IDs that are gone are reported to; none are without it.",
+    "callback": "The webhook for pushes that ended badly; without it no callback is sent.\n"
+    "A section [callback:ROUTE] takes its place for one route, and inherits nothing from it.",
     "statsd": "Where the stats are sent to; nowhere without it.",
     "emulator": "Google's side and phones in this process; leave it out for a real one.",
 }

@@ -46,6 +46,10 @@ ROUTE = {
     "bad_device_alarm": ("bad_device_alarm", "1 while callbacks are held back."),
     "signed_in": ("signed_in", "1 while the route has a credential."),
     "token_age": ("credential_age_seconds", "Age of the credential; absent while signed out."),
+    "token_left": (
+        "credential_left_seconds",
+        "Seconds for which the credential is good; absent while signed out.",
+    ),
     "rate_limited_tokens": ("devices_blocked", "Devices left alone, being over their quota."),
 }
 """For each line of a route: the name, without its prefix and `_total`, and a sentence."""
@@ -93,6 +97,8 @@ BY_OTHER_MEANS = {
     "version",
     "state",
     "state_reason",
+    "state_advice",
+    "renewal_error",
     "logged_in_to_c2dm",
 }
 """Lines shown with a label, as text, or by `signed_in`."""

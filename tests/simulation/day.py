@@ -83,7 +83,7 @@ class Day:
             Stats(self.clock.seconds, "0"),
             ByteBudget(),
             lambda *_, **__: self.google,
-            self._bad_device,
+            self._on_bad_outcome,
             lambda *_: None,
         )
         self.way = make_way(around, settings.routes[0])
@@ -177,6 +177,7 @@ class Day:
         provider.validate(push)
         return push
 
-    def _bad_device(self, route: str, push: Push, reason: str) -> None:
-        assert reason == "UNREGISTERED"
-        self.bad_devices.add(push.device)
+    def _on_bad_outcome(self, route: str, outcome: str, push: Push, reason: str) -> None:
+        if outcome == "bad_device":
+            assert reason == "UNREGISTERED"
+            self.bad_devices.add(push.device)
