@@ -19,7 +19,7 @@ class Demo:
 
     Args:
         gateway: not started yet.
-        options: more lines for its section [node2dm].
+        options: more lines for its section [node2dm], perhaps followed by other sections.
     """
 
     gateway: Gateway
@@ -42,7 +42,8 @@ class Demo:
         push = folder / "bin/node2dm-push"
         push.parent.mkdir()
         real = Path(sys.executable).with_name("node2dm-push")
-        push.write_text(f'#!/bin/sh\nexec {real} --port {self.gateway.udp} "$@"\n', "ascii")
+        ports = f"--port {self.gateway.udp} --stats 127.0.0.1:{self.gateway.stats_port}"
+        push.write_text(f'#!/bin/sh\nexec {real} {ports} "$@"\n', "ascii")
         push.chmod(0o755)
         self.gateway.start()
 
