@@ -20,9 +20,7 @@ def test_log_and_callback_are_as_the_page_shows_them(make_gateway):
     """In this order; Google's name for the message and the time are other ones."""
     webhook = Upstream(lambda sent: Answer()).start()
     debug, callback = blocks("ini")
-    callback = callback.replace(
-        "host = www.example.com", f"host = 127.0.0.1\nport = {webhook.port}"
-    )
+    callback = callback.replace("www.example.com", f"127.0.0.1\nport = {webhook.port}")
     options = f"{debug.removeprefix('[node2dm]')}{callback}protocol = http\n"
     try:
         demo = Demo(make_gateway(), options)
