@@ -59,14 +59,17 @@ def find_unusable_options(options: Mapping[str, Any], user: int) -> list[str]:
         user: the ID of this process's user.
     """
     faults = []
-    if pid_file := options.get("pidfile"):
+    pid_file, run_folder = options.get("pidfile"), Path(options.get("rundir") or ".")
+    if options.get("chroot"):
+        pid_file, run_folder = "", Path()  # they are looked up where we are not yet
+    if pid_file:
         folder = Path(pid_file).absolute().parent
         if not folder.is_dir():
             faults.append(f"twistd --pidfile: {folder} is no folder")
         elif not os.access(folder, os.W_OK | os.X_OK):
             faults.append(f"twistd --pidfile: {folder} cannot be written")
-    if not Path(folder := options.get("rundir") or ".").is_dir():
-        faults.append(f"twistd --rundir: {folder} is no folder")
+    if not run_folder.is_dir():
+        faults.append(f"twistd --rundir: {run_folder} is no folder")
     if user != 0 and (options.get("uid") is not None or options.get("gid") is not None):
         faults.append("twistd --uid, --gid: only root can become another user")
     return faults

@@ -88,6 +88,7 @@ def test_what_does_not_open_at_once_is_refused():
         ({"gid": 0}, 1000, ["twistd --uid, --gid: only root can become another user"]),
         ({"uid": None, "pidfile": "", "rundir": "."}, 1000, []),
         ({"pidfile": "/nowhere/pid"}, 0, ["twistd --pidfile: /nowhere is no folder"]),
+        ({"chroot": "/jail", "rundir": "/nowhere", "pidfile": "/nowhere/pid"}, 0, []),
         ({"rundir": "/nowhere"}, 0, ["twistd --rundir: /nowhere is no folder"]),
     ],
 )
