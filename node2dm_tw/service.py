@@ -100,7 +100,7 @@ class Options(usage.Options):
         self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
-        if faults := find_unusable_options(self.parent or {}, os.geteuid()):
+        if not self["check"] and (faults := find_unusable_options(self.parent or {}, os.geteuid())):
             _refuse(FAILED, *faults)
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
