@@ -50,7 +50,7 @@ def as_markdown(outcomes: Mapping[str, Outcome], machine: Mapping[str, str]) -> 
         blocks.append(_table(table))
     checks = [check for outcome in outcomes.values() for check in outcome.checks]
     if checks:
-        blocks.append(_lines(["", "must hold", "wanted", "measured"], map(_check, checks)))
+        blocks.append(_lines(["", "requirement", "limit", "measured"], map(_check, checks)))
     counter = {outcome.details.get("counter") for outcome in outcomes.values()} - {None}
     if counter:
         blocks.append([f"Instructions were counted by {', '.join(sorted(map(str, counter)))}."])

@@ -227,11 +227,25 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
     if lane.alarm is not None:
         stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
+    stats.gauges["state_advice"] = lambda: _advice(lane.session, lock)
     stats.gauges["http_client"] = lambda: http.name
     stats.gauges["handshakes"] = lambda: http.handshakes
     stats.gauges["reconnects"] = lambda: http.reconnects
     names = (name,) if section.prefix is None else (name, section.prefix)
     return Way(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
+
+
+def _advice(session: Session, lock: QuotaLock) -> str | None:
+    """Say what a person must do before the route sends again; None: nobody must act."""
+    match session.lock_reason:
+        case LockReason.OVER_QUOTA if (file := lock.file) is not None:
+            return f"once the quota is granted again, delete {file} and send SIGHUP"
+        case LockReason.OVER_QUOTA:
+            return f"{lock.path} is gone: send SIGHUP"
+        case LockReason.SIGN_IN_GIVEN_UP:
+            return "correct the credentials and send SIGHUP; if they are right, restart"
+        case None:
+            return None
 
 
 Service = tuple[Provider, Credentials, Callable[[Any], bool]]

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import attrs
+from cryptography import x509
 from twisted.internet.endpoints import serverFromString
 
 from node2dm_tw.converters import (
@@ -42,7 +43,7 @@ HAS_CURL = importlib.util.find_spec("pycurl") is not None
 def _endpoint(value: str, folder: Path) -> str:
     try:
         serverFromString(object(), value)
-    except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
+    except Exception as error:  # Each kind of endpoint, plugins among them, has its own.
         raise ValueError(
             f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
         ) from error
@@ -57,6 +58,21 @@ def _log_levels(value: str, folder: Path) -> str:
 
 key_file = file_content(MAX_SECRET_BYTES)
 """Converts to a service account's key."""
+
+
+def _authorities(value: str, folder: Path) -> FileContent:
+    """A file with certificates."""
+    file: FileContent = file_content()(value, folder)
+    if file.content.startswith(b"\x30"):
+        raise ValueError("certificates in PEM; this is DER: openssl x509 -inform der -in FILE")
+    try:
+        x509.load_pem_x509_certificates(file.content)
+    except ValueError:
+        is_damaged = b"-----BEGIN CERTIFICATE" in file.content
+        reason = "one of them is damaged" if is_damaged else "there is none in the file"
+        raise ValueError(f"a file with certificates in PEM ({reason})") from None
+    return file
+
 
 _word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
 _url_path = matching(r"/[!-~]*", "a path that begins with /")
@@ -73,7 +89,7 @@ def _host_names(value: str, folder: Path) -> tuple[str, ...]:
 
 def _http_client(value: str, folder: Path) -> str:
     if choice("auto", "treq", "curl")(value, folder) == "curl" and not HAS_CURL:
-        raise ValueError("the extra curl: pip install node2dm_tw[curl]")
+        raise ValueError("pycurl, which curl needs: pip install pycurl")
     return value
 
 
@@ -230,7 +246,7 @@ class RouteSection:
         _word, "", "another name for the route before the | of a line", shown=True
     )
     ca_file: FileContent | None = option(
-        file_content(),
+        _authorities,
         "",
         "certificates to trust in place of the platform's",
         shown=True,

@@ -28,16 +28,22 @@ from node2dm_tw.config import Settings
 from node2dm_tw.config_text import format_settings
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.delivery.session import LaneState, LockReason
-from node2dm_tw.emulator.certificates import prepare
+from node2dm_tw.emulator.certificates import Places, places, prepare
 from node2dm_tw.emulator.service import EmulatorService
-from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
+from node2dm_tw.emulator.settings import (
+    DEMO_ACCOUNT,
+    OPTIONS,
+    EmulatorSettings,
+    differing,
+    read_section,
+)
 from node2dm_tw.http.interface import HTTPClient
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.log_output import set_observer
-from node2dm_tw.logs import logger, set_level
+from node2dm_tw.logs import is_traced, logger, set_level
 from node2dm_tw.process import (
     FAILED,
     TRUST,
@@ -45,11 +51,13 @@ from node2dm_tw.process import (
     StartFailed,
     drop_key_log,
     exit_with,
+    find_missing_folders,
+    hide_traceback,
     opened,
     run_shutdown_steps,
     set_exit_status,
 )
-from node2dm_tw.providers.oauth2 import read_key
+from node2dm_tw.providers.oauth2 import read_key, require_extra
 from node2dm_tw.push import Push
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.spool import Spool
@@ -61,6 +69,8 @@ from node2dm_tw.stats import Stats
 log = logger()
 reactor: Any = _reactor
 
+
+PLACES = config.find_places(OPTIONS)
 
 STEP_SECONDS = 5.0
 """Seconds that a step of the stop may take, beside what the drain may."""
@@ -75,6 +85,9 @@ class Options(usage.Options):
     optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "The configuration file; etc/config.ini shows one."]
     ]
+    optFlags: ClassVar[list[list[str | None]]] = [
+        ["check", None, "Say what is wrong with the configuration, or ok; start and write nothing."]
+    ]
     emulator: EmulatorSettings | None = None
     warnings: Sequence[str] = ()
     longdesc = (
@@ -87,11 +100,18 @@ class Options(usage.Options):
         self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
+        if missing := find_missing_folders(self.parent or {}):
+            _refuse(FAILED, *missing)
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()
         except ConfigErrors as error:
             _refuse(FAILED, *error.errors)
+        if self["check"]:
+            for warning in (*self.warnings, *self.settings.warnings):
+                print("warning:", warning, file=sys.stderr)  # noqa: T201 - no log is open
+            print(f"{self['config']}: ok")  # noqa: T201
+            raise SystemExit(0)
         locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
         if all(lock.is_set for lock in locks):
             _refuse(STATUS[LockReason.OVER_QUOTA], *(lock.advice for lock in locks))
@@ -99,28 +119,40 @@ class Options(usage.Options):
     def read(self) -> tuple[Settings, EmulatorSettings | None]:
         """Read the configuration file. Raises ConfigErrors."""
         emulators: list[EmulatorSettings] = []
+        may_write = not self["check"]
 
         def emulator_defaults(
             texts: Mapping[str, str], state_dir: Path, folder: Path
         ) -> Mapping[str, str]:
-            settings, errors = read_section(texts, state_dir, folder)
+            settings, errors = read_section(texts, state_dir, folder, PLACES)
             if settings is None:
                 raise ConfigErrors(errors)
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
-            return _route_defaults(self.emulator or settings)
+            current = self.emulator or settings
+            return _route_defaults(current, (prepare if may_write else places)(current))
 
-        def check_key(key: bytes) -> str:
-            return read_key(key).project
-
-        settings = config.load(self._file, self._folder, emulator_defaults, check_key)
+        settings = config.load(
+            self._file,
+            self._folder,
+            emulator_defaults,
+            _check_key,
+            places=PLACES,
+            check_state_dir=None if may_write else lambda folder: StateDir(folder).check(),
+        )
         return settings, next(iter(emulators), None)
 
 
-def _route_defaults(settings: EmulatorSettings) -> Mapping[str, str]:
-    """Make the emulator's files; its addresses and an account of its are a route's defaults."""
-    places = prepare(settings)
-    username, password = next(iter((settings.accounts or {"demo@example.com": "demo"}).items()))
+def _check_key(key: bytes | None) -> str | None:
+    if key is None:
+        require_extra()
+        return None
+    return read_key(key).project
+
+
+def _route_defaults(settings: EmulatorSettings, places: Places) -> Mapping[str, str]:
+    """Take an emulator's addresses, its files and an account of its as a route's defaults."""
+    username, password = next(iter((settings.accounts or {DEMO_ACCOUNT: "demo"}).items()))
     return {
         "username": username,
         "password": password,
@@ -207,6 +239,7 @@ class GatewayService(Service):
         except StartFailed as error:
             log.critical("node2dm cannot start: {error}", error=str(error))
             if not self._in_foreground:
+                sys.excepthook = hide_traceback
                 raise  # twistd tells it where it was started, and ends with status 1
             self._end(FAILED)
 
@@ -235,7 +268,9 @@ class GatewayService(Service):
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
         ways = list(self._ways.values())
         named = {name.encode(): way.route for way in ways for name in way.names}
-        self._open_udp(LineParser(named, ways[0].route, self._stats, reactor))
+        self._parser = LineParser(named, ways[0].route, self._stats, reactor)
+        self._open_udp(self._parser)
+        self._trace_pushes()
         self._open_views()
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
@@ -269,6 +304,12 @@ class GatewayService(Service):
             udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
+
+    def _trace_pushes(self) -> None:
+        """Log what becomes of each push, where the level is debug."""
+        self._parser.trace_pushes(is_traced("intake"))
+        for way in self._ways.values():
+            way.lane.trace_pushes(is_traced("delivery"))
 
     def _fit(self, settings: Settings) -> Settings:
         """Lower what the limit on open files does not allow, and say so."""
@@ -418,6 +459,7 @@ class GatewayService(Service):
             log.warn("changed, but waiting for a restart: {options}", options=", ".join(waiting))
         gateway = self._settings.gateway
         set_level(gateway.log_level)
+        self._trace_pushes()
         for intake, _ in self._udp:
             intake.allow_only(gateway.allow)
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):

@@ -51,7 +51,11 @@ ALLOWED = {
     "routes": {"config", "sections", "delivery", "http", "intake", "providers", "queues"}
     | {"callbacks", "push", "stats"}
     | TOOLS,
-    "push_command": {"client", "push_rows", "push_screen"},
+    "push_bulk": {"client", "push_rows", "push_screen"},
+    "push_command": {"client", "push_bulk", "push_gateway", "push_options"}
+    | {"push_rows", "push_screen"},
+    "push_gateway": {"client"},
+    "push_options": {"client", "push_gateway"},
     "push_rows": {"client"},
     "push_screen": set(),
 }

@@ -124,26 +124,9 @@ def test_the_configuration_shown_is_valid(tmp_path):
     ]
 
 
-def test_nothing_on_the_page_is_left_untried():
-    """Each block is one that the tests here run, or calls make with a target that exists."""
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    made = [text.split() for text in blocks("sh") if text.startswith("make ")]
-    assert made == [["make", "run"], ["make", "test"], ["make", "bench"]]
-    assert {target for _, target in made} <= set(targets)
-    assert len(blocks("sh")) == len(made) + 6
-    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "log", "text", "ini"}
-
-
 def test_every_installation_shown_takes_the_versions_that_were_tested():
     """Or a release of tomorrow could break what was installed as the page says."""
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         text = page.read_text(encoding="utf-8")
         for command in re.findall(r"(?<!\()pip install\s+\S+\s+\S+", text):  # (...) is a log line
             assert command.split()[2:] == ["-c", "constraints.txt"], page.name
-
-
-def test_every_link_leads_somewhere():
-    """Files that the page and the docs name are there."""
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"

@@ -14,12 +14,12 @@ from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import ProjectRate
 from node2dm_tw.delivery.session import LaneState, LockReason, Session
-from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement
+from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement, TracedSettlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import HTTPClient, InFlight, NotSent, Outcome, RequestFailed
-from node2dm_tw.logs import logger
-from node2dm_tw.providers.interface import Credential, Provider
+from node2dm_tw.logs import logger, shorten
+from node2dm_tw.providers.interface import Credential, Delivered, Provider
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
 
@@ -71,6 +71,7 @@ class Lane:
     on_locked: Callable[[LockReason], None]
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
+    _on_outcome: Callable[[Outcome, Lease], None] = attrs.field(init=False)
     _in_flight: dict[Lease, InFlight] = attrs.field(factory=dict, init=False)
     _earlier: int = attrs.field(default=0, init=False)
     _took_due: bool = attrs.field(default=False, init=False)
@@ -106,12 +107,12 @@ class Lane:
             self._lock,
         )
         self.queue.on_ready = self._pump
-        self.queue.on_overflow = self._settlement.on_overflow
         self.http.on_reported = self._pump
         self.admission.retry_queue.on_due = self._pump
         self.session.on_ready = self._resume
         self.session.breaker.on_open = self._on_open
         self.session.signin.on_given_up = self._give_up
+        self.trace_pushes(False)
         self.stats.gauges |= gauges(
             self.queue,
             self.admission,
@@ -125,6 +126,13 @@ class Lane:
             "errors": self._settlement.errors.latest,
             "blocked": self.admission.blocked.latest,
         }
+
+    def trace_pushes(self, is_on: bool) -> None:
+        """Log how each push ends, or do not; where they do not, no push pays for it."""
+        self._on_outcome = self._trace_outcome if is_on else self._ended
+        settlement = TracedSettlement.of(self._settlement) if is_on else self._settlement
+        self._verdicts.settlement = settlement
+        self.queue.on_overflow = settlement.on_overflow
 
     def start(self) -> None:
         """Sign in and send; also once a lock is taken away."""
@@ -243,7 +251,9 @@ class Lane:
         lease.sent = self.clock.seconds()
         if self.pace is not None:
             self.pace.consume()
-        in_flight = self.http.send(request.url, request.headers, request.body, self._ended, lease)
+        in_flight = self.http.send(
+            request.url, request.headers, request.body, self._on_outcome, lease
+        )
         if in_flight is not None:
             self._in_flight[lease] = in_flight
 
@@ -265,6 +275,19 @@ class Lane:
             self._verdicts.apply_verdict(self.provider.judge(outcome, self.wall()), lease)
         except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
             self._verdicts.fail_internally(lease, Failure())
+
+    def _trace_outcome(self, outcome: Outcome, lease: Lease) -> None:
+        """Log under which name the service took a push, and do what `_ended` does."""
+        if not isinstance(outcome, RequestFailed):
+            verdict = self.provider.judge(outcome, self.wall())
+            if isinstance(verdict, Delivered):
+                log.debug(
+                    "{route}: push to {target} sent: {name}",
+                    route=self.route,
+                    target=shorten(lease.push.device),
+                    name=verdict.message_id.decode("utf-8", "replace"),
+                )
+        self._ended(outcome, lease)
 
     def _failed(self, error: RequestFailed, lease: Lease) -> None:
         if not isinstance(error, NotSent):

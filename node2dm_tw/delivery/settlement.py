@@ -59,32 +59,22 @@ class Settlement:
     def bad_device(self, lease: Lease, reason: str) -> None:
         """The device is gone or never was."""
         self.stats.messages_bad_device += 1
-        self.warn("bad device", reason, lease)
-        self._settle(lease)
-        self._report("bad_device", lease.push, reason)
+        self._end(lease, "bad_device", reason)
 
     def rejected(self, lease: Lease, reason: str) -> None:
         """The service will never take the push, or we cannot send it."""
         self.stats.refuse(reason)
-        self.warn("refused", reason, lease)
-        self._settle(lease)
-        self._report("refused", lease.push, reason)
+        self._end(lease, "refused", reason)
 
     def blocked(self, lease: Lease) -> None:
         """The device is over its quota."""
         self.stats.messages_blocked += 1
-        reason = "the device is over its quota"
-        self.warn("blocked", reason, lease)
-        self._settle(lease)
-        self._report("blocked", lease.push, reason)
+        self._end(lease, "blocked", "the device is over its quota")
 
     def expired(self, lease: Lease, limit: str) -> None:
         """The push is older than a limit allows."""
         self.stats.messages_expired += 1
-        reason = f"older than its {limit}"
-        self.warn("expired", reason, lease)
-        self._settle(lease)
-        self._report("expired", lease.push, reason)
+        self._end(lease, "expired", f"older than its {limit}")
 
     def collapsed(self, lease: Lease) -> None:
         """A newer push for the same device and collapse key took its place: no error."""
@@ -95,9 +85,12 @@ class Settlement:
     def overflowed(self, lease: Lease, reason: str) -> None:
         """There is no room for the push."""
         self.stats.messages_overflowed += 1
-        self.warn("overflowed", reason, lease)
+        self._end(lease, "overflowed", reason)
+
+    def _end(self, lease: Lease, outcome: str, reason: str) -> None:
+        self.warn(outcome.replace("_", " "), reason, lease)
         self._settle(lease)
-        self._report("overflowed", lease.push, reason)
+        self._report(outcome, lease.push, reason)
 
     def _settle(self, lease: Lease) -> None:
         lease.is_settled = True
@@ -143,3 +136,48 @@ class Settlement:
 
     def _record(self, kind: str, reason: str, push: Push) -> None:
         self.errors.record(kind, reason, push.device, self.wall())
+
+
+class TracedSettlement(Settlement):
+    """A settlement that also logs the end of every push that was not sent, at level debug.
+
+    It takes the place of the other, so that pushes pay nothing for lines that nobody wants.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, plain: Settlement) -> "TracedSettlement":
+        """Make one that goes on with what `plain` keeps."""
+        traced = cls(
+            plain.route,
+            plain.queue,
+            plain.stats,
+            plain.blame,
+            plain.clock,
+            plain.wall,
+            plain.on_bad_outcome,
+        )
+        traced.errors = plain.errors
+        return traced
+
+    def collapsed(self, lease: Lease) -> None:
+        self._trace("collapsed", "a newer push took its place", lease.push)
+        Settlement.collapsed(self, lease)
+
+    def on_overflow(self, push: Push, limit: str) -> None:
+        self._trace("overflowed", limit, push)
+        Settlement.on_overflow(self, push, limit)
+
+    def _end(self, lease: Lease, outcome: str, reason: str) -> None:
+        self._trace(outcome, reason, lease.push)
+        Settlement._end(self, lease, outcome, reason)
+
+    def _trace(self, outcome: str, reason: str, push: Push) -> None:
+        log.debug(
+            "{route}: push to {target} ended: {outcome}: {reason}",
+            route=self.route,
+            target=shorten(push.device),
+            outcome=outcome,
+            reason=reason,
+        )
