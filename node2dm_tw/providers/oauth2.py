@@ -112,6 +112,7 @@ _OTHER_FILES = (
         rb"(?s)\s*(<\?xml|<!DOCTYPE plist|bplist).*GOOGLE_APP_ID",
         f"it is GoogleService-Info.plist, which belongs into an iOS app; {_GET_KEY}",
     ),
+    (rb"\s*e[wy][\w+/\s]{20,}=*\s*\Z", "it is in base64: decode it, as base64 -d does"),
     (rb"\s*AAAA[\w-]{7}:APA91", f"it is a server key of FCM's old interface; {_GET_KEY}"),
 )
 """How files begin that are taken for a key file, and what they are."""

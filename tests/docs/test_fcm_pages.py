@@ -7,7 +7,6 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.delivery.rates import ProjectRate
 from tests.docs.pages import PAGES
-from tests.e2e.gateway import wait_until
 
 (FCM,) = (page for page in PAGES if page.name == "docs/fcm.md")
 PUSHES = [
@@ -20,13 +19,11 @@ PUSHES = [
 
 
 def test_each_push_of_the_page_is_accepted(make_gateway):
-    """By the emulator, which holds FCM's rules; a notification reaches the phone."""
+    """By the emulator, which holds FCM's rules."""
     gateway = make_gateway("[fcm]\n[emulator]\nphones = demo-fcm-phone\n").start()
     assert len(PUSHES) >= 4
     gateway.push(*(line.encode() for line in PUSHES))
     gateway.wait_for(messages_received=len(PUSHES), messages_sent=len(PUSHES), messages_in_queue=0)
-    (shown,) = (block.text for block in FCM.blocks if block.language == "log")
-    wait_until(lambda: shown in gateway.log, "the notification is in the log")
 
 
 @pytest.mark.parametrize(
