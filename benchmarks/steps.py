@@ -199,13 +199,13 @@ def rates() -> Callable[[], object]:
     section: Any = _settings().routes[1]
     seconds = count(1_000.0, 0.001).__next__
     devices = DeviceRates(section.device_rate, section.device_burst, seconds)
-    pace = ProjectRate(section.project_rate, seconds)
+    project = ProjectRate(section.project_rate, seconds)
     pushes = iter([_FCM.split(datagram(number), NOW) for number in range(2 * TIMES)])
 
     def once() -> None:
-        pace.wait()
+        project.wait()
         devices.take(next(pushes).device)
-        pace.consume()
+        project.consume()
 
     return once
 

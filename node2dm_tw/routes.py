@@ -31,7 +31,7 @@ from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credentials, Post, Provider
-from node2dm_tw.providers.oauth2 import ServiceAccount, read_key
+from node2dm_tw.providers.oauth2 import ServiceAccountCredentials, read_key
 from node2dm_tw.push import Push
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.memory import MemoryQueue
@@ -117,7 +117,7 @@ class Way:
     def should_hold(self, reason: str) -> bool:
         """Whether a callback must go on waiting."""
         alarm, has_delivered = self.lane.alarm, self.lane.stats.messages_sent > 0
-        return alarm is not None and alarm.holds(reason, has_delivered=has_delivered)
+        return alarm is not None and alarm.should_hold(reason, has_delivered=has_delivered)
 
     def apply(self, gateway: GatewaySection, settings: C2DMRoute | FCMRoute) -> None:
         """Take over the options that change while running."""
@@ -149,10 +149,10 @@ class Way:
     def _apply_to_fcm(self, settings: FCMRoute) -> None:
         if self.lane.alarm is not None:
             self.lane.alarm.percent = settings.bad_device_alarm
-        if self.lane.pace is not None and settings.project_rate is not None:
-            self.lane.pace.change(settings.project_rate)
+        if self.lane.project_rate is not None and settings.project_rate is not None:
+            self.lane.project_rate.change(settings.project_rate)
         else:
-            self.lane.pace = _pace(settings, self.lane.clock)
+            self.lane.project_rate = _project_rate(settings, self.lane.clock)
 
 
 def quota_lock(settings: Settings, route: str) -> QuotaLock:
@@ -216,7 +216,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         clock=reactor,
         wall=wall,
         random=random,
-        pace=_pace(section, reactor),
+        project_rate=_project_rate(section, reactor),
         alarm=BadDeviceAlarm(section.bad_device_alarm) if isinstance(section, FCMRoute) else None,
         on_bad_device=partial(around.on_bad_device, name),
         on_locked=partial(around.on_locked, lock),
@@ -251,22 +251,22 @@ def _c2dm(section: C2DMRoute, post: Post, wall: Callable[[], float], state_dir: 
     )
 
     def renew(changed: C2DMRoute) -> bool:
-        return credentials.use(changed.username, changed.password, changed.source)
+        return credentials.update(changed.username, changed.password, changed.source)
 
     return C2DM(section.send_url), credentials, renew
 
 
 def _fcm(section: FCMRoute, post: Post, wall: Callable[[], float]) -> Service:
     key = read_key(section.service_account.content)
-    credentials = ServiceAccount(post, wall, key)
+    credentials = ServiceAccountCredentials(post, wall, key)
 
     def renew(changed: FCMRoute) -> bool:
-        return credentials.use(read_key(changed.service_account.content))
+        return credentials.update(read_key(changed.service_account.content))
 
     return FCM(send_url(section.project or key.project, section.url)), credentials, renew
 
 
-def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> ProjectRate | None:
+def _project_rate(section: C2DMRoute | FCMRoute, reactor: Any) -> ProjectRate | None:
     if isinstance(section, FCMRoute) and section.project_rate is not None:
         return ProjectRate(section.project_rate, reactor.seconds)
     return None

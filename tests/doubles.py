@@ -251,7 +251,7 @@ def bench(
         clock=clock,
         wall=wall,
         random=random,
-        pace=None if project_rate is None else ProjectRate(project_rate, clock.seconds),
+        project_rate=None if project_rate is None else ProjectRate(project_rate, clock.seconds),
         alarm=alarm,
         on_bad_device=on_bad_device or report,
         on_locked=locked.append,

@@ -27,7 +27,7 @@ from node2dm_tw.stats import RouteStats
 log = logger()
 
 SHORTEST_WAIT = 0.005
-"""Seconds between looks at the pace: a timer for each push would cost more than the push."""
+"""Seconds between checks of the project rate: a timer for each push costs more than the push."""
 
 MAX_LEASES_PER_TURN = 500
 """Leases looked at before the reactor gets its turn."""
@@ -49,7 +49,7 @@ class Lane:
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        pace: how fast all of them may be; None: as fast as can be.
+        project_rate: limits all pushes of the route together; None: no limit.
         alarm: notices when too many answers blame devices; None: nobody does.
         on_bad_device: called with a push whose device is gone, and why.
         on_locked: called when nothing more is sent until a person has acted, and why.
@@ -66,7 +66,7 @@ class Lane:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    pace: ProjectRate | None
+    project_rate: ProjectRate | None
     alarm: BadDeviceAlarm | None
     on_bad_device: Callable[[Push, str], None]
     on_locked: Callable[[LockReason], None]
@@ -124,8 +124,8 @@ class Lane:
 
     def start(self) -> None:
         """Sign in and send; also once a lock is taken away."""
-        if self.pace is not None:
-            self.pace.restart()
+        if self.project_rate is not None:
+            self.project_rate.restart()
         self.session.start()
 
     def stop(self, drain: float) -> Deferred[None]:
@@ -146,8 +146,8 @@ class Lane:
 
     def _resume(self) -> None:
         is_half_open = self.session.breaker.state is BreakerState.HALF_OPEN
-        if is_half_open and self.pace is not None:
-            self.pace.restart()
+        if is_half_open and self.project_rate is not None:
+            self.project_rate.restart()
         self._pump()
 
     def _on_open(self) -> None:
@@ -182,7 +182,7 @@ class Lane:
             limit = self._limit_after_pause() if self._earlier else self.window.size
             if credential is None or len(self._in_flight) >= limit:
                 return None
-            if self.pace is not None and (wait := self.pace.wait()):
+            if self.project_rate is not None and (wait := self.project_rate.wait()):
                 return max(wait, SHORTEST_WAIT) if self.queue.depth else None
             due = self._take_due() if self.admission.retry_queue.heap else None
             lease = due or self.queue.take()
@@ -237,8 +237,8 @@ class Lane:
         lease.epoch = self.session.breaker.epoch
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
-        if self.pace is not None:
-            self.pace.consume()
+        if self.project_rate is not None:
+            self.project_rate.consume()
         in_flight = self.http.send(request.url, request.headers, request.body, self._ended, lease)
         if in_flight is not None:
             self._in_flight[lease] = in_flight

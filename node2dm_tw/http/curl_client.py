@@ -7,6 +7,7 @@ from typing import Any
 import pycurl  # type: ignore[import-untyped]
 from twisted.internet.defer import Deferred, succeed
 
+from node2dm_tw.http.curl_multi import Multi
 from node2dm_tw.http.curl_outcome import failure_of, outcome_of, refusal_of
 from node2dm_tw.http.curl_transfer import Target, Transfer, header_lines
 from node2dm_tw.http.interface import (
@@ -20,7 +21,6 @@ from node2dm_tw.http.interface import (
     RequestFailed,
 )
 from node2dm_tw.http.limits import IDLE_TIMEOUT
-from node2dm_tw.http.multi import Multi
 from node2dm_tw.http.posting import Posting
 from node2dm_tw.http.tls import pin_of, platform_authorities, read_authorities
 
@@ -28,7 +28,7 @@ _SUPPRESS_CONNECT_HEADERS = 265
 """CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer is no answer."""
 
 _KEPT_TARGETS = 64
-_MOST_KEYS = 4
+_MAX_KEYS = 4
 _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
 
 
@@ -174,7 +174,7 @@ class CurlClient(Posting):
     def _verify_new_key(self, transfer: Transfer, target: Target) -> None:
         """Look at the certificate of a server with an unknown key; go on if it is good."""
         transfer.tries += 1
-        if transfer.tries > _MOST_KEYS:
+        if transfer.tries > _MAX_KEYS:
             text = "the server shows another key at every connection"
             self._conclude(transfer, target, NotSent(text))
             return

@@ -13,12 +13,12 @@ from twisted.web.http_headers import Headers as WebHeaders
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
-from node2dm_tw.http.exchange import TreqRequest
-from node2dm_tw.http.hosts import PlainURL
 from node2dm_tw.http.interface import Done, Headers, InFlight, NoAnswer, Outcome
-from node2dm_tw.http.pool import RequestEndpoints, RequestPool
 from node2dm_tw.http.posting import Posting
 from node2dm_tw.http.tls import VerifiedTLS
+from node2dm_tw.http.treq_hosts import PlainURL
+from node2dm_tw.http.treq_pool import RequestEndpoints, RequestPool
+from node2dm_tw.http.treq_request import TreqRequest
 
 
 @implementer(IAgent)

@@ -41,8 +41,8 @@ REFUSAL_PAUSE = 60.0
 
 _request = functools.partial(tuple.__new__, Request)  # Calling the class costs half as much again.
 _ERROR_WORD = re.compile(rb"[A-Za-z0-9_-]{1,40}$")
-_USUAL = (string.ascii_letters + string.digits + '_.-~%": ,{}').encode()
-_UNUSUAL = bytes(byte not in _USUAL for byte in range(256))
+_SAFE = (string.ascii_letters + string.digits + '_.-~%": ,{}').encode()
+_NEEDS_QUOTING = bytes(byte not in _SAFE for byte in range(256))
 """For each byte 1 where `_quote` has more to do."""
 
 _CONTENT_TYPE = b"application/x-www-form-urlencoded;charset=UTF-8"
@@ -131,8 +131,8 @@ def _quote(value: bytes) -> bytes:
         .replace(b"{", b"%7B")
         .replace(b"}", b"%7D")
     )
-    if 1 in value.translate(_UNUSUAL):
-        for byte in set(value.translate(None, _USUAL)):
+    if 1 in value.translate(_NEEDS_QUOTING):
+        for byte in set(value.translate(None, _SAFE)):
             quoted = quoted.replace(b"%c" % byte, b"%%%02X" % byte)
     return quoted
 

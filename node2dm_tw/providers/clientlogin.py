@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"[!-~]{1,16384}")
 MAX_FILE_BYTES = 65_536
 """Bounds the token file."""
 
-_NOT_OURS = frozenset(("Unknown", "ServiceUnavailable"))
+_TRANSIENT_CODES = frozenset(("Unknown", "ServiceUnavailable"))
 """Codes that say nothing about the account: tried again for ever, never counted."""
 
 
@@ -58,7 +58,7 @@ class ClientLogin:
     _is_discarded: bool = attrs.field(default=False, init=False)
     _kept: dict[str, str | float] = attrs.field(factory=dict, init=False, repr=False)
 
-    def use(self, username: str, password: str, source: str) -> bool:
+    def update(self, username: str, password: str, source: str) -> bool:
         """Sign in with these from now on; return whether that is another account or password."""
         is_other = (username, password) != (self.username, self.password)
         self.username, self.password, self.source = username, password, source
@@ -147,7 +147,7 @@ def read_answer(answer: Answer, now: float) -> str:
             raise SignInFailed("an answer without a token")
         return token
     code = values.get("Error", "")
-    if answer.status >= 500 or not code or code in _NOT_OURS:
+    if answer.status >= 500 or not code or code in _TRANSIENT_CODES:
         after = retry_after(answer.headers.get(b"retry-after"), now)
         raise SignInFailed(f"status {answer.status} {code[:60]}".rstrip(), after)
     if code == "CaptchaRequired":

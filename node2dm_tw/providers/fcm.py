@@ -23,13 +23,13 @@ from node2dm_tw.push import (
     split_at_colons,
 )
 
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 """Keys and values of the data of one message."""
 
-MOST_BYTES_TOPIC = 2048
+MAX_TOPIC_BYTES = 2048
 """The same, of a message to a topic or a condition."""
 
-MOST_TOPICS = 5
+MAX_TOPICS = 5
 """In one condition."""
 
 _RESERVED = re.compile(r"from|message_type|(?:google|gcm).*", re.DOTALL)
@@ -71,7 +71,7 @@ class FCM:
         return split_at_colons(line, received, key_end)
 
     def validate(self, push: Push) -> None:
-        most = _check_fields(push.fields) if push.is_json else MOST_BYTES
+        most = _check_fields(push.fields) if push.is_json else MAX_BYTES
         if len(push.line) >= most:  # nothing of a shorter line is too large
             _check_sizes(push, most)
 
@@ -160,11 +160,11 @@ def _check_target(fields: dict[str, Any]) -> int:
     if "topic" in fields:
         if not re.fullmatch(_TOPIC, fields["topic"]):
             raise InvalidPush("field", "topic", "1 to 900 letters, digits, -, _, ., ~ and %")
-        return MOST_BYTES_TOPIC
+        return MAX_TOPIC_BYTES
     if "condition" in fields:
         text = fields["condition"]
-        if not _CONDITION.fullmatch(text) or text.count("'") > 2 * MOST_TOPICS:
-            expected = f"'TOPIC' in topics, at most {MOST_TOPICS}, joined by && || ! ( )"
+        if not _CONDITION.fullmatch(text) or text.count("'") > 2 * MAX_TOPICS:
+            expected = f"'TOPIC' in topics, at most {MAX_TOPICS}, joined by && || ! ( )"
             raise InvalidPush("field", "condition", expected)
-        return MOST_BYTES_TOPIC
-    return MOST_BYTES
+        return MAX_TOPIC_BYTES
+    return MAX_BYTES

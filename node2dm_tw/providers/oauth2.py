@@ -55,12 +55,12 @@ _TOKEN = re.compile(r"[!-~]{1,16384}")
 """What can stand in a header."""
 
 _LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{40,}")
-_NOT_OURS = frozenset(("temporarily_unavailable", "server_error", "internal_failure"))
+_TRANSIENT_CODES = frozenset(("temporarily_unavailable", "server_error", "internal_failure"))
 """Errors that say nothing about the account: tried again for ever, never counted."""
 
 
 @attrs.frozen
-class Key:
+class ServiceAccountKey:
     """A service account and its private key, as a key file holds them.
 
     Args:
@@ -76,7 +76,7 @@ class Key:
     project: str
 
 
-def read_key(file: bytes) -> Key:
+def read_key(file: bytes) -> ServiceAccountKey:
     """Read a service account's key, as Google's console gives it out in a file.
 
     Raises:
@@ -93,7 +93,7 @@ class _KeyFault(Exception):
     """What is wrong with a key file."""
 
 
-def _read_key(file: bytes) -> Key:
+def _read_key(file: bytes) -> ServiceAccountKey:
     try:
         content = json.loads(file)
     except (ValueError, RecursionError):
@@ -103,7 +103,7 @@ def _read_key(file: bytes) -> Key:
     if content.get("type") != "service_account":
         kind = _one_line(content.get("type"), 60) or "nothing"
         raise _KeyFault(f"its type is {kind}, not service_account")
-    key = Key(
+    key = ServiceAccountKey(
         client_email=_field(content, "client_email"),
         private_key=_field(content, "private_key"),
         private_key_id=_field(content, "private_key_id", ""),
@@ -158,7 +158,7 @@ def _private_key(pem: str) -> RSAPrivateKey:
     return key
 
 
-def sign(key: Key, now: float) -> str:
+def sign(key: ServiceAccountKey, now: float) -> str:
     """Make an assertion: "this is the account, and it wants to send".
 
     Args:
@@ -180,7 +180,7 @@ def sign(key: Key, now: float) -> str:
 
 
 @attrs.define(eq=False)
-class ServiceAccount:
+class ServiceAccountCredentials:
     """Signs in with a service account's key. No token outlives the process: a new one is cheap.
 
     Args:
@@ -190,11 +190,11 @@ class ServiceAccount:
 
     post: Post = attrs.field(repr=False)
     wall: Callable[[], float]
-    key: Key
+    key: ServiceAccountKey
     _generation: int = attrs.field(default=0, init=False)
     _last_token: str = attrs.field(default="", init=False, repr=False)
 
-    def use(self, key: Key) -> bool:
+    def update(self, key: ServiceAccountKey) -> bool:
         """Sign in with this key from now on; return whether it is another one."""
         is_other = key != self.key
         self.key = key
@@ -252,7 +252,7 @@ def read_answer(answer: Answer, now: float) -> tuple[str, float]:
             raise SignInFailed("a token of another type than Bearer")
         return token, _seconds(content.get("expires_in"))
     code, description = _error(content)
-    if not code or code in _NOT_OURS or answer.status >= 500 or answer.status in (408, 429):
+    if not code or code in _TRANSIENT_CODES or answer.status >= 500 or answer.status in (408, 429):
         after = retry_after(answer.headers.get(b"retry-after"), now)
         raise SignInFailed(f"status {answer.status} {code}".rstrip(), after)
     reason = f"{code}: {description}" if description else code

@@ -307,8 +307,8 @@ def test_a_disk_that_takes_nothing_does_not_stop_a_sign_in(tmp_path):
 
 def test_another_account_is_used_from_the_next_sign_in_on(account):
     """Another source alone wants no new one."""
-    assert not account.login.use("a@example.com", "hunter2", "other")
-    assert account.login.use("a@example.com", "other", "other")
-    assert account.login.use("b@example.com", "other", "other")
+    assert not account.login.update("a@example.com", "hunter2", "other")
+    assert account.login.update("a@example.com", "other", "other")
+    assert account.login.update("b@example.com", "other", "other")
     account.login.fetch()
     assert b"Email=b%40example.com&Passwd=other" in account.http.posted[-1].body
