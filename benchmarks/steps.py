@@ -6,14 +6,13 @@ ended`` and waits for a line each time, so that whoever counts can read the coun
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import count, cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from benchmarks.pushes import datagram
@@ -22,7 +21,7 @@ from node2dm_tw import config
 from node2dm_tw.config import Settings
 from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.http.head import parse_head
-from node2dm_tw.http.interface import Response
+from node2dm_tw.http.interface import OnOutcomes, Outcome, Response
 from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM, send_url
@@ -33,8 +32,6 @@ from node2dm_tw.stats import Stats
 
 TOGETHER = 100
 """Datagrams read in one wake-up, at the rates that matter."""
-
-Done = Callable[[Response, Any], None]
 
 NOW = 1_000_000.0
 CREDENTIAL = Credential(b"GoogleLogin auth=a-token", 1, NOW, 2 * NOW)
@@ -60,24 +57,22 @@ _SENT = Response(*parse_head(_HEAD), _ID)
 _SIGNED_IN = Response(*parse_head(_HEAD), b"Auth=a-token\n")
 
 
-class _Answering:
-    """A client that answers when it is told to; as what is in flight, it cannot be cancelled."""
+class _Client:
+    """Signs in at once and keeps pushes; as what is in flight, it cannot be cancelled."""
 
     name = "none"
-    on_reported: Callable[[], None]
     handshakes = reconnects = 0
 
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Done, object]] = []
+    def __init__(self, *_: object, on_outcomes: OnOutcomes, **__: object) -> None:
+        self.on_outcomes = on_outcomes
+        self.waiting: list[tuple[Outcome, Any]] = []
 
-    def send(
-        self, url: str, headers: object, body: bytes, done: Done, context: object
-    ) -> "_Answering":
-        self.waiting.append((done, context))
+    def send(self, url: str, headers: object, body: bytes, context: object) -> "_Client | None":
+        if url != _C2DM.send_url:
+            self.on_outcomes([(_SIGNED_IN, context)])
+            return None
+        self.waiting.append((_SENT, context))
         return self
-
-    def post(self, url: str, headers: object, body: bytes) -> Deferred[Response]:
-        return succeed(_SIGNED_IN)
 
 
 class _Nowhere:
@@ -101,8 +96,9 @@ def _settings() -> Settings:
         return config.load(file, folder, lambda *_: {}, lambda *_: None)
 
 
-def _way(http: Any) -> Way:
+def _way() -> Way:
     """Wire the route of C2DM as the gateway does, round a client of ours."""
+    make_client: Any = _Client
     settings = _settings()
     around = Surroundings(
         settings,
@@ -111,7 +107,7 @@ def _way(http: Any) -> Way:
         lambda: 0.5,
         Stats(lambda: 0.0, "0"),
         ByteBudget(),
-        lambda *_, **__: http,
+        make_client,
         on_bad_device=lambda *_: None,
         on_locked=lambda *_: None,
     )
@@ -126,7 +122,7 @@ def nothing() -> Callable[[], object]:
 def parse() -> Callable[[], object]:
     """A datagram, of many that come together, becomes a push; reading the socket is not in it."""
     nowhere: Any = _Nowhere()
-    route = attrs.evolve(_way(_Answering()).route, queue=nowhere)
+    route = attrs.evolve(_way().route, queue=nowhere)
     parser = LineParser({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock())
     together = [(datagram(number), ("127.0.0.1", 9)) for number in range(TOGETHER)]
     turns = cycle(range(TOGETHER))
@@ -140,7 +136,7 @@ def parse() -> Callable[[], object]:
 
 def queue() -> Callable[[], object]:
     """A push, of many that come together, is put on the queue, taken, and settled."""
-    way = _way(_Answering())
+    way = _way()
     waiting, push = way.queue, way.route.provider.split(datagram(1), NOW)
     waiting.on_ready = lambda: None
     together = [push] * TOGETHER
@@ -166,7 +162,6 @@ def judge(provider: Provider, body: bytes) -> Callable[[], object]:
 
     def once() -> None:
         answer = Response(*parse_head(_HEAD), body)
-        provider.replacement(answer)
         provider.judge(answer, NOW)
 
     return once
@@ -174,22 +169,20 @@ def judge(provider: Provider, body: bytes) -> Callable[[], object]:
 
 def lane() -> Callable[[], object]:
     """All from the queue to the client and back, with the steps above but parse; put is not."""
-    http = _Answering()
-    way = _way(http)
+    way = _way()
     for number in range(3 * TIMES):
         way.queue.put((way.route.provider.split(datagram(number), NOW),))
     way.start()
-    left: Iterator[tuple[Done, object]] = iter(())
+    http = cast(_Client, way.lane.http)
+    left = 0
 
     def once() -> None:
         nonlocal left
-        following = next(left, None)
-        if following is None:
-            left, http.waiting = iter(http.waiting), []
-            following = next(left)
-        done, lease = following
-        done(_SENT, lease)
-        http.on_reported()
+        if not left:  # As many as the window lets out end in one batch.
+            outcomes, http.waiting = http.waiting, []
+            http.on_outcomes(outcomes)
+            left = len(outcomes)
+        left -= 1
 
     return once
 

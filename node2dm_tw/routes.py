@@ -24,7 +24,7 @@ from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.files import find_files
-from node2dm_tw.http.interface import HTTPClient
+from node2dm_tw.http.interface import HTTPClient, OnOutcomes, finish_posts, post
 from node2dm_tw.intake.lines import IntakeRoute
 from node2dm_tw.logs import logger
 from node2dm_tw.providers.c2dm import C2DM
@@ -51,7 +51,13 @@ class MakeClient(Protocol):
     """Makes an HTTP client that the gateway closes at its stop."""
 
     def __call__(
-        self, timeout: float, connections: int, ca_file: Path | None, *, curl: bool
+        self,
+        timeout: float,
+        connections: int,
+        ca_file: Path | None,
+        *,
+        curl: bool,
+        on_outcomes: OnOutcomes,
     ) -> HTTPClient:
         """Raises `StartFailed`."""
         ...
@@ -184,12 +190,12 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     stats = around.stats.route(name)
     ca_file = None if section.ca_file is None else section.ca_file.path
     client = partial(around.make_client, section.timeout, ca_file=ca_file)
-    http = client(section.max_in_flight, curl=gateway.uses_curl)
-    post = client(1, curl=gateway.proxy is not None).post
+    signin_client = client(1, curl=gateway.proxy is not None, on_outcomes=finish_posts)
+    post_signin = partial(post, signin_client)
     provider, credentials, renew = (
-        _fcm(section, post, wall)
+        _fcm(section, post_signin, wall)
         if isinstance(section, FCMRoute)
-        else _c2dm(section, post, wall, gateway.state_dir)
+        else _c2dm(section, post_signin, wall, gateway.state_dir)
     )
     spool = Spool(gateway.state_dir / f"{name}.spool")
     queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall, around.budget)
@@ -201,7 +207,9 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         route=name,
         queue=queue,
         provider=provider,
-        http=http,
+        make_client=lambda on_outcomes: client(
+            section.max_in_flight, curl=gateway.uses_curl, on_outcomes=on_outcomes
+        ),
         session=Session(signin, breaker),
         window=Window(section.max_in_flight),
         admission=Admission(
@@ -227,9 +235,9 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
     if lane.alarm is not None:
         stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
-    stats.gauges["http_client"] = lambda: http.name
-    stats.gauges["handshakes"] = lambda: http.handshakes
-    stats.gauges["reconnects"] = lambda: http.reconnects
+    stats.gauges["http_client"] = lambda: lane.http.name
+    stats.gauges["handshakes"] = lambda: lane.http.handshakes
+    stats.gauges["reconnects"] = lambda: lane.http.reconnects
     names = (name,) if section.prefix is None else (name, section.prefix)
     return Way(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
 

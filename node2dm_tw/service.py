@@ -31,7 +31,7 @@ from node2dm_tw.delivery.session import LaneState, LockReason
 from node2dm_tw.emulator.certificates import prepare
 from node2dm_tw.emulator.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
-from node2dm_tw.http.interface import HTTPClient
+from node2dm_tw.http.interface import HTTPClient, OnOutcomes, finish_posts
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import LineParser
@@ -332,12 +332,19 @@ class GatewayService(Service):
         )
 
     def _make_client(
-        self, timeout: float, connections: int, ca_file: Path | None, *, curl: bool
+        self,
+        timeout: float,
+        connections: int,
+        ca_file: Path | None,
+        *,
+        curl: bool,
+        on_outcomes: OnOutcomes = finish_posts,
     ) -> HTTPClient:
         options: dict[str, Any] = {
             "timeout": timeout,
             "connections": connections,
             "ca_file": ca_file,
+            "on_outcomes": on_outcomes,
         }
         make: Callable[..., HTTPClient] = TreqClient
         if curl:

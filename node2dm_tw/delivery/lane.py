@@ -17,7 +17,14 @@ from node2dm_tw.delivery.session import LaneState, LockReason, Session
 from node2dm_tw.delivery.settlement import Settlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
-from node2dm_tw.http.interface import HTTPClient, InFlight, NotSent, Outcome, RequestFailed
+from node2dm_tw.http.interface import (
+    HTTPClient,
+    InFlight,
+    NotSent,
+    OnOutcomes,
+    Outcome,
+    RequestFailed,
+)
 from node2dm_tw.logs import logger
 from node2dm_tw.providers.interface import Credential, Provider
 from node2dm_tw.push import Push
@@ -41,7 +48,7 @@ class Lane:
         route: its name, for the log.
         queue: where the pushes come from.
         provider: what the push service speaks.
-        http: moves the requests.
+        make_client: makes the client that sends the requests, given where outcomes go.
         session: says when to send.
         window: says how many requests at once.
         admission: decides which pushes go, and holds where they sleep.
@@ -53,12 +60,15 @@ class Lane:
         alarm: notices when too many answers blame devices; None: nobody does.
         on_bad_device: called with a push whose device is gone, and why.
         on_locked: called when nothing more is sent until a person has acted, and why.
+
+    Attributes:
+        http: the client.
     """
 
     route: str
     queue: PushQueue
     provider: Provider
-    http: HTTPClient
+    make_client: Callable[[OnOutcomes], HTTPClient]
     session: Session
     window: Window
     admission: Admission
@@ -70,6 +80,7 @@ class Lane:
     alarm: BadDeviceAlarm | None
     on_bad_device: Callable[[Push, str], None]
     on_locked: Callable[[LockReason], None]
+    http: HTTPClient = attrs.field(init=False)
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
     _in_flight: dict[Lease, InFlight] = attrs.field(factory=dict, init=False)
@@ -82,6 +93,7 @@ class Lane:
     _aborted: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.http = self.make_client(self._on_outcomes)
         blame = Blame()
         self._settlement = Settlement(
             self.route, self.queue, self.stats, blame, self.clock, self.wall
@@ -103,7 +115,6 @@ class Lane:
         )
         self.queue.on_ready = self._pump
         self.queue.on_overflow = self._settlement.on_overflow
-        self.http.on_reported = self._pump
         self.admission.retry_queue.on_due = self._pump
         self.session.on_ready = self._resume
         self.session.breaker.on_open = self._on_open
@@ -239,30 +250,33 @@ class Lane:
         lease.sent = self.clock.seconds()
         if self.project_rate is not None:
             self.project_rate.consume()
-        in_flight = self.http.send(request.url, request.headers, request.body, self._ended, lease)
+        in_flight = self.http.send(request.url, request.headers, request.body, lease)
         if in_flight is not None:
             self._in_flight[lease] = in_flight
 
     # Outcomes
 
-    def _ended(self, outcome: Outcome, lease: Lease) -> None:
-        """Apply what the end of a request means for its push."""
-        in_flight = self._in_flight.pop(lease, None)
-        if in_flight is not None and lease.epoch != self.session.breaker.epoch:
-            self._earlier -= 1
-        if isinstance(outcome, RequestFailed):
-            self._failed(outcome, lease)
-            return
-        self.stats.upstream_latency.observe(self.clock.seconds() - lease.sent)
-        try:
-            token = self.provider.replacement(outcome)
-            if token is not None:
-                self.session.signin.replace(token)
-            self._verdicts.apply_verdict(self.provider.judge(outcome, self.wall()), lease)
-        except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
-            self._verdicts.fail_internally(lease, Failure())
+    def _on_outcomes(self, outcomes: list[tuple[Outcome, Lease]]) -> None:
+        """Apply what the ends of requests mean for their pushes, then fill the window."""
+        now, wall = self.clock.seconds(), self.wall()
+        was_pumping, self._pumping = self._pumping, True
+        for outcome, lease in outcomes:
+            in_flight = self._in_flight.pop(lease, None)
+            if in_flight is not None and lease.epoch != self.session.breaker.epoch:
+                self._earlier -= 1
+            try:
+                if isinstance(outcome, RequestFailed):
+                    self._on_failure(outcome, lease)
+                else:
+                    self.stats.upstream_latency.observe(now - lease.sent)
+                    verdict = self.provider.judge(outcome, wall)
+                    self._verdicts.apply_verdict(verdict, lease)
+            except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
+                self._verdicts.fail_internally(lease, Failure())
+        self._pumping = was_pumping
+        self._pump()
 
-    def _failed(self, error: RequestFailed, lease: Lease) -> None:
+    def _on_failure(self, error: RequestFailed, lease: Lease) -> None:
         if not isinstance(error, NotSent):
             self.stats.messages_ambiguous += 1
         if self._aborted:

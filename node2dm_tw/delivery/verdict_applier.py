@@ -29,6 +29,7 @@ from node2dm_tw.providers.interface import (
     BadDevice,
     Delivered,
     DeviceOverQuota,
+    NewToken,
     Provider,
     Rejected,
     Retry,
@@ -183,6 +184,9 @@ class VerdictApplier:
             case Delivered():
                 self.settlement.sent(lease)
                 self._on_explained(lease, verdict)
+            case NewToken(token, verdict_of_push):
+                self.session.signin.replace(token)
+                self.apply_verdict(verdict_of_push, lease)
             case BadDevice(reason):
                 self.on_bad_device(lease.push, reason)
                 self.settlement.bad_device(lease, reason)

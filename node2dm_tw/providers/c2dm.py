@@ -11,11 +11,11 @@ import attrs
 
 from node2dm_tw.backoff import retry_after
 from node2dm_tw.providers.interface import (
-    Answer,
     BadDevice,
     Credential,
     Delivered,
     DeviceOverQuota,
+    NewToken,
     Rejected,
     Request,
     Retry,
@@ -26,6 +26,7 @@ from node2dm_tw.providers.interface import (
     request_headers,
 )
 from node2dm_tw.push import InvalidPush, Push, check_size, split_at_colons
+from node2dm_tw.response import Response
 
 MAX_BYTES = 1024
 """Keys and values of the data of one message, and likewise its collapse key."""
@@ -79,25 +80,28 @@ class C2DM:
             form["delay_while_idle"] = b"1"
         return urlencode(form).encode()
 
-    def judge(self, answer: Answer, now: float) -> Verdict:
-        status = answer.status
-        if status == 200:
-            return _judge_body(answer)
-        if status == 401:
-            return Unauthorized()
-        if 200 < status < 300:
-            return Rejected(f"http_{status}", is_explained=False)
-        after = retry_after(answer.headers.get(b"retry-after"), now)
-        reason = f"{status}" if after is None else f"{status}, Retry-After"
-        if status in UNAVAILABLE or status in TRANSIENT:
-            return Retry(after, whole_lane=status in UNAVAILABLE, reason=reason)
-        pause = REFUSAL_PAUSE if 300 <= status < 500 else None
-        hint = f"{reason}: is send_url right?" if pause else reason
-        return Unexplained(f"http_{status}", hint, after, pause)
+    def judge(self, response: Response, now: float) -> Verdict:
+        verdict = _judge(response, now)
+        if token := response.headers.get(b"update-client-auth"):
+            return NewToken(token.decode("ascii", "replace"), verdict)
+        return verdict
 
-    def replacement(self, answer: Answer) -> str | None:
-        token = answer.headers.get(b"update-client-auth")
-        return token.decode("ascii", "replace") if token else None
+
+def _judge(response: Response, now: float) -> Verdict:
+    status = response.status
+    if status == 200:
+        return _judge_body(response)
+    if status == 401:
+        return Unauthorized()
+    if 200 < status < 300:
+        return Rejected(f"http_{status}", is_explained=False)
+    after = retry_after(response.headers.get(b"retry-after"), now)
+    reason = f"{status}" if after is None else f"{status}, Retry-After"
+    if status in UNAVAILABLE or status in TRANSIENT:
+        return Retry(after, whole_lane=status in UNAVAILABLE, reason=reason)
+    pause = REFUSAL_PAUSE if 300 <= status < 500 else None
+    hint = f"{reason}: is send_url right?" if pause else reason
+    return Unexplained(f"http_{status}", hint, after, pause)
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
@@ -137,10 +141,10 @@ def _quote(value: bytes) -> bytes:
     return quoted
 
 
-def _judge_body(answer: Answer) -> Verdict:
+def _judge_body(response: Response) -> Verdict:
     """Read the body of a 200: a line ``id=...`` or ``Error=...``; anything else is unreadable."""
-    kind, _, value = answer.body.removeprefix(BOM_UTF8).strip().partition(b"=")
-    if answer.truncated:
+    kind, _, value = response.body.removeprefix(BOM_UTF8).strip().partition(b"=")
+    if response.truncated:
         return Rejected("too_large", is_explained=False)
     if kind == b"id" and value:
         return Delivered(value)

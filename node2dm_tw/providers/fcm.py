@@ -10,7 +10,7 @@ from urllib.parse import quote as quote_path
 import attrs
 
 from node2dm_tw.providers import fcm_answers
-from node2dm_tw.providers.interface import Answer, Credential, Request, Verdict, request_headers
+from node2dm_tw.providers.interface import Credential, Request, Verdict, request_headers
 from node2dm_tw.push import (
     NO_SUCH_FIELD,
     TARGETS,
@@ -22,6 +22,7 @@ from node2dm_tw.push import (
     data_of,
     split_at_colons,
 )
+from node2dm_tw.response import Response
 
 MAX_BYTES = 4096
 """Keys and values of the data of one message."""
@@ -90,11 +91,8 @@ class FCM:
             )
         return Request(self.url, request_headers(credential.header, _CONTENT_TYPE), body.encode())
 
-    def judge(self, answer: Answer, now: float) -> Verdict:
-        return fcm_answers.judge(answer, now)
-
-    def replacement(self, answer: Answer) -> str | None:
-        return None
+    def judge(self, response: Response, now: float) -> Verdict:
+        return fcm_answers.judge(response, now)
 
 
 def _message(push: Push, now: float) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import attrs
 from node2dm_tw.backoff import retry_after
 from node2dm_tw.providers.bodies import read_object
 from node2dm_tw.providers.interface import (
-    Answer,
     BadDevice,
     Delivered,
     DeviceOverQuota,
@@ -23,6 +22,7 @@ from node2dm_tw.providers.interface import (
     Unexplained,
     Verdict,
 )
+from node2dm_tw.response import Response
 
 QUOTA_PAUSE = 60.0
 """Seconds to wait after a 429 that names none."""
@@ -101,16 +101,16 @@ class _Error:
         return [_text(each, "subject") for each in found]
 
 
-def judge(answer: Answer, now: float) -> Verdict:
+def judge(response: Response, now: float) -> Verdict:
     """Decide what an answer means; `now` is in seconds since the epoch. Never raises."""
-    content = read_object(answer.body)
-    if answer.status == 200 and not answer.truncated and (name := _text(content, "name")):
+    content = read_object(response.body)
+    if response.status == 200 and not response.truncated and (name := _text(content, "name")):
         return Delivered(name.encode("utf-8", "replace"))
-    error = _read_error(answer.status, content)
+    error = _read_error(response.status, content)
     code = error.code or _DEFAULT_CODES.get(error.status, "")
     if 200 <= error.status < 300 and not code:
-        return _unreadable(answer)
-    after = _named_delay(answer, error, now)
+        return _unreadable(response)
+    after = _named_delay(response, error, now)
     match code:
         case "INVALID_ARGUMENT" if error.is_json:
             return _invalid_argument(error)
@@ -129,11 +129,11 @@ def judge(answer: Answer, now: float) -> Verdict:
             return _unexplained(error, after)
 
 
-def _unreadable(answer: Answer) -> Rejected:
+def _unreadable(response: Response) -> Rejected:
     """Never send again what may have been delivered, and learn nothing of the service from it."""
-    reason = "too_large" if answer.truncated else "unreadable"
-    if answer.status != 200:
-        reason = f"http_{answer.status}"
+    reason = "too_large" if response.truncated else "unreadable"
+    if response.status != 200:
+        reason = f"http_{response.status}"
     return Rejected(reason, is_explained=False)
 
 
@@ -147,11 +147,11 @@ def _unexplained(error: _Error, after: float | None) -> Unexplained:
     return Unexplained(reason, ", ".join(part for part in parts if part), after, pause)
 
 
-def _named_delay(answer: Answer, error: _Error, now: float) -> float | None:
+def _named_delay(response: Response, error: _Error, now: float) -> float | None:
     """Seconds named by Retry-After or by google.rpc.RetryInfo, the longer of them."""
     details = error.of_type("google.rpc.RetryInfo")
     values = [_text(detail, "retryDelay").encode("ascii", "replace") for detail in details]
-    values.append(answer.headers.get(b"retry-after", b""))
+    values.append(response.headers.get(b"retry-after", b""))
     named = [retry_after(value, now) for value in values]
     return max((seconds for seconds in named if seconds is not None), default=None)
 

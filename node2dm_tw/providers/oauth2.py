@@ -18,13 +18,12 @@ from twisted.internet.defer import Deferred, fail
 from node2dm_tw.backoff import http_date, retry_after
 from node2dm_tw.providers.bodies import read_object
 from node2dm_tw.providers.interface import (
-    Answer,
     Credential,
-    Headers,
     Post,
     SignInFailed,
     SignInRefused,
 )
+from node2dm_tw.response import Headers, Response
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -220,9 +219,9 @@ class ServiceAccountCredentials:
     def discard_stored(self) -> None:
         """Nothing is kept."""
 
-    def _signed_in(self, answer: Answer) -> Credential:
+    def _signed_in(self, response: Response) -> Credential:
         now = self.wall()
-        token, life = read_answer(answer, now)
+        token, life = read_answer(response, now)
         shortest = SHORTEST_LIFE_REPEATED if token == self._last_token else SHORTEST_LIFE
         self._last_token = token
         self._generation += 1
@@ -230,7 +229,7 @@ class ServiceAccountCredentials:
         return Credential(header, self._generation, now, now + max(life, shortest))
 
 
-def read_answer(answer: Answer, now: float) -> tuple[str, float]:
+def read_answer(response: Response, now: float) -> tuple[str, float]:
     """Find the token in an answer of the token endpoint.
 
     Args:
@@ -243,8 +242,8 @@ def read_answer(answer: Answer, now: float) -> tuple[str, float]:
         SignInRefused: the answer names an error of the account, its key, or our clock.
         SignInFailed: anything else that is no token.
     """
-    content = read_object(answer.body)
-    if answer.status == 200:
+    content = read_object(response.body)
+    if response.status == 200:
         token, kind = content.get("access_token"), content.get("token_type", "Bearer")
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise SignInFailed("an answer without a token")
@@ -252,12 +251,17 @@ def read_answer(answer: Answer, now: float) -> tuple[str, float]:
             raise SignInFailed("a token of another type than Bearer")
         return token, _seconds(content.get("expires_in"))
     code, description = _error(content)
-    if not code or code in _TRANSIENT_CODES or answer.status >= 500 or answer.status in (408, 429):
-        after = retry_after(answer.headers.get(b"retry-after"), now)
-        raise SignInFailed(f"status {answer.status} {code}".rstrip(), after)
+    if (
+        not code
+        or code in _TRANSIENT_CODES
+        or response.status >= 500
+        or response.status in (408, 429)
+    ):
+        after = retry_after(response.headers.get(b"retry-after"), now)
+        raise SignInFailed(f"status {response.status} {code}".rstrip(), after)
     reason = f"{code}: {description}" if description else code
     if code == "invalid_grant":
-        reason += _clock(http_date(answer.headers.get(b"date")), now)
+        reason += _clock(http_date(response.headers.get(b"date")), now)
     raise SignInRefused(reason)
 
 

@@ -1,6 +1,7 @@
 """Signing in with ClientLogin, and the token that outlives the process."""
 
 import json
+from functools import partial
 from urllib.parse import parse_qsl
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from node2dm_tw.http.interface import post
 from node2dm_tw.providers.clientlogin import ClientLogin, read_answer
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
 from tests.doubles import MemoryHTTP
@@ -27,7 +29,7 @@ class Account:
         self.http = MemoryHTTP()
         self.file = folder / "c2dm.token"
         self.login = ClientLogin(
-            self.http.post,
+            partial(post, self.http),
             lambda: self.now,
             self.file,
             url,

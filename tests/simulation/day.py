@@ -19,7 +19,7 @@ from node2dm_tw.routes import Surroundings, Way, make_way
 from node2dm_tw.stats import ENDINGS, RouteStats, Stats
 from tests.emulator.support import ACCOUNT, KEY, NOW
 from tests.heap_clock import HeapClock
-from tests.simulation.google import BASE, SimulatedGoogle
+from tests.simulation.google import BASE, SimulatedClient, SimulatedGoogle
 from tests.simulation.load import HOUR, Load, Wanted
 
 OUTAGE = 16_000.0
@@ -82,7 +82,7 @@ class Day:
             random.random,
             Stats(self.clock.seconds, "0"),
             ByteBudget(),
-            lambda *_, **__: self.google,
+            lambda *_, on_outcomes, **__: SimulatedClient(self.google, on_outcomes),
             self._bad_device,
             lambda *_: None,
         )
