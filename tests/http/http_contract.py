@@ -78,6 +78,31 @@ class ContractTests(AnswerTests, SilenceTests):
         [[(outcome, context)]] = batches
         assert (type(outcome), context) == (NotSent, 1)
 
+    async def test_authorization(self):
+        """Each request has the Authorization that it was given, or none, whatever came before."""
+        server = self.server(always(OK))
+        client = self.client()
+        values = (b"Bearer a", None, b"GoogleLogin auth=b", b"Bearer c", None)
+        for value in values:
+            headers = () if value is None else ((b"Authorization", value),)
+            await post(client, server.url(), headers, b"x")
+        sent = [request.headers.get(b"authorization") for request in server.requests]
+        assert sent == list(values)
+
+    async def test_a_challenge_is_an_answer(self):
+        """A 401 that asks for a bearer token is handed back; nothing is sent again for it."""
+        answer = (
+            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n"
+            b'WWW-Authenticate: Bearer realm="https://accounts.google.com/"\r\n\r\nno'
+        )
+        server = self.server(always(answer))
+        client = self.client()
+        for headers in (HEADERS, (), HEADERS):
+            response = await post(client, server.url(), headers, b"x")
+            assert (response.status, response.body, response.truncated) == (401, b"no", False)
+            assert response.headers[b"www-authenticate"].startswith(b"Bearer")
+        assert len(server.requests) == 3
+
     async def test_nothing_is_added(self):
         """Neither a content type nor an Expect goes out unasked, and compression is not wanted."""
         server = self.server(always(OK))
