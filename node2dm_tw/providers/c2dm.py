@@ -81,16 +81,16 @@ class C2DM:
         return urlencode(form).encode()
 
     def judge(self, response: Response, now: float) -> Verdict:
-        verdict = _judge(response, now)
+        status = response.status
+        verdict = _judge_body(response) if status == 200 else _judge_status(response, now)
         if token := response.headers.get(b"update-client-auth"):
             return NewToken(token.decode("ascii", "replace"), verdict)
         return verdict
 
 
-def _judge(response: Response, now: float) -> Verdict:
+def _judge_status(response: Response, now: float) -> Verdict:
+    """Decide by the status of an answer that is no 200."""
     status = response.status
-    if status == 200:
-        return _judge_body(response)
     if status == 401:
         return Unauthorized()
     if 200 < status < 300:

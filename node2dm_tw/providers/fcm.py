@@ -1,9 +1,9 @@
 """FCM HTTP v1, Firebase Cloud Messaging: what messages:send can carry, and its requests."""
 
+import functools
 import json
 import math
 import re
-from json.encoder import encode_basestring as quote
 from typing import Any, ClassVar
 from urllib.parse import quote as quote_path
 
@@ -39,6 +39,8 @@ _CONDITION = re.compile(rf"(?:\s*(?:'{_TOPIC}'\s+in\s+topics\b|&&|\|\||[!()]))+\
 _NOTIFICATION = frozenset(("title", "body", "image"))
 
 _CONTENT_TYPE = b"application/json; charset=UTF-8"
+_CONTROL_CHARACTERS = bytes(range(32))
+_request = functools.partial(tuple.__new__, Request)  # Calling the class costs half as much again.
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -80,19 +82,41 @@ class FCM:
         return push.fields.get("ttl")
 
     def request(self, push: Push, credential: Credential, now: float) -> Request:
-        if push.is_json:
-            body = _dumps({"message": _message(push, now)})
-        else:
-            key = push.collapse_key.decode()
-            android = f',"android":{{"collapse_key":{quote(key)}}}' if key else ""
-            body = (
-                f'{{"message":{{"token":{quote(push.device.decode())},'
-                f'"data":{{"data":{quote(push.payload.decode())}}}{android}}}}}'
-            )
-        return Request(self.url, request_headers(credential.header, _CONTENT_TYPE), body.encode())
+        body = _json_body(push, now) if push.is_json else _line_body(push)
+        return _request((self.url, request_headers(credential.header, _CONTENT_TYPE), body))
 
     def judge(self, response: Response, now: float) -> Verdict:
         return fcm_answers.judge(response, now)
+
+
+def _line_body(push: Push) -> bytes:
+    """Write the message of a push in node2dm's form: by hand, in half the time."""
+    is_plain = push.line.translate(None, _CONTROL_CHARACTERS) == push.line
+    escape = _escape_plain if is_plain else _escape
+    key = escape(push.collapse_key)
+    return b"".join(
+        (
+            b'{"message":{"token":"',
+            escape(push.device),
+            b'","data":{"data":"',
+            escape(push.payload),
+            b'"},"android":{"collapse_key":"%b"}}}' % key if key else b'"}}}',
+        )
+    )
+
+
+def _escape_plain(text: bytes) -> bytes:
+    """Write the inside of a JSON string of a text without control characters."""
+    return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+
+
+def _escape(text: bytes) -> bytes:
+    """Write the inside of a JSON string."""
+    return _dumps(text.decode())[1:-1].encode()
+
+
+def _json_body(push: Push, now: float) -> bytes:
+    return _dumps({"message": _message(push, now)}).encode()
 
 
 def _message(push: Push, now: float) -> dict[str, Any]:

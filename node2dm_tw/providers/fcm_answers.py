@@ -62,6 +62,11 @@ _HINTS = {
     403: "is FCM's API on in this project, and may this account send for it?",
     404: "are project and url right?",
 }
+_SUCCESS = re.compile(
+    rb'\s*\{\s*"name"\s*:\s*"([ !#-\[\]-~]+)"\s*\}\s*'.replace(rb"\s", rb"[ \t\r\n]")
+)
+"""The body of nearly every success: to match it takes a fifth of reading it as JSON."""
+
 _FIELD = re.compile(r"message\.data|message(?:\.[a-z_]{1,40}){0,3}")
 
 
@@ -103,6 +108,9 @@ class _Error:
 
 def judge(response: Response, now: float) -> Verdict:
     """Decide what an answer means; `now` is in seconds since the epoch. Never raises."""
+    success = _SUCCESS.fullmatch(response.body)
+    if success and response.status == 200 and not response.truncated:
+        return Delivered(success[1])
     content = read_object(response.body)
     if response.status == 200 and not response.truncated and (name := _text(content, "name")):
         return Delivered(name.encode("utf-8", "replace"))
