@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from node2dm_tw.callbacks import HOLD_INTERVAL
 from node2dm_tw.config import Settings
@@ -106,9 +107,12 @@ class Way:
     quota_lock: QuotaLock
     renew: Callable[[Any], bool]
 
-    def start(self) -> None:
+    def start(self) -> Deferred[None]:
         """Restore what was left, and send, unless the route is over its quota."""
-        self.queue.start()
+        started: Deferred[None] = maybeDeferred(self.queue.start)
+        return started.addCallback(lambda _: self._start_lane())
+
+    def _start_lane(self) -> None:
         if self.quota_lock.is_set:
             self.lane.session.lock(LockReason.OVER_QUOTA, "QuotaExceeded")
         else:
