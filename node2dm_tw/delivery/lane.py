@@ -187,13 +187,15 @@ class Lane:
             seconds after which more may go without anything else happening; None: never.
         """
         now = self.clock.seconds()
-        breaker = self.session.breaker
+        breaker, rate = self.session.breaker, self.project_rate
+        if rate is not None:
+            rate.wait()  # One look at the clock for all that may go now.
         for _ in range(MAX_LEASES_PER_TURN):
             credential = self.session.credential
             limit = self._limit_after_pause() if self._earlier else self.window.size
             if credential is None or len(self._in_flight) >= limit:
                 return None
-            if self.project_rate is not None and (wait := self.project_rate.wait()):
+            if rate is not None and rate.available < 1.0 and (wait := rate.wait()):
                 return max(wait, SHORTEST_WAIT) if self.queue.depth else None
             due = self._take_due() if self.admission.retry_queue.heap else None
             lease = due or self.queue.take()
@@ -203,18 +205,31 @@ class Lane:
                     return None
             elif breaker.is_troubled and self._verdicts.sets_aside(lease):
                 continue
-            if lease.refused == credential.generation:
-                self._verdicts.retry_refused(lease)
-                continue
             try:
-                decision = self.admission.decide(lease, now, due is None)
-                if decision is ADMIT:
-                    self._send(lease, credential, now)
-                else:
-                    self._verdicts.apply_decision(decision, lease, is_fresh=due is None)
+                self._process(lease, credential, now, due is None)
             except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
                 self._verdicts.fail_internally(lease, Failure())
         return 0.0
+
+    def _process(self, lease: Lease, credential: Credential, now: float, is_fresh: bool) -> None:
+        """Send a push, unless it is decided otherwise."""
+        if lease.refused == credential.generation:
+            self._verdicts.retry_refused(lease)
+            return
+        decision = self.admission.decide(lease, now, is_fresh)
+        if decision is not ADMIT:
+            self._verdicts.apply_decision(decision, lease, is_fresh=is_fresh)
+            return
+        request = self.provider.request(lease.push, credential, now)
+        lease.generation = credential.generation
+        lease.epoch = self.session.breaker.epoch
+        self.stats.queue_age.observe(now - lease.push.received)
+        lease.sent = self.clock.seconds()
+        if self.project_rate is not None:
+            self.project_rate.consume()
+        in_flight = self.http.send(request.url, request.headers, request.body, lease)
+        if in_flight is not None:
+            self._in_flight[lease] = in_flight
 
     def _limit_after_pause(self) -> int:
         """Requests that may be in flight where some are left from before it: one more at least."""
@@ -241,18 +256,6 @@ class Lane:
     def _take_turn(self) -> None:
         self._next_turn = None
         self._pump()
-
-    def _send(self, lease: Lease, credential: Credential, now: float) -> None:
-        request = self.provider.request(lease.push, credential, now)
-        lease.generation = credential.generation
-        lease.epoch = self.session.breaker.epoch
-        self.stats.queue_age.observe(now - lease.push.received)
-        lease.sent = self.clock.seconds()
-        if self.project_rate is not None:
-            self.project_rate.consume()
-        in_flight = self.http.send(request.url, request.headers, request.body, lease)
-        if in_flight is not None:
-            self._in_flight[lease] = in_flight
 
     # Outcomes
 
