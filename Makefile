@@ -15,17 +15,26 @@ help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 .PHONY: run
-run: .venv/installed ## start gateway, emulator and demo phone in one process
-	@echo
-	echo "Starting. Then, in another shell, push to the demo phone:"
+run: .venv/installed ## start gateway, emulator and two demo phones in one process
+	@to='nc -u -w1 127.0.0.1 8120'
+	command -v nc >/dev/null || to='cat >/dev/udp/127.0.0.1/8120'
 	echo
-	echo "    printf 'demo-phone:greeting:{\"hello\":\"world\"}' | nc -u -w1 127.0.0.1 8120"
+	echo "Starting. Then, in another shell, push over C2DM:"
+	echo
+	echo "    printf 'demo-phone:greeting:{\"hello\":\"world\"}' | $$to"
+	echo
+	echo "and over FCM, with a notification that the phone shows:"
+	echo
+	echo "    printf '{\"route\":\"fcm\",\"token\":\"demo-fcm-phone\",\"notification\":{\"title\":\"Hello\",\"body\":\"World\"}}' | $$to"
+	echo
+	echo "What a phone receives appears below. http://127.0.0.1:8122/ is the status page; Ctrl-C ends it all."
 	echo
 	exec .venv/bin/twistd -n --pidfile= node2dm -c etc/quickstart.ini
 
 .venv/installed: setup.py pyproject.toml constraints.txt
 	@[ -x .venv/bin/python ] && .venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	.venv/bin/$(INSTALL) .
+	echo "Installing into .venv"
+	.venv/bin/$(INSTALL) '.[all]'
 	touch $@
 
 # In a copy of the checkout, which is gone afterwards: two may run at once, and nothing is left. One
@@ -70,7 +79,7 @@ test test-long test-newest constraints:
 		python -m pip freeze --all --exclude-editable --exclude pip > "$(CURDIR)/constraints.txt"
 	fi
 
-# In an environment of its own: `make run` sends through treq, this one has the extras curl and fcm.
+# In an environment of its own, which has only what is measured.
 .PHONY: bench
 bench: build/bench/installed ## measure what a push costs; PARTS="cpu idle" and ARGS=--quick choose
 	@build/bench/bin/python -m benchmarks $(PARTS) $(ARGS)

@@ -11,8 +11,11 @@ FEATURES: dict[str, list[str]] = {
 ALL = sorted({requirement for needs in FEATURES.values() for requirement in needs})
 DEV = [
     *ALL,
+    "axe-core-python",
     "build",
+    "Django",
     "firebase-admin",
+    "Flask",
     "h2",
     "hypothesis",
     "mypy",
@@ -23,6 +26,7 @@ DEV = [
     "setuptools>=77",  # Also pip's, to build the package: constraints.txt has its version.
     "PyYAML",
     "ruff",
+    "standardwebhooks",
     "types-psutil",
     "types-PyYAML",
     "types-pyOpenSSL",

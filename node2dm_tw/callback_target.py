@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import re
+import sys
 from urllib.parse import urlencode
 
 import attrs
@@ -13,13 +14,16 @@ from node2dm_tw.files import parse_json
 from node2dm_tw.http.interface import Headers
 
 OVERHEAD_BYTES = 500
-"""What a callback takes beside its texts: its objects and its place in the heap. Measured: 420."""
+"""What a callback takes beside its texts: its objects and its place in the heap. Measured: 445."""
 
 MAX_RECORD_BYTES = 500_000
 """The longest push of a datagram, each of its bytes escaped, is a shorter record."""
 
 MAX_ATTEMPTS = 1_000
 """A record that claims more is damaged; `retries` allows fewer."""
+
+BAD_DEVICE = "bad_device"
+"""The outcome that every callback had before there were others."""
 
 
 @attrs.define(eq=False, weakref_slot=False)
@@ -28,11 +32,13 @@ class Callback:
 
     Args:
         route: of the push.
-        device: its registration ID.
+        device: its registration ID, or what else it was sent to.
         message: what was not delivered.
         reason: why.
         callback_id: the same for every attempt.
         attempts: that have failed.
+        outcome: how the push ended: the name of its terminal counter, without `messages_`.
+        received: when the push came in, by RFC 3339; empty where an earlier version kept it.
     """
 
     route: str
@@ -41,6 +47,8 @@ class Callback:
     reason: bytes
     callback_id: bytes
     attempts: int = 0
+    outcome: str = BAD_DEVICE
+    received: bytes = b""
 
     @property
     def size(self) -> int:
@@ -55,25 +63,35 @@ class CallbackTarget:
 
     Args:
         url: of the application.
-        shared_secret: sent along, node2dm's way of showing who sends.
+        shared_secret: sent along in a form, node2dm's way of showing who sends; never in JSON.
         signing_key: signs callbacks as Standard Webhooks 1.0 says; None: unsigned.
         retries: how often a callback is sent again.
+        is_json: whether the body is JSON; else it is a form.
+        outcomes: those that the application is told of.
     """
 
     url: str
     shared_secret: str = attrs.field(repr=False)
     signing_key: bytes | None = attrs.field(repr=False)
     retries: int
+    is_json: bool = False
+    outcomes: frozenset[str] = frozenset({BAD_DEVICE})
 
     def body(self, callback: Callback) -> bytes:
-        """Build the form that is posted."""
-        form = {
-            "device_token": callback.device,
-            "message_body": callback.message,
-            "shared_secret": self.shared_secret,
-            "reason": callback.reason,
+        """Build what is posted."""
+        fields = {
+            "device_token": callback.device.decode(),
+            "message_body": callback.message.decode(),
+            "reason": callback.reason.decode(),
+            "route": callback.route,
+            "outcome": callback.outcome,
+            "received": callback.received.decode(),
         }
-        return urlencode(form).encode()
+        if not self.is_json:
+            return urlencode(fields | {"shared_secret": self.shared_secret}).encode()
+        # A time that is not known is null: the empty text is no time.
+        fields_or_null = fields | {"received": fields["received"] or None}
+        return json.dumps(fields_or_null, ensure_ascii=False, separators=(",", ":")).encode()
 
     def headers(self, callback: Callback, moment: int, body: bytes) -> Headers:
         """Build the headers of one attempt.
@@ -81,42 +99,55 @@ class CallbackTarget:
         Args:
             moment: of this attempt, seconds since the epoch.
         """
-        content = (b"Content-Type", b"application/x-www-form-urlencoded")
-        if self.signing_key is None:
-            return (content,)
-        signed = b"%b.%d.%b" % (callback.callback_id, moment, body)
-        signature = base64.b64encode(hmac.digest(self.signing_key, signed, hashlib.sha256))
-        return (
-            content,
+        content = b"application/json" if self.is_json else b"application/x-www-form-urlencoded"
+        headers = (
+            (b"Content-Type", content),
             (b"Webhook-Id", callback.callback_id),
             (b"Webhook-Timestamp", b"%d" % moment),
-            (b"Webhook-Signature", b"v1," + signature),
         )
+        if self.signing_key is None:
+            return headers
+        signed = b"%b.%d.%b" % (callback.callback_id, moment, body)
+        signature = base64.b64encode(hmac.digest(self.signing_key, signed, hashlib.sha256))
+        return (*headers, (b"Webhook-Signature", b"v1," + signature))
 
 
 def to_record(callback: Callback) -> bytes:
     """Write a callback for the spool: a JSON array of its fields."""
     fields = (callback.device, callback.message, callback.reason, callback.callback_id)
     texts = [field.decode(errors="replace") for field in fields]
-    return json.dumps([callback.route, *texts, callback.attempts], ensure_ascii=False).encode()
+    rest = (callback.attempts, callback.outcome, callback.received.decode())
+    return json.dumps([callback.route, *texts, *rest], ensure_ascii=False).encode()
 
 
-_FORM = [str, str, str, str, str, int]
+_FORMS = ([str, str, str, str, str, int, str, str], [str, str, str, str, str, int])
+"""The types of a record's fields; earlier versions kept neither outcome nor time of receipt."""
 
 _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 """It goes into a header."""
+
+_OUTCOME = re.compile(r"[a-z_]{1,32}")
+
+_RECEIVED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)?", re.ASCII)
 
 
 def from_record(record: bytes) -> Callback | None:
     """Read a record that anybody may have written; None where it is no callback."""
     fields = parse_json(record) if len(record) <= MAX_RECORD_BYTES else None
-    if not isinstance(fields, list) or [type(field) for field in fields] != _FORM:
+    if not isinstance(fields, list) or [type(field) for field in fields] not in _FORMS:
         return None
-    route, *texts, attempts = fields
+    route, *texts, attempts = fields[:6]
+    outcome, received = fields[6:] or (BAD_DEVICE, "")
     try:
         device, message, reason, callback_id = (text.encode() for text in texts)
+        route.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         return None
     if _ID.fullmatch(callback_id) is None or not 0 <= attempts <= MAX_ATTEMPTS:
         return None
-    return Callback(route, device, message, reason, callback_id, attempts)
+    if _OUTCOME.fullmatch(outcome) is None or _RECEIVED.fullmatch(received) is None:
+        return None
+    words = sys.intern(route), sys.intern(outcome)  # of a few, which thousands of callbacks share
+    return Callback(
+        words[0], device, message, reason, callback_id, attempts, words[1], received.encode()
+    )

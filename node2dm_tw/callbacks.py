@@ -2,8 +2,9 @@
 
 import heapq
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from node2dm_tw.backoff import exponential, retry_after
-from node2dm_tw.callback_target import Callback, CallbackTarget, from_record, to_record
+from node2dm_tw.callback_target import (
+    OVERHEAD_BYTES,
+    Callback,
+    CallbackTarget,
+    from_record,
+    to_record,
+)
 from node2dm_tw.http.interface import HTTPClient, RequestFailed, Response, post
 from node2dm_tw.logs import Throttle, logger
 from node2dm_tw.push import Push
@@ -28,16 +35,32 @@ between checks.
 """
 
 MAX_WAITING_BYTES = 64 << 20
-"""Memory of the callbacks that wait, whatever their sizes and routes."""
+"""Memory of the callbacks that wait, whatever their sizes, routes and webhooks."""
 
 IN_FLIGHT = 4
-"""Callbacks posted at once."""
+"""Callbacks posted at once to one webhook."""
 
 MAX_CALLBACKS_PER_TURN = 500
 """Callbacks sent or held before the reactor gets its turn."""
 
 GONE = 410
 """The status with which an application says that it wants no such callback."""
+
+
+@attrs.define(eq=False)
+class CallbackBudget:
+    """Bounds the memory of the callbacks of all senders together.
+
+    Attributes:
+        used: bytes of the callbacks that wait.
+    """
+
+    maximum: int = MAX_WAITING_BYTES
+    used: int = attrs.field(default=0, init=False)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a callback of `size` bytes may wait as well."""
+        return self.used + size <= self.maximum
 
 
 @attrs.define(eq=False)
@@ -48,33 +71,27 @@ class CallbackSender:
         target: where to.
         http: moves the requests.
         stats: by route: each callback ends in a counter of its route.
-        spool: where callbacks are kept from a stop to the next start.
+        budget: bounds the memory of what waits; a further callback is dropped.
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        should_hold: whether callbacks of this route and reason must wait, perhaps for ever.
-        max_bytes: memory of the callbacks that wait; a further one is dropped.
+        should_hold: whether a callback must wait, perhaps for ever.
     """
 
     target: CallbackTarget
     http: HTTPClient
-    stats: dict[str, RouteStats]
-    spool: Spool
+    stats: Mapping[str, RouteStats]
+    budget: CallbackBudget
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    should_hold: Callable[[str, str], bool] = attrs.field(default=lambda route, reason: False)
-    max_bytes: int = MAX_WAITING_BYTES
+    should_hold: Callable[[Callback], bool] = attrs.field(default=lambda callback: False)
     _heap: list[tuple[float, int, Callback]] = attrs.field(factory=list, init=False)
     _sequence: int = attrs.field(default=0, init=False)
-    _bytes: int = attrs.field(default=0, init=False)
     _in_flight: dict[Callback, Deferred[None] | None] = attrs.field(factory=dict, init=False)
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
     _is_sending: bool = attrs.field(default=False, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
-    _restoring: Iterator[bool] = attrs.field(factory=lambda: iter(()), init=False)
-    _reader: SpoolReader[Callback] | None = attrs.field(default=None, init=False)
-    _next_slice: IDelayedCall | None = attrs.field(default=None, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -83,30 +100,25 @@ class CallbackSender:
     def __len__(self) -> int:
         return len(self._heap) + len(self._in_flight)
 
-    def enqueue(self, route: str, push: Push, reason: str, delay: float = 0.0) -> None:
-        """Tell the application, in `delay` seconds, that the device of `push` is gone."""
-        message = push.message_body.encode("utf-8", "replace")
-        callback_id = b"msg_" + uuid.uuid4().hex.encode()
-        reason_bytes = reason.encode("utf-8", "replace")
-        self._add(Callback(route, push.device, message, reason_bytes, callback_id), delay)
+    def has_room(self, route: str, size: int) -> bool:
+        """Whether a callback of `size` bytes can wait; if not, it is counted and logged."""
+        if self.budget.has_room(size) and not self._is_stopped:
+            return True
+        _stats_of(self.stats, route).callbacks_dropped += 1
+        most = f"{self.budget.maximum >> 20} MiB"
+        self._throttle.warn("callback queue is full ({most}): callback dropped", most=most)
+        return False
 
-    def _add(self, callback: Callback, delay: float) -> None:
-        if self._is_stopped or self._bytes + callback.size > self.max_bytes:
-            self._stats(callback).callbacks_dropped += 1
-            most = f"{self.max_bytes >> 20} MiB"
-            self._throttle.warn("callback queue is full ({most}): callback dropped", most=most)
-            return
-        self._bytes += callback.size
-        self._push(callback, delay)
-        self._send_due()
+    def add(self, callback: Callback, delay: float = 0.0) -> None:
+        """Post a callback in `delay` seconds, or drop it where there is no room."""
+        if self.has_room(callback.route, callback.size):
+            self.budget.used += callback.size
+            self._push(callback, delay)
+            self._send_due()
 
     def _push(self, callback: Callback, delay: float) -> None:
         self._sequence += 1
         heapq.heappush(self._heap, (self.clock.seconds() + delay, self._sequence, callback))
-
-    def _stats(self, callback: Callback) -> RouteStats:
-        """The counters of its route; those of another where the route is no longer configured."""
-        return self.stats.get(callback.route) or next(iter(self.stats.values()))
 
     def _send_due(self) -> None:
         """Post what is due, as far as there is room in flight."""
@@ -130,7 +142,7 @@ class CallbackSender:
             if due > now:
                 return due
             heapq.heappop(self._heap)
-            if self.should_hold(callback.route, callback.reason.decode()):
+            if self.should_hold(callback):
                 self._push(callback, HOLD_INTERVAL)
             else:
                 self._post(callback)
@@ -169,7 +181,7 @@ class CallbackSender:
         if self._is_stopped:
             return  # it is kept for the next process
         if status // 100 == 2:
-            self._stats(callback).callbacks_sent += 1
+            _stats_of(self.stats, callback.route).callbacks_sent += 1
             self._end(callback)
         elif status == GONE:
             self._abandon(callback, f"status {status}")
@@ -200,14 +212,87 @@ class CallbackSender:
         self._send_due()
 
     def _abandon(self, callback: Callback, reason: str) -> None:
-        self._stats(callback).callbacks_failed += 1
+        _stats_of(self.stats, callback.route).callbacks_failed += 1
         self._throttle.warn("callback abandoned: {reason}", key=reason, reason=reason)
         self._end(callback)
 
     def _end(self, callback: Callback) -> None:
         del self._in_flight[callback]
-        self._bytes -= callback.size
+        self.budget.used -= callback.size
         self._send_due()
+
+    def stop(self) -> list[Callback]:
+        """Post nothing more; return what is left, that in flight included."""
+        self._is_stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        heap, self._heap = self._heap, []
+        return [*self._in_flight, *(callback for _, _, callback in sorted(heap))]
+
+    def cancel_requests(self) -> None:
+        """Cancel what is in flight, once it is kept."""
+        requests, self._in_flight = self._in_flight, {}
+        for request in requests.values():
+            if request is not None:
+                maybeDeferred(request.cancel).addErrback(self._log_fault)
+
+
+@attrs.define(eq=False)
+class Callbacks:
+    """Makes callbacks, gives each to the sender of its route, and keeps them over a restart.
+
+    Args:
+        senders: by route; the one of None takes the callbacks of all routes without their own.
+        stats: by route.
+        spool: where callbacks are kept from a stop to the next start.
+        clock: monotonic seconds.
+        wall: seconds since the epoch.
+    """
+
+    senders: Mapping[str | None, CallbackSender]
+    stats: Mapping[str, RouteStats]
+    spool: Spool
+    clock: IReactorTime
+    wall: Callable[[], float]
+    _restoring: Iterator[bool] = attrs.field(factory=lambda: iter(()), init=False)
+    _reader: SpoolReader[Callback] | None = attrs.field(default=None, init=False)
+    _next_slice: IDelayedCall | None = attrs.field(default=None, init=False)
+    _throttle: Throttle = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._throttle = Throttle(log, self.clock)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.senders.values()))
+
+    def enqueue(
+        self, route: str, outcome: str, push: Push, reason: str, delay: float = 0.0
+    ) -> None:
+        """Tell the application of `route`, in `delay` seconds, how `push` ended, if it asks for it.
+
+        Args:
+            outcome: the name of the push's terminal counter, without `messages_`.
+        """
+        sender = self._sender(route)
+        if sender is None or outcome not in sender.target.outcomes:
+            return
+        # Looked at first: of millions that overflow, nearly all find no room.
+        if not sender.has_room(route, OVERHEAD_BYTES + len(push.line)):
+            return
+        received = self.wall() - (self.clock.seconds() - push.received)
+        callback = Callback(
+            route,
+            push.device,
+            push.message_body.encode("utf-8", "replace"),
+            reason.encode("utf-8", "replace"),
+            b"msg_" + uuid.uuid4().hex.encode(),
+            outcome=outcome,
+            received=_rfc3339(received),
+        )
+        sender.add(callback, delay)
+
+    def _sender(self, route: str) -> CallbackSender | None:
+        return self.senders.get(route, self.senders.get(None))
 
     def start(self) -> None:
         """Restore what earlier processes left, a slice at a time."""
@@ -238,7 +323,7 @@ class CallbackSender:
         with closing(reader):
             while not reader.is_at_end:
                 for callback in reader.read(MAX_CALLBACKS_PER_TURN):
-                    self._add(callback, 0.0)
+                    self._restore_callback(callback)
                 yield True
         path = str(reader.path)
         try:
@@ -257,25 +342,32 @@ class CallbackSender:
                 aside=str(reader.aside),
             )
 
+    def _restore_callback(self, callback: Callback) -> None:
+        sender = self._sender(callback.route)
+        if sender is not None:
+            sender.add(callback)
+            return
+        _stats_of(self.stats, callback.route).callbacks_dropped += 1
+        self._throttle.warn(
+            "no section takes the callbacks of {route}: callback dropped",
+            key=callback.route,
+            route=callback.route,
+        )
+
     def stop(self) -> None:
         """Post nothing more; keep what is left, that in flight included, for the next process."""
-        requests, self._in_flight = self._in_flight, {}
-        heap, self._heap = self._heap, []
-        self._is_stopped = True
-        for timer in (self._timer, self._next_slice):
-            if timer is not None and timer.active():
-                timer.cancel()
-        left = [*requests, *(callback for _, _, callback in sorted(heap))]
+        if self._next_slice is not None and self._next_slice.active():
+            self._next_slice.cancel()
+        left = [callback for sender in self.senders.values() for callback in sender.stop()]
         try:
             self._save(left)
         except OSError as error:
             for callback in left:
-                self._stats(callback).callbacks_dropped += 1
+                _stats_of(self.stats, callback.route).callbacks_dropped += 1
             reason = error.strerror or str(error)
             log.critical("{count} callbacks are lost: {error}", count=len(left), error=reason)
-        for request in requests.values():
-            if request is not None:
-                maybeDeferred(request.cancel).addErrback(self._log_fault)
+        for sender in self.senders.values():
+            sender.cancel_requests()
 
     def _save(self, left: list[Callback]) -> None:
         """Write what is left to a file, and behind it what was not restored yet."""
@@ -286,6 +378,17 @@ class CallbackSender:
                 return
         if left:
             self.spool.add(map(to_record, left))
+
+
+def _stats_of(stats: Mapping[str, RouteStats], route: str) -> RouteStats:
+    """Return the counters of a route; those of another where it is no longer configured."""
+    return stats.get(route) or next(iter(stats.values()))
+
+
+def _rfc3339(moment: float) -> bytes:
+    """Write a time, in seconds since the epoch, as UTC with milliseconds."""
+    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z").encode()
 
 
 def _log_unreadable(path: Path, error: OSError) -> None:

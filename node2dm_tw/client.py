@@ -6,21 +6,26 @@ The datagram it sends is described in docs/application-servers.md.
 
 import contextlib
 import errno
+import http.client
 import json
 import logging
 import os
 import re
+import reprlib
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NamedTuple, Self
 from unicodedata import category
+from urllib.parse import SplitResult, urlsplit
 
 HOST = "127.0.0.1"
 PORT = 8120
+WEB = "http://127.0.0.1:8122"
 
 SAFE_DATAGRAM = 1400
 """Bytes that fit an Ethernet frame, tunnels included: a datagram of that size is not fragmented."""
@@ -48,12 +53,21 @@ LOOKUP_INTERVAL = 60.0
 """Seconds after which the gateway's name is looked up again, as far as pushes are sent."""
 
 LOG_INTERVAL = 60.0
-"""Seconds between two log lines about failures."""
+"""Seconds between two log lines with the same text."""
+
+MAX_LOG_TEXTS = 20
+"""Texts that are throttled apart; further ones share one line in each interval."""
+
+MAX_ANSWER_BYTES = 65_536
+"""Bytes that are read of an answer of the gateway's web port."""
 
 _log = logging.getLogger(__name__)
 
 _TARGETS = ("token", "fid", "topic", "condition")
 _ONE_TARGET = f"exactly one of {', '.join(_TARGETS)} is expected"
+_TOKEN_RULE = (
+    f"no white space, quotes, brackets or invisible characters, and at most {MAX_TOKEN_BYTES} bytes"
+)
 _EMPTY_MEANS_SOMETHING = ("data", "ttl", "delay_while_idle", "notification")
 _NAME = re.compile(r"[^{:|\n][^:|\n]*")
 _COLLAPSE_KEY = re.compile(r"([^{:\n][^:\n]*)?")
@@ -81,8 +95,8 @@ class Push:
         route: the gateway's route, or its prefix. Empty: the client's, or the gateway's first.
 
     Raises:
-        ValueError: a field is missing, superfluous, or of a wrong kind. It names the field, and
-            never repeats the value.
+        ValueError: a field is missing, superfluous, or of a wrong kind. It names the field, the
+            value, shortened, and what is expected.
     """
 
     token: str = ""
@@ -99,45 +113,50 @@ class Push:
 
     def __post_init__(self) -> None:
         for name in (*_TARGETS, "collapse_key", "route"):
-            _require(isinstance(getattr(self, name), str), name, "a text")
-        if sum(bool(getattr(self, name)) for name in _TARGETS) != 1:
-            raise ValueError(_ONE_TARGET)
+            value = getattr(self, name)
+            _require(isinstance(value, str), name, value, "a text")
+        given = [name for name in _TARGETS if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"{_ONE_TARGET}, given: {', '.join(given) or 'none'}")
         for name in ("token", "fid"):
-            _require(
-                _is_token(getattr(self, name)),
-                name,
-                "without white space, quotes, brackets and invisible characters,"
-                f" and at most {MAX_TOKEN_BYTES} bytes",
-            )
+            value = getattr(self, name)
+            if fault := _find_token_fault(value):
+                raise ValueError(f"{name} = {_show(name, value)} ({fault}): expected {_TOKEN_RULE}")
         self._check_data()
         seconds = self.ttl
         if isinstance(seconds, float) and seconds.is_integer():
             seconds = int(seconds)
         is_whole = seconds is None or (type(seconds) is int and 0 <= seconds <= MAX_TTL_SECONDS)
-        _require(is_whole, "ttl", f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}")
+        whole = f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"
+        _require(is_whole, "ttl", self.ttl, whole)
         priority = self.priority.lower() if isinstance(self.priority, str) else self.priority
-        _require(priority in (None, "normal", "high"), "priority", "normal or high")
-        _require(
-            isinstance(self.delay_while_idle, bool | None), "delay_while_idle", "true or false"
-        )
+        _require(priority in (None, "normal", "high"), "priority", priority, "normal or high")
+        idle = self.delay_while_idle
+        _require(isinstance(idle, bool | None), "delay_while_idle", idle, "true or false")
         _require(
             self.notification is None
             or (isinstance(self.notification, dict) and _is_shallow(self.notification)),
             "notification",
+            self.notification,
             f"an object, nested at most {MAX_NESTING} deep",
         )
+        for name in ("title", "body", "image"):
+            text = (self.notification or {}).get(name)
+            _require(isinstance(text, str | None), f"notification.{name}", text, "a text")
         object.__setattr__(self, "ttl", seconds)
         object.__setattr__(self, "priority", priority)
 
     def _check_data(self) -> None:
-        if isinstance(self.data, dict):
-            _require("" not in self.data, "data", "without empty names")
-            for name, text in self.data.items():
-                _require(isinstance(name, str), "data", "an object whose names are texts")
-                _require(isinstance(text, str), f"data.{_shorten(name)}", "a text")
+        data = self.data
+        if isinstance(data, dict):
+            _require("" not in data, "data", data, "no empty names")
+            for name, text in data.items():
+                names = "an object whose names are texts"
+                _require(isinstance(name, str), "data", data, names)
+                _require(isinstance(text, str), f"data.{_shorten(name)}", text, "a text")
         else:
-            is_text = self.data is None or isinstance(self.data, str)
-            _require(is_text, "data", "a text, or an object of names and texts")
+            is_text = data is None or isinstance(data, str)
+            _require(is_text, "data", data, "a text, or an object of names and texts")
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -148,13 +167,15 @@ class Push:
                 a target or route that is there and empty.
         """
         given = {name: value for name, value in fields.items() if value is not None}
-        unknown = sorted(given.keys() - cls.__dataclass_fields__.keys())
-        if unknown:
-            raise ValueError(f"unknown: {', '.join(map(repr, map(_shorten, unknown)))}")
+        known = tuple(cls.__dataclass_fields__)
+        for name in given:
+            if name not in known:
+                near = get_close_matches(name, known, 1) or [f"one of {', '.join(known)}"]
+                raise ValueError(f"unknown field {_shorten(name)!r}: expected {near[0]}")
         for name in _TARGETS:
             if given.get(name) == "":
                 raise ValueError(f"{name} is empty: {_ONE_TARGET}")
-        _require(given.get("route") != "", "route", "left out where it is empty")
+        _require(given.get("route") != "", "route", "", "the name of a route, or no such field")
         return cls(**given)
 
     def line(self, default_route: str = "") -> bytes:
@@ -176,7 +197,9 @@ class Push:
         except UnicodeEncodeError:
             raise ValueError(f"not valid UTF-8: {self._find_surrogate()}") from None
         if len(line) > MAX_DATAGRAM:
-            raise ValueError(f"{len(line)} bytes do not fit a datagram of {MAX_DATAGRAM}")
+            raise ValueError(
+                f"the push has {len(line)} bytes: expected at most {MAX_DATAGRAM}, a datagram"
+            )
         return line
 
     def _colon_form(self, route: str) -> str | None:
@@ -217,11 +240,17 @@ class Push:
             raise ValueError("notification cannot be written as JSON") from None
 
 
-def _is_token(text: str) -> bool:
-    """Whether the gateway reads this as a token or fid, or it is empty."""
-    if _NOT_IN_TOKENS.search(text) or len(text.encode("utf-8", "replace")) > MAX_TOKEN_BYTES:
-        return False
-    return text.isascii() or _CATEGORIES_NOT_IN_TOKENS.isdisjoint(map(category, text))
+def _find_token_fault(text: str) -> str:
+    """Say why the gateway does not read this as a token or fid; empty where it does."""
+    if len(text) > MAX_TOKEN_BYTES or len(text.encode("utf-8", "replace")) > MAX_TOKEN_BYTES:
+        return f"{len(text.encode('utf-8', 'replace'))} bytes"
+    found = _NOT_IN_TOKENS.search(text)
+    if found is None and text.isascii():
+        return ""
+    for index, letter in enumerate(text):
+        if _NOT_IN_TOKENS.match(letter) or category(letter) in _CATEGORIES_NOT_IN_TOKENS:
+            return f"{letter!a} at index {index}"
+    return ""
 
 
 def _is_shallow(value: object, levels: int = MAX_NESTING) -> bool:
@@ -236,9 +265,24 @@ def _shorten(name: str) -> str:
     return name if len(name) <= 48 else f"{name[:24]}..."
 
 
-def _require(good: bool, name: str, wanted: str) -> None:
+def _show(name: str, value: object) -> str:
+    """Render a value for a message, shortened; only the beginning of what names a device."""
+    if name in ("token", "fid") and isinstance(value, str | bytes):
+        return f"{value[:8]!a}{'...' if len(value) > 8 else ''}"
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an integer with more digits than Python writes out
+        return type(value).__name__
+
+
+def _require(good: bool, name: str, value: object, expected: str) -> None:
     if not good:
-        raise ValueError(f"{name} must be {wanted}")
+        raise ValueError(f"{name} = {_show(name, value)}: expected {expected}")
+
+
+def _require_number(name: str, value: object, most: int) -> None:
+    is_within = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
+    _require(is_within, name, value, f"a whole number between 1 and {most}")
 
 
 def pack(lines: Iterable[bytes], size: int = SAFE_DATAGRAM) -> Iterator[list[bytes]]:
@@ -298,11 +342,29 @@ def connect(host: str, port: int) -> socket.socket:
     raise fault
 
 
+def _split_url(url: str) -> SplitResult:
+    """Split the address of a web server.
+
+    Raises:
+        ValueError: it is none.
+    """
+    expected = "http://HOST:PORT"
+    _require(isinstance(url, str), "url", url, expected)
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or brackets that are no IPv6 address
+        is_web = False
+    _require(is_web and url.isprintable() and " " not in url, "url", url, expected)
+    return parts
+
+
 class PushClient:
     """Sends pushes to one gateway. Threads may share it.
 
     UDP tells nobody whether a datagram arrived. What does show, a faulty push, a full send buffer,
-    a host that answers that nobody listens, is counted and logged, and raised only with `strict`.
+    a host that answers that nobody listens, is counted and logged, each text once a minute, and
+    raised only with `strict`.
 
     Args:
         host: name or address of the gateway, IPv4 or IPv6. Of a name's addresses the first that can
@@ -317,7 +379,7 @@ class PushClient:
         connect: opens the socket.
 
     Raises:
-        ValueError: the port or max_datagram is out of range.
+        ValueError: host or route is no text; the port or max_datagram is out of range.
         OSError: with `strict` only: the name does not resolve, or cannot be reached.
     """
 
@@ -332,8 +394,10 @@ class PushClient:
         clock: Callable[[], float] = time.monotonic,
         connect: Callable[[str, int], socket.socket] = connect,
     ) -> None:
-        _require(0 < port < 65536, "port", "between 1 and 65535")
-        _require(0 < max_datagram <= MAX_DATAGRAM, "max_datagram", f"between 1 and {MAX_DATAGRAM}")
+        _require(isinstance(host, str), "host", host, "a text")
+        _require(isinstance(route, str), "route", route, "a text")
+        _require_number("port", port, 65535)
+        _require_number("max_datagram", max_datagram, MAX_DATAGRAM)
         self._address = (host, port)
         self._route = route
         self._strict = strict
@@ -343,9 +407,11 @@ class PushClient:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._closed = False
-        self._reopen_at = self._log_at = self._lookup_at = self._refusal_lookup_at = clock()
+        self._reopen_at = self._lookup_at = self._refusal_lookup_at = clock()
         self._lookup = threading.Thread()
-        self._unlogged = self._latest = 0
+        self._throttled: dict[str, tuple[float, int]] = {}
+        self._open_fault: tuple[Any, ...] = ()
+        self._latest = 0
         self._sent = self._failed = self._refused = 0
         try:
             self._open()
@@ -362,7 +428,15 @@ class PushClient:
         token: str = "",
         data: str | dict[str, str] | None = None,
         collapse_key: str = "",
-        **options: Any,
+        *,
+        fid: str = "",
+        topic: str = "",
+        condition: str = "",
+        ttl: int | None = None,
+        priority: str | None = None,
+        delay_while_idle: bool | None = None,
+        notification: dict[str, Any] | None = None,
+        route: str = "",
     ) -> bool:
         """Send one push at once, in a datagram of its own.
 
@@ -370,8 +444,20 @@ class PushClient:
         no promise that it arrives.
         """
         try:
-            line = Push(token, data, collapse_key, **options).line(self._route)
-        except (TypeError, ValueError) as fault:
+            line = Push(
+                token,
+                data,
+                collapse_key,
+                fid=fid,
+                topic=topic,
+                condition=condition,
+                ttl=ttl,
+                priority=priority,
+                delay_while_idle=delay_while_idle,
+                notification=notification,
+                route=route,
+            ).line(self._route)
+        except ValueError as fault:
             self._report(1, fault)
             return False
         return self.send([line])
@@ -416,6 +502,42 @@ class PushClient:
         with self._lock:
             return self._refusal() is None
 
+    @staticmethod
+    def ready(url: str = WEB, timeout: float = 2.0) -> bool:
+        """Ask the gateway's /readyz whether it can take pushes and get them away.
+
+        Args:
+            url: the address of its option `web`, http://HOST:PORT. An address with a path is asked
+                as it is: http://HOST:PORT/readyz?route=NAME.
+            timeout: seconds to wait for the connection, and then for the answer.
+
+        Raises:
+            ValueError: `url` is no address of that form.
+            OSError: nobody answers, or it is not the gateway that answers.
+        """
+        parts = _split_url(url)
+        _require(timeout > 0, "timeout", timeout, "seconds, more than 0")
+        path = parts.path if parts.path.strip("/") else f"{parts.path.rstrip('/')}/readyz"
+        kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        connection = kind[parts.scheme](str(parts.hostname), parts.port, timeout=timeout)
+        try:
+            connection.request("GET", f"{path}?{parts.query}" if parts.query else path)
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read(MAX_ANSWER_BYTES)
+        except (OSError, UnicodeError, http.client.HTTPException) as fault:
+            why = getattr(fault, "strerror", None) or fault
+            if isinstance(fault, http.client.HTTPException):
+                why = "the answer is not HTTP"
+            raise OSError(f"{url}: {why}: expected the address of the gateway's `web`") from None
+        finally:
+            connection.close()
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            ready = json.loads(body)["ready"]
+            if status in (200, 503) and isinstance(ready, bool):
+                return ready
+        text = body.decode("utf-8", "replace").strip()[:300]
+        raise OSError(f"{url}: {status} {text or answer.reason}: expected the gateway's /readyz")
+
     def close(self) -> None:
         """Close the socket; pushes from now on fail. Closing twice is allowed."""
         with self._lock:
@@ -431,6 +553,8 @@ class PushClient:
     def _lines(self, pushes: Iterable[Push]) -> Iterator[bytes]:
         for push in pushes:
             try:
+                if not isinstance(push, Push):
+                    raise ValueError(f"a push is of type {type(push).__name__}: expected Push")
                 line = push.line(self._route)
             except ValueError as fault:
                 self._report(1, fault)
@@ -445,11 +569,15 @@ class PushClient:
             if self._socket is not None:
                 return
             if self._clock() < self._reopen_at:
-                raise OSError(errno.ENOTCONN, "the gateway could not be reached a moment ago")
+                raise OSError(*self._open_fault)
             self._reopen_at = float("inf")
+            self._open_fault = (errno.ENOTCONN, "the name of the gateway is being looked up")
         opened = None
         try:
             opened = self._connect(*self._address)
+        except OSError as fault:
+            self._open_fault = fault.args
+            raise
         finally:
             with self._lock:
                 now = self._clock()
@@ -524,14 +652,22 @@ class PushClient:
         """Count `pushes` as failed; raise the fault if `strict`, else log it in its turn."""
         with self._lock:
             self._failed += pushes
-            self._unlogged += 1
-            now = self._clock()
-            due = now >= self._log_at and not self._strict
-            if due:
-                self._log_at = now + LOG_INTERVAL
-                failures, self._unlogged = self._unlogged, 0
+            failures = 0 if self._strict else self._throttle(str(fault))
         if self._strict:
             raise fault
-        if due:
+        if failures:
             text = "pushing to %s port %d failed (%d times since the last line like this): %s; %s"
             _log.warning(text, *self._address, failures, fault, self.counters)
+
+    def _throttle(self, text: str) -> int:
+        """Count a failure; return how many with this text to log now, 0 for none."""
+        now = self._clock()
+        if text not in self._throttled and len(self._throttled) >= MAX_LOG_TEXTS:
+            current = {key: each for key, each in self._throttled.items() if now < each[0]}
+            self._throttled = current
+            if len(current) >= MAX_LOG_TEXTS:
+                text = ""
+        log_at, unlogged = self._throttled.get(text, (now, 0))
+        is_due = now >= log_at
+        self._throttled[text] = (now + LOG_INTERVAL, 0) if is_due else (log_at, unlogged + 1)
+        return unlogged + 1 if is_due else 0

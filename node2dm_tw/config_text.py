@@ -6,7 +6,7 @@ import attrs
 
 from node2dm_tw.config import Settings
 from node2dm_tw.converters import FileContent
-from node2dm_tw.ini import mask
+from node2dm_tw.ini_lines import mask
 
 PERIODS = {1.0: "s", 60.0: "m", 3_600.0: "h", 86_400.0: "d"}
 
@@ -15,7 +15,8 @@ def format_settings(settings: Settings) -> list[str]:
     """Write out the settings in force as a file would have them, without what may be secret."""
     sections: list[tuple[str, Any]] = [("node2dm", settings.gateway)]
     sections += [(route.title, route) for route in settings.routes]
-    sections += [("callback", settings.callback), ("statsd", settings.statsd)]
+    sections += [(callback.title, callback) for callback in settings.callbacks]
+    sections += [("statsd", settings.statsd)]
     lines: list[str] = []
     for title, values in sections:
         if values is not None:

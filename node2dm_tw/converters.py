@@ -41,8 +41,15 @@ def text(value: str, folder: Path) -> str:
     return value
 
 
+def printable(value: str) -> str:
+    """Escape what is not printable, for an error of one line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
+
+
 def path(value: str, folder: Path) -> Path:
     """A path; relative to the folder of the file."""
+    if value.startswith("{") or "-----" in value:
+        raise ValueError("the path of a file, not what is in the file")
     return Path(os.path.normpath(folder.absolute() / text(value, folder)))
 
 
@@ -55,7 +62,8 @@ def read_file(file: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file", str(file))
+            kind = " but a directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else ""
+            raise OSError(errno.EINVAL, f"Not a regular file{kind}", str(file))
         with os.fdopen(descriptor, "rb", closefd=False) as opened:
             content = opened.read(limit + 1) or b""
     finally:
@@ -73,9 +81,22 @@ def file_content(limit: int = MAX_FILE_BYTES) -> Converter:
         try:
             return FileContent(found, read_file(found, limit))
         except OSError as error:
-            raise ValueError(f"a file that can be read ({error.strerror}: {found})") from error
+            reason = f"{error.strerror}: {printable(str(found))}{_owner(found, error)}"
+            raise ValueError(f"a file that can be read ({reason})") from error
 
     return convert
+
+
+def _owner(file: Path, error: OSError) -> str:
+    """Say whose file it is that may not be read."""
+    try:
+        status = file.stat() if isinstance(error, PermissionError) else None
+    except OSError:  # a folder on the way to it may not be entered
+        return ""
+    if status is None:
+        return ""
+    mode = stat.S_IMODE(status.st_mode)
+    return f"; it belongs to user {status.st_uid}, mode {mode:03o}; this is user {os.geteuid()}"
 
 
 def file_text(value: str, folder: Path) -> str:
@@ -84,9 +105,9 @@ def file_text(value: str, folder: Path) -> str:
     try:
         found = file.content.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise ValueError(f"a file in UTF-8 ({file.path})") from None
+        raise ValueError(f"a file in UTF-8 ({printable(str(file.path))})") from None
     if not found:
-        raise ValueError(f"a file that is not empty ({file.path})")
+        raise ValueError(f"a file that is not empty ({printable(str(file.path))})")
     return found
 
 

@@ -71,6 +71,14 @@ def set_level(text: str) -> None:
         _levels.setLogLevelForNamespace(f"{_PACKAGE}.{part}", LogLevel.levelWithName(level))
 
 
+def is_traced(part: str) -> bool:
+    """Whether lines of level debug of this part are logged.
+
+    What would log one for each push asks this when the level is set, not for each push.
+    """
+    return _levels.logLevelForNamespace(f"{_PACKAGE}.{part}") is LogLevel.debug
+
+
 def shorten(device: bytes) -> str:
     """A registration ID as a log may show it: enough to find it, too little to use it."""
     text = device.decode("utf-8", "replace")

@@ -3,7 +3,8 @@
 import atexit
 import os
 import sys
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
@@ -40,6 +41,32 @@ def drop_key_log(environment: MutableMapping[str, str]) -> list[str]:
 
 class StartFailed(Exception):
     """The gateway cannot run; the text says why, in a line."""
+
+
+def hide_traceback(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """As `sys.excepthook`: say no more of a `StartFailed`, whose line is in the log already."""
+    if not issubclass(kind, StartFailed):
+        sys.__excepthook__(kind, error, traceback)
+
+
+def find_missing_folders(options: Mapping[str, Any]) -> list[str]:
+    """Name the folders of twistd's options that are not there.
+
+    twistd itself notices too late: the daemon's log gets a traceback, or nothing at all is said.
+
+    Args:
+        options: twistd's own.
+    """
+    pid_file = options.get("pidfile")
+    folders = {
+        "pidfile": Path(pid_file).absolute().parent if pid_file else Path.cwd(),
+        "rundir": Path(options.get("rundir") or "."),
+    }
+    return [
+        f"twistd --{name}: {folder} is no folder"
+        for name, folder in folders.items()
+        if not folder.is_dir()
+    ]
 
 
 def opened(what: str, open_it: Callable[[], T | Deferred[T]]) -> T:

@@ -21,23 +21,30 @@ TARGETS = ("token", "fid", "topic", "condition")
 
 REASONS = {
     "ambiguous": "on an FCM route: more than two colons and no `:{`, so that token and collapse key"
-    " cannot be told apart",
-    "collapse_key": "the collapse key is empty",
-    "colons": "fewer than two colons",
-    "empty": "the datagram has no line",
+    " cannot be told apart: expected the JSON form",
+    "collapse_key": "the collapse key is empty, and C2DM needs one: expected"
+    " `token:collapse_key:payload`",
+    "colons": "fewer than two colons: expected `token:collapse_key:payload`, or a JSON object on"
+    " one line",
+    "empty": "the datagram has no line: expected a push on each line",
     "field": "the JSON form has an unknown field, one twice, or one of the wrong type",
-    "http": "the datagram is a message of HTTP, RTSP or SIP; its lines count as one",
-    "json": "it begins like JSON and is no JSON object on one line",
-    "reserved": "on an FCM route: a key of data that FCM keeps for itself",
+    "http": "the datagram is a message of HTTP, RTSP or SIP; its lines count as one: expected"
+    " `token:collapse_key:payload`, or a JSON object on one line",
+    "json": "it begins like JSON and is no JSON object: expected one object on one line, without"
+    " line feeds",
+    "reserved": "on an FCM route: a key of data that FCM keeps for itself: expected another one"
+    " than `from`, `message_type`, `google...` and `gcm...`",
     "source": "the datagram comes from an address that `allow` does not name",
-    "target": "the JSON form names more than one target",
+    "target": "the JSON form names more than one target: expected one of token, fid, topic,"
+    " condition",
     "token": "the token or fid is empty, too long, or has white space, a quote, a bracket or an"
-    " invisible character; or the JSON form names no target",
-    "too_large": "more data than the service takes: 1024 bytes for C2DM, 4096 for FCM, 2048 to a"
-    " topic",
+    " invisible character: expected 1 to 4096 bytes of other characters; or the JSON form names no"
+    " target",
+    "too_large": "more data than the service takes: expected at most 1024 bytes for C2DM, 4096 for"
+    " FCM, 2048 to a topic",
     "unknown_route": "it names a route that is not configured",
     "unsupported": "the JSON form has a field that the service of its route cannot carry",
-    "utf8": "it is not valid UTF-8",
+    "utf8": "it is not valid UTF-8: expected text in UTF-8",
 }
 """Every reason for which bytes are no push, and what it means."""
 
@@ -274,7 +281,9 @@ def _find_target(fields: dict[str, Any]) -> str:
     """Return which of `TARGETS` these fields have. There must be one, and only one."""
     targets = [name for name in TARGETS if name in fields]
     if not targets or not fields[targets[0]]:
-        raise InvalidPush("token", targets[0] if targets else "token")
+        raise InvalidPush(
+            "token", targets[0] if targets else "token", "given, or another target in its place"
+        )
     if len(targets) > 1:
         raise InvalidPush("target", targets[1])
     return targets[0]

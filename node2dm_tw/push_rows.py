@@ -53,7 +53,12 @@ def _json_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
             except (ValueError, RecursionError) as fault:
                 yield Row(number, ValueError(f"not JSON: {fault}"))
             else:
-                yield Row(number, fields if isinstance(fields, dict) else ValueError("no object"))
+                yield Row(
+                    number,
+                    fields
+                    if isinstance(fields, dict)
+                    else ValueError("expected a JSON object on the line"),
+                )
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,7 +122,11 @@ def _value(name: str, cell: str) -> object:
     Raises:
         ValueError: the cell is not of the column's kind.
     """
-    wanted = {"ttl": "a whole number", "delay_while_idle": "true or false", "notification": "JSON"}
+    wanted = {
+        "ttl": "a whole number of seconds",
+        "delay_while_idle": "true or false",
+        "notification": "JSON",
+    }
     try:
         if name == "ttl":
             return int(cell) if cell.isdecimal() else float(cell)
@@ -126,5 +135,5 @@ def _value(name: str, cell: str) -> object:
         if name == "notification":
             return _decode(cell)
     except (ValueError, KeyError, RecursionError):
-        raise ValueError(f"{name} must be {wanted[name]}") from None
+        raise ValueError(f"{name} = {cell[:48]!r}: expected {wanted[name]}") from None
     return cell

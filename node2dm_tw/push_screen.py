@@ -28,7 +28,7 @@ def progress(done: int, total: int | None, elapsed: float) -> str:
     return f"[{bar}] {done:,}/{total:,} {100 * done // total} % {rate:,.0f}/s, {left}"
 
 
-class Screen:
+class Terminal:
     """Standard error: messages, and below them the progress bar.
 
     Args:
@@ -48,7 +48,7 @@ class Screen:
         self._start = self._drawn = clock()
         self._text = ""
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Write a line; the bar stays below it."""
         clear = CLEAR_LINE if self._text else ""
         self._stream.write(f"{clear}node2dm-push: {text}\n{self._text}")

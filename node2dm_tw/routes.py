@@ -76,7 +76,7 @@ class Surroundings:
         stats: counts.
         budget: bounds the bytes of all queues together.
         make_client: see `MakeClient`.
-        on_bad_device: told of the route, the push and the reason.
+        on_bad_outcome: told when a push ended badly, of its route, outcome, itself and the reason.
         on_locked: told which route sends nothing more, by its lock, and why.
     """
 
@@ -87,7 +87,7 @@ class Surroundings:
     stats: Stats
     budget: ByteBudget
     make_client: MakeClient
-    on_bad_device: Callable[[str, Push, str], None]
+    on_bad_outcome: Callable[[str, str, Push, str], None]
     on_locked: Callable[[QuotaLock, LockReason], None]
 
 
@@ -174,7 +174,7 @@ def quota_lock(settings: Settings, route: str) -> QuotaLock:
 def find_stray_files(settings: Settings) -> list[Path]:
     """List the spools and locks in state_dir that belong to no section of the configuration."""
     folder, routes = settings.gateway.state_dir, [route.name for route in settings.routes]
-    known = {*routes, "callbacks"} if settings.callback else {*routes}
+    known = {*routes, "callbacks"} if settings.callbacks else {*routes}
     spools = [(_SPOOL.fullmatch(file.name), file) for file in find_files(folder, "*.spool*")]
     locks = [quota_lock(settings, route) for route in routes]
     return [
@@ -230,7 +230,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         random=random,
         project_rate=_project_rate(section, reactor),
         alarm=BadDeviceAlarm(section.bad_device_alarm) if isinstance(section, FCMRoute) else None,
-        on_bad_device=partial(around.on_bad_device, name),
+        on_bad_outcome=partial(around.on_bad_outcome, name),
         on_locked=partial(around.on_locked, lock),
     )
     stats.gauges["max_queued"] = lambda: queue.max_queued
@@ -239,11 +239,25 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
     if lane.alarm is not None:
         stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
+    stats.gauges["state_advice"] = lambda: _advice(lane.session, lock)
     stats.gauges["http_client"] = lambda: lane.http.name
     stats.gauges["handshakes"] = lambda: lane.http.handshakes
     stats.gauges["reconnects"] = lambda: lane.http.reconnects
     names = (name,) if section.prefix is None else (name, section.prefix)
     return Way(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
+
+
+def _advice(session: Session, lock: QuotaLock) -> str | None:
+    """Say what a person must do before the route sends again; None: nobody must act."""
+    match session.lock_reason:
+        case LockReason.OVER_QUOTA if (file := lock.file) is not None:
+            return f"once the quota is granted again, delete {file} and send SIGHUP"
+        case LockReason.OVER_QUOTA:
+            return f"{lock.path} is gone: send SIGHUP"
+        case LockReason.SIGN_IN_GIVEN_UP:
+            return "correct the credentials and send SIGHUP; if they are right, restart"
+        case None:
+            return None
 
 
 Service = tuple[Provider, Credentials, Callable[[Any], bool]]

@@ -3,9 +3,11 @@
 import base64
 import importlib.util
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 import attrs
+from cryptography import x509
 from twisted.internet.endpoints import serverFromString
 
 from node2dm_tw.converters import (
@@ -41,7 +43,7 @@ HAS_CURL = importlib.util.find_spec("pycurl") is not None
 def _endpoint(value: str, folder: Path) -> str:
     try:
         serverFromString(object(), value)
-    except (ValueError, TypeError, OSError, KeyError, IndexError) as error:
+    except Exception as error:  # Each kind of endpoint, plugins among them, has its own.
         raise ValueError(
             f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
         ) from error
@@ -56,6 +58,21 @@ def _log_levels(value: str, folder: Path) -> str:
 
 key_file = file_content(MAX_SECRET_BYTES)
 """Converts to a service account's key."""
+
+
+def _authorities(value: str, folder: Path) -> FileContent:
+    """A file with certificates."""
+    file: FileContent = file_content()(value, folder)
+    if file.content.startswith(b"\x30"):
+        raise ValueError("certificates in PEM; this is DER: openssl x509 -inform der -in FILE")
+    try:
+        x509.load_pem_x509_certificates(file.content)
+    except ValueError:
+        is_damaged = b"-----BEGIN CERTIFICATE" in file.content
+        reason = "one of them is damaged" if is_damaged else "there is none in the file"
+        raise ValueError(f"a file with certificates in PEM ({reason})") from None
+    return file
+
 
 _word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
 _url_path = matching(r"/[!-~]*", "a path that begins with /")
@@ -72,7 +89,7 @@ def _host_names(value: str, folder: Path) -> tuple[str, ...]:
 
 def _http_client(value: str, folder: Path) -> str:
     if choice("auto", "treq", "curl")(value, folder) == "curl" and not HAS_CURL:
-        raise ValueError("the extra curl: pip install node2dm_tw[curl]")
+        raise ValueError("pycurl, which curl needs: pip install pycurl")
     return value
 
 
@@ -229,7 +246,7 @@ class RouteSection:
         _word, "", "another name for the route before the | of a line", shown=True
     )
     ca_file: FileContent | None = option(
-        file_content(),
+        _authorities,
         "",
         "certificates to trust in place of the platform's",
         shown=True,
@@ -382,10 +399,32 @@ class FCMRoute(RouteSection):
     )
 
 
-@attrs.frozen
-class CallbackSection:
-    """The section [callback]: where bad registration IDs are reported to."""
+EVENTS = ("bad_device", "refused", "expired", "overflowed", "blocked")
+"""The outcomes that a callback can tell of."""
 
+
+def _events(value: str, folder: Path) -> tuple[str, ...]:
+    """Words of `EVENTS`, or `all`, between commas."""
+    found = words(value, folder)
+    for word in found:
+        if word not in (*EVENTS, "all"):
+            near = get_close_matches(word[:100], (*EVENTS, "all"), 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"one or more of {', '.join(EVENTS)}, all, between commas{hint}")
+    if not found:
+        raise ValueError(f"one or more of {', '.join(EVENTS)}, all, between commas")
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class CallbackSection:
+    """A section [callback]: where the application is told of pushes that ended badly.
+
+    Args:
+        title: of the section.
+    """
+
+    title: str = "callback"
     protocol: str = option(choice("https", "http"), "https", "https or http", shown=True)
     host: str = option(host, None, "the host of the application", shown=True)
     port: int | None = option(
@@ -393,13 +432,27 @@ class CallbackSection:
     )
     path: str = option(_url_path, "/", "the path of the webhook")
     shared_secret: str | None = option(
-        text, "", "sent along as shared_secret", secret=True, reloads=True
+        text,
+        "",
+        "sent along as shared_secret, where format is form",
+        secret=True,
+        reloads=True,
     )
     signing_secret: bytes | None = option(
         _signing_secret,
         "",
         "signs as Standard Webhooks says: whsec_ and base64",
         secret=True,
+        reloads=True,
+    )
+    format: str = option(
+        choice("form", "json"), "form", "what is posted: form, as node2dm did, or json", shown=True
+    )
+    events: tuple[str, ...] = option(
+        _events,
+        "bad_device",
+        f"outcomes to tell of: {', '.join(EVENTS)}, between commas, or all",
+        shown=True,
         reloads=True,
     )
     timeout: float = option(seconds(1, 600), "10", "seconds for one request", shown=True)
@@ -409,6 +462,16 @@ class CallbackSection:
         "how often a callback is sent again that is answered neither with a 2xx nor with 410",
         shown=True,
     )
+
+    @property
+    def route(self) -> str | None:
+        """The route that it is for: ROUTE of [callback:ROUTE]; None: all without one of theirs."""
+        return self.title.partition(":")[2] or None
+
+    @property
+    def outcomes(self) -> frozenset[str]:
+        """The outcomes that `events` names."""
+        return frozenset(EVENTS if "all" in self.events else self.events)
 
     @property
     def url(self) -> str:

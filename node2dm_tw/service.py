@@ -21,24 +21,30 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from node2dm_tw import __version__, callbacks, config, descriptors, untracked
+from node2dm_tw import __version__, config, descriptors, untracked
 from node2dm_tw.admin.views import AdminServices, ViewLimits, statsd_sender
-from node2dm_tw.callback_target import CallbackTarget
-from node2dm_tw.callbacks import CallbackSender
+from node2dm_tw.callback_target import BAD_DEVICE, Callback, CallbackTarget
+from node2dm_tw.callbacks import IN_FLIGHT, CallbackBudget, Callbacks, CallbackSender
 from node2dm_tw.config import Settings
 from node2dm_tw.config_text import format_settings
 from node2dm_tw.delivery.quota import QuotaLock
 from node2dm_tw.delivery.session import LaneState, LockReason
-from node2dm_tw.emulator.certificates import prepare
+from node2dm_tw.emulator.certificates import Places, places, prepare
 from node2dm_tw.emulator.service import EmulatorService
-from node2dm_tw.emulator.settings import EmulatorSettings, differing, read_section
+from node2dm_tw.emulator.settings import (
+    DEMO_ACCOUNT,
+    OPTIONS,
+    EmulatorSettings,
+    differing,
+    read_section,
+)
 from node2dm_tw.http.interface import HTTPClient, OnOutcomes, finish_posts
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.intake.udp import UDPIntake, bind, listen
 from node2dm_tw.log_output import set_observer
-from node2dm_tw.logs import logger, set_level
+from node2dm_tw.logs import is_traced, logger, set_level
 from node2dm_tw.process import (
     FAILED,
     TRUST,
@@ -46,11 +52,13 @@ from node2dm_tw.process import (
     StartFailed,
     drop_key_log,
     exit_with,
+    find_missing_folders,
+    hide_traceback,
     opened,
     run_shutdown_steps,
     set_exit_status,
 )
-from node2dm_tw.providers.oauth2 import read_key
+from node2dm_tw.providers.oauth2 import read_key, require_extra
 from node2dm_tw.push import Push
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.spool import Spool
@@ -62,6 +70,8 @@ from node2dm_tw.stats import Stats
 log = logger()
 reactor: Any = _reactor
 
+
+PLACES = config.find_places(OPTIONS)
 
 STEP_SECONDS = 5.0
 """Seconds that a step of the stop may take, beside what the drain may."""
@@ -76,6 +86,9 @@ class Options(usage.Options):
     optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "The configuration file; etc/config.ini shows one."]
     ]
+    optFlags: ClassVar[list[list[str | None]]] = [
+        ["check", None, "Say what is wrong with the configuration, or ok; start and write nothing."]
+    ]
     emulator: EmulatorSettings | None = None
     warnings: Sequence[str] = ()
     longdesc = (
@@ -88,11 +101,18 @@ class Options(usage.Options):
         self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
+        if missing := find_missing_folders(self.parent or {}):
+            _refuse(FAILED, *missing)
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()
         except ConfigErrors as error:
             _refuse(FAILED, *error.errors)
+        if self["check"]:
+            for warning in (*self.warnings, *self.settings.warnings):
+                print("warning:", warning, file=sys.stderr)  # noqa: T201 - no log is open
+            print(f"{self['config']}: ok")  # noqa: T201
+            raise SystemExit(0)
         locks = [quota_lock(self.settings, route.name) for route in self.settings.routes]
         if all(lock.is_set for lock in locks):
             _refuse(STATUS[LockReason.OVER_QUOTA], *(lock.advice for lock in locks))
@@ -100,28 +120,40 @@ class Options(usage.Options):
     def read(self) -> tuple[Settings, EmulatorSettings | None]:
         """Read the configuration file. Raises ConfigErrors."""
         emulators: list[EmulatorSettings] = []
+        may_write = not self["check"]
 
         def emulator_defaults(
             texts: Mapping[str, str], state_dir: Path, folder: Path
         ) -> Mapping[str, str]:
-            settings, errors = read_section(texts, state_dir, folder)
+            settings, errors = read_section(texts, state_dir, folder, PLACES)
             if settings is None:
                 raise ConfigErrors(errors)
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
-            return _route_defaults(self.emulator or settings)
+            current = self.emulator or settings
+            return _route_defaults(current, (prepare if may_write else places)(current))
 
-        def check_key(key: bytes) -> str:
-            return read_key(key).project
-
-        settings = config.load(self._file, self._folder, emulator_defaults, check_key)
+        settings = config.load(
+            self._file,
+            self._folder,
+            emulator_defaults,
+            _check_key,
+            places=PLACES,
+            check_state_dir=None if may_write else lambda folder: StateDir(folder).check(),
+        )
         return settings, next(iter(emulators), None)
 
 
-def _route_defaults(settings: EmulatorSettings) -> Mapping[str, str]:
-    """Make the emulator's files; its addresses and an account of its are a route's defaults."""
-    places = prepare(settings)
-    username, password = next(iter((settings.accounts or {"demo@example.com": "demo"}).items()))
+def _check_key(key: bytes | None) -> str | None:
+    if key is None:
+        require_extra()
+        return None
+    return read_key(key).project
+
+
+def _route_defaults(settings: EmulatorSettings, places: Places) -> Mapping[str, str]:
+    """Take an emulator's addresses, its files and an account of its as a route's defaults."""
+    username, password = next(iter((settings.accounts or {DEMO_ACCOUNT: "demo"}).items()))
     return {
         "username": username,
         "password": password,
@@ -139,8 +171,14 @@ def _refuse(status: int, *lines: str) -> NoReturn:
 
 
 def _callback_target(callback: CallbackSection) -> CallbackTarget:
-    secrets = callback.shared_secret or "", callback.signing_secret
-    return CallbackTarget(callback.url, *secrets, callback.retries)
+    return CallbackTarget(
+        callback.url,
+        callback.shared_secret or "",
+        callback.signing_secret,
+        callback.retries,
+        callback.format == "json",
+        callback.outcomes,
+    )
 
 
 def makeService(options: Options) -> IService:
@@ -163,7 +201,7 @@ class GatewayService(Service):
         self._state_dir = StateDir(self._settings.gateway.state_dir)
         self._stats = Stats(time.monotonic, __version__)
         self._emulator: EmulatorService | None = None
-        self._callbacks: CallbackSender | None = None
+        self._callbacks: Callbacks | None = None
         self._clients: list[HTTPClient] = []
         self._ways: dict[str, Way] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
@@ -202,6 +240,7 @@ class GatewayService(Service):
         except StartFailed as error:
             log.critical("node2dm cannot start: {error}", error=str(error))
             if not self._in_foreground:
+                sys.excepthook = hide_traceback
                 raise  # twistd tells it where it was started, and ends with status 1
             self._end(FAILED)
 
@@ -213,8 +252,8 @@ class GatewayService(Service):
         if self._options.emulator is not None:
             self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
             opened("emulator", self._emulator.startService)
-        if self._settings.callback is not None:
-            self._callbacks = self._make_callback_sender(self._settings.callback)
+        if self._settings.callbacks:
+            self._callbacks = self._make_callbacks()
         self._stats.gauges["callbacks_waiting"] = self._count_callbacks
         around = Surroundings(
             self._settings,
@@ -230,7 +269,9 @@ class GatewayService(Service):
         self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
         ways = list(self._ways.values())
         named = {name.encode(): way.route for way in ways for name in way.names}
-        self._open_udp(LineParser(named, ways[0].route, self._stats, reactor))
+        self._parser = LineParser(named, ways[0].route, self._stats, reactor)
+        self._open_udp(self._parser)
+        self._trace_pushes()
         self._open_views()
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
@@ -268,15 +309,22 @@ class GatewayService(Service):
         )
         hang_ups.obey(lambda: reactor.callFromThread(self._reload))
 
+    def _trace_pushes(self) -> None:
+        """Log what becomes of each push, where the level is debug."""
+        self._parser.trace_pushes(is_traced("intake"))
+        for way in self._ways.values():
+            way.lane.trace_pushes(is_traced("delivery"))
+
     def _fit(self, settings: Settings) -> Settings:
         """Lower what the limit on open files does not allow, and say so."""
         gateway, emulated = settings.gateway, self._options.emulator
         wanted = {route.title: route.max_in_flight for route in settings.routes}
         listeners = len(gateway.udp) + sum(map(bool, (gateway.stats, gateway.web, emulated)))
+        webhooks = IN_FLIGHT * len(settings.route_callbacks)
         has_web = gateway.web is not None
         budget = descriptors.divide(
             self._max_files,
-            self._files_at_start + listeners + descriptors.PER_ROUTE * len(wanted),
+            self._files_at_start + listeners + webhooks + descriptors.PER_ROUTE * len(wanted),
             wanted,
             ViewLimits.descriptors(has_web=has_web),
             per_request=1 if emulated is None else 2,
@@ -323,17 +371,24 @@ class GatewayService(Service):
     def _count_callbacks(self) -> int:
         return 0 if self._callbacks is None else len(self._callbacks)
 
-    def _make_callback_sender(self, callback: CallbackSection) -> CallbackSender:
-        return CallbackSender(
-            _callback_target(callback),
-            self._make_client(callback.timeout, callbacks.IN_FLIGHT, None, curl=False),
-            self._stats.routes,
-            Spool(self._settings.gateway.state_dir / "callbacks.spool"),
-            reactor,
-            time.time,
-            random.random,
-            self._should_hold,
-        )
+    def _make_callbacks(self) -> Callbacks:
+        """Make a sender for each section: a webhook that is away holds up no other."""
+        budget = CallbackBudget()
+        senders = {
+            callback.route: CallbackSender(
+                _callback_target(callback),
+                self._make_client(callback.timeout, IN_FLIGHT, None, curl=False),
+                self._stats.routes,
+                budget,
+                reactor,
+                time.time,
+                random.random,
+                self._should_hold,
+            )
+            for callback in self._settings.callbacks
+        }
+        spool = Spool(self._settings.gateway.state_dir / "callbacks.spool")
+        return Callbacks(senders, self._stats.routes, spool, reactor, time.time)
 
     def _make_client(
         self,
@@ -360,13 +415,15 @@ class GatewayService(Service):
         self._clients.append(client)
         return client
 
-    def _enqueue_callback(self, route: str, push: Push, reason: str) -> None:
+    def _enqueue_callback(self, route: str, outcome: str, push: Push, reason: str) -> None:
         if self._callbacks is not None:
-            self._callbacks.enqueue(route, push, reason, self._ways[route].callback_delay)
+            delay = self._ways[route].callback_delay if outcome == BAD_DEVICE else 0.0
+            self._callbacks.enqueue(route, outcome, push, reason, delay)
 
-    def _should_hold(self, route: str, reason: str) -> bool:
+    def _should_hold(self, callback: Callback) -> bool:
         """Whether a callback must wait; one of a route that is no longer configured need not."""
-        return route in self._ways and self._ways[route].should_hold(reason)
+        way = self._ways.get(callback.route) if callback.outcome == BAD_DEVICE else None
+        return way is not None and way.should_hold(callback.reason.decode())
 
     def _locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -413,12 +470,14 @@ class GatewayService(Service):
             log.warn("changed, but waiting for a restart: {options}", options=", ".join(waiting))
         gateway = self._settings.gateway
         set_level(gateway.log_level)
+        self._trace_pushes()
         for intake, _ in self._udp:
             intake.allow_only(gateway.allow)
         for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
             way.apply(gateway, settings)
-        if self._callbacks is not None and self._settings.callback is not None:
-            self._callbacks.target = _callback_target(self._settings.callback)
+        if self._callbacks is not None:
+            for callback in self._settings.callbacks:
+                self._callbacks.senders[callback.route].target = _callback_target(callback)
 
     @inlineCallbacks
     def stopService(self) -> Any:

@@ -1,5 +1,6 @@
 """The folder of what outlives the process: one process at a time."""
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -38,6 +39,19 @@ class StateDir:
                 raise
             raise BlockingIOError(error.errno, "another process uses it", str(self.path)) from error
         self._descriptor = descriptor
+
+    def check(self) -> None:
+        """Find out whether the folder, or one to make it in, can be written; write nothing.
+
+        Raises:
+            OSError: it cannot.
+        """
+        found = next(each for each in (self.path, *self.path.parents) if os.path.lexists(each))
+        if not found.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(found))
+        if not os.access(found, os.W_OK | os.X_OK):
+            reason = errno.EROFS if os.statvfs(found).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(reason, os.strerror(reason), str(found))
 
     @staticmethod
     def _open(path: Path) -> int:

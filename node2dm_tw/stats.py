@@ -297,7 +297,7 @@ class Stats:
         return {"memory_rss": self._rss, **self._heap}
 
 
-_ROUTES_ONLY = {"state", "state_reason"}
+_ROUTES_ONLY = {"state", "state_reason", "state_advice", "renewal_error"}
 
 _MERGED: dict[str, Callable[[list[Any]], Any]] = {
     "backing_off": any,
@@ -305,6 +305,7 @@ _MERGED: dict[str, Callable[[list[Any]], Any]] = {
     "logged_in_to_c2dm": all,
     "signed_in": all,
     "token_age": max,
+    "token_left": min,
     "oldest_age": max,
     "pause_left": max,
     "http_client": lambda names: ", ".join(sorted(set(names))),

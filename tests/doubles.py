@@ -17,6 +17,7 @@ from node2dm_tw.delivery.lane import Lane
 from node2dm_tw.delivery.rates import DeviceRates, Limit, ProjectRate
 from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import LockReason, Session
+from node2dm_tw.delivery.settlement import OnBadOutcome
 from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays
@@ -156,6 +157,7 @@ class Bench:
     stats: RouteStats
     queue: MemoryQueue
     bad_devices: list[tuple[bytes, str]]
+    reported: Counter[str]
     locked: list[LockReason]
     wall_offset: list[float]
     _numbers: itertools.count = attrs.field(factory=itertools.count)
@@ -184,7 +186,7 @@ class Bench:
             self.check()
 
     def check(self) -> None:
-        """The accounting identity of the design; and no push ended unsent without a word."""
+        """The accounting identity of the design; and every push that ended badly is reported."""
         ended = sum(getattr(self.stats, name) for name in ENDINGS)
         came = self.stats.messages_received + self.stats.messages_taken_over
         assert came == ended + self.queue.depth, self.stats
@@ -194,6 +196,7 @@ class Bench:
         for name in ("refused", "bad_device", "blocked", "expired", "overflowed"):
             counted = getattr(self.stats, f"messages_{name}")
             assert recorded[name.replace("_", " ")] == counted, (name, recorded)
+            assert self.reported[name] == counted, (name, self.reported)
 
     def answer_all(self, status: int = 200, body: bytes = b"id=1", **headers: str) -> int:
         """Answer whatever waits now, but not what is sent meanwhile."""
@@ -216,7 +219,7 @@ def bench(
     alarm: BadDeviceAlarm | None = None,
     provider: Provider | None = None,
     random: Callable[[], float] = no_jitter,
-    on_bad_device: Callable[[Push, str], None] | None = None,
+    on_bad_outcome: OnBadOutcome | None = None,
 ) -> Bench:
     """Put a lane together around in-memory twins; it is not started."""
     clock = Clock()
@@ -230,10 +233,15 @@ def bench(
     queue = MemoryQueue(max_queued, stats, Spool(folder / "c2dm.spool"), clock, wall)
     signin = SignIn("c2dm", credentials, clock, wall, no_jitter)
     bad_devices: list[tuple[bytes, str]] = []
+    reported: Counter[str] = Counter()
     locked: list[LockReason] = []
 
-    def report(push: Push, reason: str) -> None:
-        bad_devices.append((push.device, reason))
+    def report(outcome: str, push: Push, reason: str) -> None:
+        reported[outcome] += 1
+        if outcome == "bad_device":
+            bad_devices.append((push.device, reason))
+        if on_bad_outcome is not None:
+            on_bad_outcome(outcome, push, reason)
 
     provider = provider or C2DM("http://upstream/send")
     breaker = CircuitBreaker("c2dm", clock, random, provider.first_delay)
@@ -258,8 +266,10 @@ def bench(
         random=random,
         project_rate=None if project_rate is None else ProjectRate(project_rate, clock.seconds),
         alarm=alarm,
-        on_bad_device=on_bad_device or report,
+        on_bad_outcome=report,
         on_locked=locked.append,
     )
     http = cast(MemoryHTTP, lane.http)
-    return Bench(clock, http, credentials, lane, stats, queue, bad_devices, locked, wall_offset)
+    return Bench(
+        clock, http, credentials, lane, stats, queue, bad_devices, reported, locked, wall_offset
+    )

@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ from node2dm_tw.callback_target import (
     to_record,
 )
 
-RECORD = ["c2dm", "gone", "größer 😀", "NotRegistered", "msg_1", 0]
+MOMENT = "2023-11-14T22:13:20.000Z"
+OLD_RECORD = ["c2dm", "gone", "größer 😀", "NotRegistered", "msg_1", 0]
+RECORD = [*OLD_RECORD, "overflowed", MOMENT]
 NUMBERS = st.integers() | st.floats() | st.just(10**400)
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.text(),
@@ -31,12 +34,19 @@ def with_field(number: int, value: object) -> bytes:
 def test_a_callback_is_read_as_it_was_written(route, device, message, reason, attempts):
     """In a record without line feeds."""
     texts = (text.encode() for text in (device, message, reason))
-    callback = Callback(route, *texts, b"msg_0", attempts)
+    callback = Callback(route, *texts, b"msg_0", attempts, "expired", MOMENT.encode())
     record = to_record(callback)
     assert b"\n" not in record
     read = from_record(record)
-    names = ("route", "device", "message", "reason", "callback_id", "attempts", "size")
-    assert all(getattr(read, name) == getattr(callback, name) for name in names)
+    assert attrs.asdict(read) == attrs.asdict(callback)
+    assert read.size == callback.size
+
+
+def test_a_record_of_an_earlier_version_is_of_a_bad_device():
+    """It has neither outcome nor time of receipt."""
+    read = from_record(json.dumps(OLD_RECORD).encode())
+    assert (read.outcome, read.received) == ("bad_device", b"")
+    assert from_record(json.dumps(RECORD[:7]).encode()) is None
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
@@ -45,7 +55,7 @@ def test_whatever_else_is_in_a_record_it_is_no_callback(record):
     assert from_record(record) is None
 
 
-@given(st.integers(0, 5), JSON)
+@given(st.integers(0, 7), JSON)
 def test_one_wrong_field_is_no_callback_and_raises_nothing(number, value):
     """Each field has its type; texts are whole, the id can stand in a header."""
     callback = from_record(with_field(number, value))
@@ -60,9 +70,14 @@ def test_one_wrong_field_is_no_callback_and_raises_nothing(number, value):
     "record",
     [
         b"[" * 100_000,
-        json.dumps(RECORD).encode().replace(b" 0]", b" 1e999]"),
-        json.dumps(RECORD).encode().replace(b" 0]", b" " + b"9" * 400 + b"]"),
-        json.dumps(RECORD).encode().replace(b" 0]", b" " + b"9" * 10_000 + b"]"),
+        json.dumps(OLD_RECORD).encode().replace(b" 0]", b" 1e999]"),
+        json.dumps(OLD_RECORD).encode().replace(b" 0]", b" " + b"9" * 400 + b"]"),
+        json.dumps(OLD_RECORD).encode().replace(b" 0]", b" " + b"9" * 10_000 + b"]"),
+        with_field(0, "\ud800"),
+        with_field(6, "Overflowed"),
+        with_field(6, ""),
+        with_field(7, "yesterday"),
+        with_field(7, MOMENT + "\n"),
         with_field(1, "\ud800"),
         with_field(4, "msg_1\r\nX-Evil: 1"),
         with_field(4, "msg_1\n"),

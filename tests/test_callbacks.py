@@ -6,11 +6,13 @@ import hmac
 import json
 import os
 import zlib
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,8 @@ from node2dm_tw.callbacks import (
     IN_FLIGHT,
     MAX_CALLBACKS_PER_TURN,
     MAX_WAITING_BYTES,
+    CallbackBudget,
+    Callbacks,
     CallbackSender,
 )
 from node2dm_tw.http.interface import NoAnswer, NotSent
@@ -56,25 +60,59 @@ class RefusingHTTP(MemoryHTTP):
         super().send(url, headers, body, context).fail(NotSent("refused"))
 
 
+@attrs.define(eq=False)
+class Bench:
+    """The callbacks of one gateway in memory, and what the tests hold in their hands."""
+
+    callbacks: Callbacks
+    http: MemoryHTTP
+    clock: Clock
+    stats: dict[str, RouteStats]
+    budget: CallbackBudget
+
+    def __len__(self) -> int:
+        return len(self.callbacks)
+
+    def enqueue(self, route: str, push: Push, reason: str, delay: float = 0.0) -> None:
+        self.callbacks.enqueue(route, "bad_device", push, reason, delay)
+
+    def start(self) -> None:
+        self.callbacks.start()
+
+    def stop(self) -> None:
+        self.callbacks.stop()
+
+
 def make(
     folder: Path,
     key: bytes | None = None,
     retries: int = 5,
     http: MemoryHTTP | None = None,
     clock: Clock | None = None,
-    **more,
-) -> CallbackSender:
+    max_bytes: int = MAX_WAITING_BYTES,
+    should_hold: Callable[[Callback], bool] = lambda callback: False,
+    targets: dict[str | None, CallbackTarget] | None = None,
+    routes: Iterable[str] = ("c2dm",),
+) -> Bench:
+    """One sender for all routes, or one for each of `targets`; all post through the same client."""
     clock = clock or Clock()
-    return CallbackSender(
-        CallbackTarget("https://app/bad", "shhh", key, retries),
-        http or MemoryHTTP(),
-        {"c2dm": RouteStats()},
-        Spool(folder / "callbacks.spool"),
-        clock,
-        lambda: WALL + clock.seconds(),
-        no_jitter,
-        **more,
-    )
+    http = http or MemoryHTTP()
+    stats = {route: RouteStats() for route in routes}
+    budget = CallbackBudget(max_bytes)
+
+    def wall() -> float:
+        return WALL + clock.seconds()
+
+    senders = {
+        route: CallbackSender(target, http, stats, budget, clock, wall, no_jitter, should_hold)
+        for route, target in (targets or {None: target_with(key, retries)}).items()
+    }
+    callbacks = Callbacks(senders, stats, Spool(folder / "callbacks.spool"), clock, wall)
+    return Bench(callbacks, http, clock, stats, budget)
+
+
+def target_with(key: bytes | None = None, retries: int = 5, **more) -> CallbackTarget:
+    return CallbackTarget("https://app/bad", "shhh", key, retries, **more)
 
 
 def push(number: int, size: int = 1) -> Push:
@@ -89,14 +127,15 @@ def devices(http: MemoryHTTP) -> list[str]:
     return [form(posted.body)["device_token"] for posted in http.posted]
 
 
-def counters(sender: CallbackSender) -> tuple[int, int, int]:
+def counters(sender: Bench) -> tuple[int, int, int]:
     stats = sender.stats["c2dm"]
     return stats.callbacks_sent, stats.callbacks_failed, stats.callbacks_dropped
 
 
-def test_a_callback_carries_node2dms_fields_and_the_reason(tmp_path):
-    """device_token, message_body and shared_secret as node2dm had them, and why."""
+def test_a_callback_carries_node2dms_fields_and_more(tmp_path):
+    """device_token, message_body and shared_secret as node2dm had them; why, how, when it came."""
     sender = make(tmp_path)
+    sender.clock.advance(60)
     sender.enqueue("c2dm", PUSH, "NotRegistered")
     (posted,) = sender.http.posted
     assert form(posted.body) == {
@@ -104,6 +143,9 @@ def test_a_callback_carries_node2dms_fields_and_the_reason(tmp_path):
         "message_body": '{"a": 1}',
         "shared_secret": "shhh",
         "reason": "NotRegistered",
+        "route": "c2dm",
+        "outcome": "bad_device",
+        "received": "2023-11-14T22:13:20.000Z",
     }
     posted.say(204, b"")
     assert counters(sender) == (1, 0, 0)
@@ -261,7 +303,7 @@ def test_a_callback_that_fails_keeps_its_place(tmp_path):
     for posted in sender.http.waiting():
         posted.say(200, b"")
     assert counters(sender) == (2, 0, 1)
-    assert sender._bytes == 0
+    assert sender.budget.used == 0
 
 
 class WatchedClock(Clock):
@@ -280,9 +322,9 @@ def test_callbacks_that_the_alarm_holds_are_looked_at_in_turns(tmp_path):
     """Thousands of them do not stop the reactor; those of other routes go meanwhile."""
     looks = []
 
-    def should_hold(route, reason):
-        looks.append(route)
-        return route == "held"
+    def should_hold(callback):
+        looks.append(callback.route)
+        return callback.route == "held"
 
     clock = WatchedClock(looks)
     sender = make(tmp_path, clock=clock, should_hold=should_hold)
@@ -351,7 +393,7 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def start(folder: Path, **more) -> tuple[CallbackSender, list[str]]:
+def start(folder: Path, **more) -> tuple[Bench, list[str]]:
     """Start a sender and let it restore everything; return what it logged, too."""
     sender = make(folder, **more)
     with capturedLogs() as events:

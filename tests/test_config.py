@@ -10,6 +10,7 @@ from node2dm_tw.config_text import format_settings
 from node2dm_tw.converters import FileContent
 from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
+from tests.http.http_certificates import authority
 
 MINIMAL = "[c2dm]\nusername = sender@example.com\npassword = hush-hush\n"
 SECTIONS = {
@@ -19,6 +20,7 @@ SECTIONS = {
     "callback": CallbackSection,
     "statsd": Statsd,
 }
+CERTIFICATE = authority().certificate_pem
 SIGNING_SECRET = "whsec_" + "QUFB" * 10
 
 
@@ -49,10 +51,10 @@ def test_a_minimal_file(tmp_path):
 
 def test_paths_are_relative_to_the_file(tmp_path):
     """The folder in which the process is started has no part in it."""
-    (tmp_path / "ca.pem").write_text("", encoding="utf-8")
+    (tmp_path / "ca.pem").write_bytes(CERTIFICATE)
     settings = load(tmp_path, "[node2dm]\nstate_dir = ../x\n" + MINIMAL + "ca_file = ca.pem\n")
     assert settings.gateway.state_dir == tmp_path.parent / "x"
-    assert settings.routes[0].ca_file == FileContent(tmp_path / "ca.pem", b"")
+    assert settings.routes[0].ca_file == FileContent(tmp_path / "ca.pem", CERTIFICATE)
 
 
 def test_every_fault_of_the_file_at_once(tmp_path):
@@ -116,7 +118,7 @@ def test_a_route_with_a_name_that_cannot_be(tmp_path, title):
 
 @pytest.mark.parametrize(
     ("title", "near"),
-    [("C2DM", "c2dm"), ("node2dn", "node2dm"), ("callbacks", "callback"), ("fmc:shop", None)],
+    [("C2DM", "c2dm"), ("node2dn", "node2dm"), ("callbacks", "callback"), ("fmc:shop", "fcm:shop")],
 )
 def test_an_unknown_section(tmp_path, title, near):
     """The error names the known one that is most like it."""
@@ -349,17 +351,17 @@ def test_reload_sees_what_changed_in_a_file(tmp_path):
     """A key takes effect, certificates wait for a restart, and a secret is one wherever it is."""
     text = "[fcm]\nservice_account = key.json\nca_file = ca.pem\n"
     text += MINIMAL.replace("password = hush-hush", "password_file = password")
-    for name in ("key.json", "ca.pem", "password"):
-        (tmp_path / name).write_bytes(b"hush")
+    for name, content in {"key.json": b"", "ca.pem": CERTIFICATE, "password": b""}.items():
+        (tmp_path / name).write_bytes(content + b"hush")
         (tmp_path / name).chmod(0o600)
     old = load(tmp_path, text)
-    for name in ("key.json", "ca.pem", "password"):
-        (tmp_path / name).write_bytes(b"other")
+    for name, content in {"key.json": b"", "ca.pem": CERTIFICATE, "password": b""}.items():
+        (tmp_path / name).write_bytes(content + b"other")
     settings, reloaded, waiting = config.reload(old, load(tmp_path, text))
     assert reloaded == ["[fcm] service_account", "[c2dm] password"]
     assert waiting == ["[fcm] ca_file"]
     assert settings.routes[0].service_account.content == b"other"
-    assert settings.routes[0].ca_file.content == b"hush"
+    assert settings.routes[0].ca_file.content == CERTIFICATE + b"hush"
     assert "hush" not in repr(settings)
     assert "other" not in repr(settings)
 

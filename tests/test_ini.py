@@ -1,10 +1,14 @@
 """INI files to typed settings."""
 
 import os
+import re
+from configparser import RawConfigParser
 from pathlib import Path
 
 import attrs
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from node2dm_tw import converters, ini
 from node2dm_tw.ini import ConfigErrors, option
@@ -108,7 +112,7 @@ def make_files(folder):
     ("file", "expected"),
     [
         ("nowhere", "a file that can be read (No such file or directory: {})"),
-        ("folder", "a file that can be read (Not a regular file: {})"),
+        ("folder", "a file that can be read (Not a regular file but a directory: {})"),
         ("fifo", "a file that can be read (Not a regular file: {})"),
         ("large", "a file that can be read (Larger than 65536 bytes: {})"),
         ("bytes", "a file in UTF-8 ({})"),
@@ -149,10 +153,13 @@ def test_errors_about_secrets(tmp_path, lines, error):
     ("value", "shown"),
     [
         ("many", "many"),
-        ("5\n word = hush", "5..."),
+        ("5\n hush", "5..."),
         ("\x1b[31m", r"\x1b[31m"),
         ("\u202e", r"\u202e"),
         ("x" * 100, "x" * 80 + "..."),
+        ('{"private_key": "hush"}', "..."),
+        ("-----BEGIN PRIVATE KEY-----", "..."),
+        ("redis:/user:hu/sh@host/1", "***@host/1"),
         ("redis://user:hush@host/1", "redis://***@host/1"),
         ("redis://user:hu/sh@hush@host/1", "redis://***@host/1"),
         ("user:hush@host", "***@host"),
@@ -184,11 +191,21 @@ def test_percent_and_case_mean_nothing_special(tmp_path):
     ("content", "part"),
     [
         (None, "No such file or directory"),
-        (b"\xff", "it is not UTF-8"),
-        (b"hush = hush\n", "line 1: expected a [section] first"),
-        (b"[a]\nx = 1\nx = hush\n", "line 3: [a] x is defined twice"),
-        (b"[a]\n[a]\n", "line 2: [a] is defined twice"),
+        (b"[a]\nx = hush\xe9\n", "line 2: byte 0xe9: it is not UTF-8: save the file as UTF-8"),
+        ("[a]\nx = hush\n".encode("utf-16"), "it is not UTF-8 but UTF-16: save it as UTF-8"),
+        ("[a]\nx = hush\n".encode("utf-16-le"), "line 1: a NUL byte: expected text in UTF-8"),
+        (b"[a]\nx = hush\n\xef\xbb\xbf[b]\n", "line 3: a byte-order mark: expected none but"),
+        (b"[a]\rx = hush\r", "its lines end in CR alone: expected LF or CR LF"),
+        (b"hush = hush\nhush = hush\n", "line 1: expected a [section] first"),
+        (b"[a]\nx = 1\nx = hush\n", "line 3: [a] x is defined twice, first in line 2"),
+        (b"[a]\n[a]\n", "line 2: [a] is defined twice, first in line 1"),
         (b"[a]\npassword hush\n", "line 2: expected option = value"),
+        (b"[a]\npassword hush = hush\n", "line 2: expected option = value"),
+        (b"[a]\n= hush\n", "line 2: expected option = value"),
+        (b"[hush\nx = hush\n", "line 1: expected [section]"),
+        (b"[]\nx = hush\n", "line 1: expected [section]"),
+        (b"[a] # hush\n", "line 1: expected [section] alone; comments need a line of their own"),
+        (b"[a] x = hush\n", "line 1: expected [section] alone; options need a line of their own"),
     ],
 )
 def test_what_is_no_ini_file_is_one_error(tmp_path, content, part):
@@ -206,12 +223,79 @@ def test_what_is_no_ini_file_is_one_error(tmp_path, content, part):
 
 
 def test_every_line_that_cannot_be_read_is_named(tmp_path):
-    """Not only the first."""
+    """Not only the first; in a file that is no INI file at all, not all of them."""
     file = tmp_path / "x.ini"
-    file.write_text("[a]\none\nx = 1\ntwo\n", encoding="utf-8")
+    file.write_text("[a]\none\nx = 1\ntwo\nx = 2\n[a]\n[b\n", encoding="utf-8")
     with pytest.raises(ConfigErrors) as raised:
         ini.read(file)
-    assert [error.split(": ")[1] for error in raised.value.errors] == ["line 2", "line 4"]
+    numbers = [error.split(": ")[1] for error in raised.value.errors]
+    assert numbers == ["line 2", "line 4", "line 5", "line 6", "line 7"]
+    file.write_text("[a]\n" + "nonsense\n" * 1_000, encoding="utf-8")
+    with pytest.raises(ConfigErrors, match="980 more lines") as raised:
+        ini.read(file)
+    assert len(raised.value.errors) == 21
+
+
+PIECES = st.sampled_from([" ", "\t", "\n", "\r\n", "\n ", "\n\t", "[a]", "[b]", *"[]xy=:#;\xa0"])
+
+
+@given(st.lists(PIECES, max_size=30).map("".join))
+def test_a_file_without_errors_is_read_as_python_reads_it(text):
+    """But for a section that is indented, which never continues an option here."""
+    found = ini.IniFile(text)
+    theirs = RawConfigParser(strict=True, default_section="")
+    theirs.optionxform = str
+    assume(not found.errors)
+    assume(not re.search(r"\n\s+\[", text))
+    theirs.read_string(text)
+    ours = {title: dict(found.items(title)) for title in found.sections()}
+    assert ours == {title: dict(theirs.items(title)) for title in theirs.sections()}
+
+
+def test_options_that_are_indented(tmp_path):
+    """All alike, or below a comment, they are options; deeper than the one before, an error."""
+    found, errors = read_sample(tmp_path, "  [sample]\n\tplace = x\n\t# y\n\tcount = 5\n")
+    assert (found.count, errors) == (5, [])
+    text = "[sample]\nplace = x\n\tcount = 5\n\tword = hush\nnote = a\n"
+    assert read_sample(tmp_path, text) == (
+        None,
+        [
+            f"[sample] {name}: expected at the beginning of a line; indented, it is a part of place"
+            for name in ("count", "word")
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("count = 5 ; five", "count = 5 ; five: expected a whole number from 1 to 9; {}"),
+        ("count = 5 #five", "count = 5 #five: expected a whole number from 1 to 9; {}"),
+        ("count = ; five", "count = ; five: expected a whole number from 1 to 9; {}"),
+        ("place = x # here", "place = x # here: expected a value alone; {}"),
+        ("note = x\t;", "note = x\\t;: expected one line without control characters; {}"),
+        ("note = x ; y", "note = x ; y: expected a value alone; {}"),
+        ("count = 50 ; fifty", "count = 50 ; fifty: expected a whole number from 1 to 9"),
+        ("count = '5'", "count = '5': expected a whole number from 1 to 9; without quotes"),
+        ('place = "x"', 'place = "x": expected a value without quotes'),
+        ("word_file = here ; x", "word_file = here ; x: expected a file that can be read ({}"),
+    ],
+)
+def test_a_comment_behind_a_value_and_quotes_round_one(tmp_path, line, error):
+    """They are an error, even where any text would do; only what they break is laid on them."""
+    (tmp_path / "here").write_text("hush", encoding="utf-8")
+    place = "" if line.startswith("place") else "place = x\n"
+    _, (found,) = read_sample(tmp_path, f"[sample]\n{place}{line}\n")
+    hint = "comments need a line of their own"
+    assert found.startswith(f"[sample] {error.partition('{}')[0]}")
+    assert found.endswith(hint) == ("{}" in error)
+
+
+@pytest.mark.parametrize("text", ["x ; y", "x # y", '"x"', "# x", "x#y"])
+def test_a_secret_may_look_like_a_comment(tmp_path, text):
+    """It is taken as it is."""
+    found, errors = read_sample(tmp_path, f"[sample]\nplace = x;y#z\nword = {text}\n")
+    assert (found.word, errors) == (text, [])
 
 
 def test_a_file_that_begins_with_a_byte_order_mark(tmp_path):

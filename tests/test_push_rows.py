@@ -55,7 +55,7 @@ def test_csv_written_by_python_reads_back(records: list[tuple[str, str, str]]) -
     [
         ("A,k", "2 cells where the header row has 4"),
         ("A,k,x,5,6", "5 cells"),
-        ("A,k,x,soon", "ttl must be a whole number"),
+        ("A,k,x,soon", "ttl = 'soon': expected a whole number"),
         ('A,k,"x"y,5', "expected after"),
         (f"A,k,{'x' * 200_000},5", "field larger than field limit"),
     ],
@@ -73,7 +73,7 @@ def test_a_faulty_record_spoils_only_itself(record: str, reason: str) -> None:
 def test_faulty_booleans(cell: str) -> None:
     """delay_while_idle is true, false, 1 or 0."""
     assert faults(f"token,delay_while_idle\nA,{cell}\n") == [
-        (2, "delay_while_idle must be true or false")
+        (2, f"delay_while_idle = '{cell}': expected true or false")
     ]
 
 

@@ -103,7 +103,10 @@ def test_what_is_generated_is_up_to_date(page, written_by):
 
 def test_the_quickstart_file_loads(tmp_path):
     """What `make run` starts with is valid."""
-    made = {"username": "a", "password": "b"}
+    key = tmp_path / "key.json"
+    key.touch(0o600)
+    made = {"username": "a", "password": "b", "service_account": str(key)}
     settings = config.load(ROOT / "etc/quickstart.ini", tmp_path, lambda *_: made, any_key)
     assert settings.gateway.state_dir == ROOT / "run"
+    assert [route.name for route in settings.routes] == ["c2dm", "fcm"]
     assert settings.warnings == ()

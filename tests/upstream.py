@@ -87,11 +87,12 @@ class Upstream:
         return self
 
     def stop(self) -> None:
-        """Close the listening socket and every connection."""
-        assert self._loop is not None
+        """Close the listening socket and every connection, unless that is done already."""
         assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(60)
+            self._loop = None
 
     def sends(self) -> list[Sent]:
         return [sent for sent in self.requests if sent.path == "/send"]

@@ -11,10 +11,10 @@ from node2dm_tw.stats import ENDINGS
 
 log = logger()
 
-QUEUE_MARK = 0.8
+QUEUE_FULL_RATIO = 0.8
 """Of its `max_queued`; a queue that is fuller makes the gateway unready."""
 
-STALL = 60.0
+STALL_SECONDS = 60.0
 """Seconds in which no push ended although some wait and nothing is in their way."""
 
 Values = dict[str, Any]
@@ -28,36 +28,81 @@ class Phase(enum.Enum):
     DRAINING = "draining"
 
 
+HELD_BACK = "callbacks held back"
+
+SEVERITY = ("ready", "signed out", "signing in", "paused", HELD_BACK, "not ready", "locked")
+"""The conditions of a route, from best to worst: its state, or what is worse than that."""
+
+
 @attrs.frozen
-class Report:
-    """The answer to /readyz.
+class Notice:
+    """Something that a person should know or do.
+
+    Args:
+        condition: how bad it is.
+        text: one sentence, which begins with the route.
+    """
+
+    condition: str
+    text: str
+
+
+@attrs.frozen
+class HealthReport:
+    """The answer to /readyz, and more that people want to know.
 
     Args:
         reasons: why work should go elsewhere; empty: the gateway is ready.
         routes: the state of each route in words.
+        conditions: of each route, the worst that is true of it.
+        notices: what a person should know or do, the worst first.
+        phase: of the process; None while it runs.
     """
 
     reasons: tuple[str, ...]
     routes: dict[str, str]
+    conditions: dict[str, str] = attrs.field(factory=dict)
+    notices: tuple[Notice, ...] = ()
+    phase: str | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether the gateway can take pushes and get them away."""
         return not self.reasons
 
+    @property
+    def worst(self) -> Notice:
+        """The condition of the worst route, and which routes are in it."""
+        if self.phase is not None:
+            return Notice("paused", self.phase)
+        condition = max(self.conditions.values(), key=SEVERITY.index, default="ready")
+        names = [name for name, other in self.conditions.items() if other == condition]
+        if len(names) == len(self.conditions):
+            return Notice(condition, condition)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return Notice(condition, f"{names[0]}{more}: {condition}")
+
     def as_json(self) -> Values:
         """Build what /readyz and the page are given."""
-        return {"ready": self.is_ready, "reasons": list(self.reasons), "routes": self.routes}
+        return {
+            "ready": self.is_ready,
+            "reasons": list(self.reasons),
+            "routes": self.routes,
+            "conditions": self.conditions,
+            "worst": attrs.asdict(self.worst),
+            "notices": [attrs.asdict(notice) for notice in self.notices],
+        }
 
     def as_text(self) -> list[str]:
         """Build what telnet prints."""
         verdict = [f"not ready: {reason}" for reason in self.reasons] or ["ready"]
-        return verdict + [f"{route}: {words}" for route, words in self.routes.items()]
+        routes = [f"{route}: {words}" for route, words in self.routes.items()]
+        return verdict + routes + [f"notice: {notice.text}" for notice in self.notices]
 
 
 @attrs.define(eq=False)
 class _Progress:
-    """How far a route had got when it was last seen to get on, and when that was."""
+    """The pushes and tries that had ended when a route last made progress, and when that was."""
 
     done: int
     since: float
@@ -86,15 +131,15 @@ class Health:
             self._ever_signed_in |= values["signed_in"]
             done = _done(values)
             last = self._progress.get(route)
-            if last is None or last.done != done or not _should_get_on(values):
+            if last is None or last.done != done or not _should_progress(values):
                 if last is not None and last.is_stalled:
-                    log.info("{route}: gets on again", route=route)
+                    log.info("{route}: sending resumed", route=route)
                 self._progress[route] = _Progress(done, self.seconds())
-            elif not last.is_stalled and self.seconds() - last.since >= STALL:
+            elif not last.is_stalled and self.seconds() - last.since >= STALL_SECONDS:
                 last.is_stalled = True
                 log.error("{route}: {stall}", route=route, stall=_stall(values))
 
-    def report(self, snapshot: Values, route: str | None = None) -> Report:
+    def report(self, snapshot: Values, route: str | None = None) -> HealthReport:
         """Judge a snapshot.
 
         Args:
@@ -102,20 +147,31 @@ class Health:
         """
         self.watch(snapshot)
         routes = snapshot["routes"]
-        reasons = [] if self.phase is Phase.RUNNING else [self.phase.value]
+        is_running = self.phase is Phase.RUNNING
+        reasons = [] if is_running else [self.phase.value]
         if not self._ever_signed_in:
             reasons.append("no route has signed in yet")
+        conditions, notices = {}, []
         for name, values in routes.items():
-            reasons += [f"{name}: {reason}" for reason in self._faults(name, values)]
+            faults = self._faults(name, values)
+            reasons += [f"{name}: {fault}" for fault in faults]
+            notices += _notices(name, values)
+            conditions[name] = _condition(values, is_faulty=bool(faults))
         if route is not None and not _is_open(routes[route]):
-            reasons.append(f"{route}: {in_words(routes[route])}")
-        return Report(tuple(reasons), {name: in_words(values) for name, values in routes.items()})
+            reasons.append(f"{route}: {describe(routes[route])}")
+        return HealthReport(
+            tuple(reasons),
+            {name: describe(values) for name, values in routes.items()},
+            conditions,
+            tuple(sorted(notices, key=lambda notice: -SEVERITY.index(notice.condition))),
+            None if is_running else self.phase.value,
+        )
 
     def _faults(self, route: str, values: Values) -> list[str]:
         """Say what is wrong with a route that is not its upstream's fault."""
         faults = []
         full = values["messages_in_queue"] / values["max_queued"]
-        if full > QUEUE_MARK:
+        if full > QUEUE_FULL_RATIO:
             faults.append(f"the queue is {full:.0%} full")
         if not values.get("queue_writable", True):
             faults.append("the queue cannot be written")
@@ -131,7 +187,7 @@ def _done(values: Values) -> int:
     return tries + ended
 
 
-def _should_get_on(values: Values) -> bool:
+def _should_progress(values: Values) -> bool:
     """Whether pushes wait that neither sleep nor are held up by the upstream."""
     awake: int = values["messages_in_queue"] - values["messages_waiting"]
     if values["state"] not in ("ready", "paused"):
@@ -140,25 +196,67 @@ def _should_get_on(values: Values) -> bool:
 
 
 def _stall(values: Values) -> str:
-    return f"{values['messages_in_queue']} pushes wait and none has ended for {STALL:.0f} s"
+    return f"{values['messages_in_queue']} pushes wait and none has ended for {STALL_SECONDS:.0f} s"
 
 
 def _is_open(values: Values) -> bool:
     return bool(values["state"] == "ready" and values["pause_left"] == 0)
 
 
-def in_words(values: Values) -> str:
+def _condition(values: Values, *, is_faulty: bool) -> str:
+    """Find the worst that is true of a route, a word of `SEVERITY`."""
+    found: list[str] = [values["state"]]
+    if values.get("bad_device_alarm"):
+        found.append(HELD_BACK)
+    if is_faulty:
+        found.append("not ready")
+    return max(found, key=SEVERITY.index)
+
+
+def _notices(route: str, values: Values) -> list[Notice]:
+    """Say what a person should know of a route, or do about it."""
+    notices = []
+    if "state_advice" in values:
+        notices.append(
+            Notice(
+                "locked", f"{route}: locked ({values['state_reason']}): {values['state_advice']}"
+            )
+        )
+    if values.get("bad_device_alarm"):
+        notices.append(
+            Notice(
+                HELD_BACK,
+                f"{route}: most answers blame devices, so callbacks are held back:"
+                " check that project and key are the right ones",
+            )
+        )
+    if "renewal_error" in values:
+        left = values["token_left"]
+        rest = f"is good for {duration(left)} more" if left else "has expired"
+        notices.append(
+            Notice(
+                "paused",
+                f"{route}: the token cannot be renewed ({values['renewal_error']});"
+                f" the present one {rest}: check the account",
+            )
+        )
+    return notices
+
+
+def describe(values: Values) -> str:
     """Say the state of a route for people to read, as in "paused 42 s more: 503, Retry-After"."""
     state, reason = values["state"], values.get("state_reason")
     if state == "paused":
         state = f"paused {duration(values['pause_left'])} more"
     elif state == "ready" and values["messages_in_queue"]:
         state = "sending"
+    if values.get("bad_device_alarm"):
+        state = f"{state}, {HELD_BACK}"
     return f"{state}: {reason}" if reason else str(state)
 
 
 def duration(seconds: float) -> str:
-    """Say how long, in one unit or two: 42 s, 9 min 5 s, 3 h 12 min."""
+    """Say how long, in one unit or two: 42 s, 9 min 5 s, 3 h 12 min, 13 d 23 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -166,4 +264,7 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"

@@ -3,43 +3,53 @@
 from node2dm_tw.stats import ENDINGS
 
 ROUTE = {
-    "messages_received": ("messages_received", "Pushes taken in."),
-    "messages_taken_over": ("messages_taken_over", "Pushes taken over from an earlier process."),
+    "messages_received": ("messages_received", "Valid pushes that came in."),
+    "messages_taken_over": (
+        "messages_taken_over",
+        "Pushes restored from the spool of an earlier process.",
+    ),
     "messages_ambiguous": (
         "requests_ambiguous",
-        "Requests without an answer that may have been processed.",
+        "Requests without an answer that the upstream may have processed.",
     ),
     "network_failures": ("requests_failed", "Requests without an answer."),
     "unavailable_answers": (
         "answers_unavailable",
-        "Answers that the service cannot work now, or that explain nothing.",
+        "Answers that say that the service is unavailable, or that explain nothing.",
     ),
     "quota_answers": (
         "answers_over_quota",
-        "Answers that the sender or a device is over its quota.",
+        "Answers that say that the sender, its project, a device or a topic is over its quota.",
     ),
-    "spool_damaged": ("spool_records_damaged", "Records of the spool that could not be read."),
+    "spool_damaged": ("spool_records_damaged", "Records of a spool that could not be read."),
     "total_errors": (
         "errors",
-        "Refused pushes, bad devices, quota answers and requests without one.",
+        "Refused pushes, bad devices, quota answers and requests without an answer.",
     ),
     "handshakes": ("tls_handshakes", "Connections made to the upstream."),
-    "reconnects": ("reconnects", "Requests that libcurl sent again by itself."),
+    "reconnects": ("reconnects", "Requests that libcurl repeated by itself."),
     "messages_in_queue": (
         "queue_messages",
-        "Pushes not ended, those in flight and asleep included.",
+        "Pushes that wait, are in flight, or sleep until their next try.",
     ),
-    "max_queued": ("queue_limit_messages", "Pushes that the queue may hold."),
-    "queued_bytes": ("queue_bytes", "Bytes of the pushes not ended, 350 for each beside its line."),
-    "oldest_age": ("queue_oldest_age_seconds", "Age of the push that is next to be sent."),
-    "messages_in_flight": ("messages_in_flight", "Pushes sent and not yet answered."),
+    "max_queued": ("queue_limit_messages", "Pushes that the queue can hold."),
+    "queued_bytes": (
+        "queue_bytes",
+        "Bytes held by the pushes in the queue: their lines, and 350 for each.",
+    ),
+    "oldest_age": ("queue_oldest_age_seconds", "Age of the next push to be sent."),
+    "messages_in_flight": ("messages_in_flight", "Pushes sent and not answered yet."),
     "messages_waiting": ("messages_asleep", "Pushes that sleep until their next try."),
     "window": ("window_requests", "Requests that may be in flight at once."),
-    "backing_off": ("paused", "1 while the route is paused for its upstream's sake."),
+    "backing_off": ("paused", "1 while the route is paused."),
     "pause_left": ("pause_left_seconds", "Seconds for which the route is still paused."),
     "bad_device_alarm": ("bad_device_alarm", "1 while callbacks are held back."),
     "signed_in": ("signed_in", "1 while the route has a credential."),
     "token_age": ("credential_age_seconds", "Age of the credential; absent while signed out."),
+    "token_left": (
+        "credential_left_seconds",
+        "Seconds for which the credential is good; absent while signed out.",
+    ),
     "rate_limited_tokens": ("devices_blocked", "Devices left alone, being over their quota."),
 }
 """For each line of a route: the name, without its prefix and `_total`, and a sentence."""
@@ -48,26 +58,26 @@ PROCESS = {
     "uptime": ("uptime_seconds", "Seconds since the process started."),
     "udp_dropped": (
         "udp_datagrams_dropped",
-        "Datagrams thrown away since the receive buffer was full.",
+        "Datagrams that the kernel dropped because the receive buffer was full.",
     ),
-    "rcvbuf": ("udp_receive_buffer_bytes", "Receive buffer that the kernel granted."),
-    "max_queued_bytes": ("queue_limit_bytes", "Bytes that all queues together may hold."),
-    "callbacks_waiting": ("callbacks_waiting", "Callbacks not ended, those in flight included."),
+    "rcvbuf": ("udp_receive_buffer_bytes", "Size of the receive buffer that the kernel granted."),
+    "max_queued_bytes": ("queue_limit_bytes", "Bytes that all queues together can hold."),
+    "callbacks_waiting": ("callbacks_waiting", "Callbacks that wait or are in flight."),
     "memory_rss": ("memory_resident_bytes", "Resident memory."),
-    "memory_heapTotal": ("memory_heap_bytes", "The C heap, large blocks included."),
-    "memory_heapUsed": ("memory_heap_used_bytes", "The C heap's small blocks in use."),
+    "memory_heapTotal": ("memory_heap_bytes", "Size of the C heap, including large blocks."),
+    "memory_heapUsed": ("memory_heap_used_bytes", "Small blocks of the C heap that are in use."),
 }
 """The same for the lines that only the totals have."""
 
 LABELLED = {
     "messages_ended": (
         "outcome",
-        "Pushes that ended, by how.",
+        "Pushes that ended, by outcome.",
         {name.removeprefix("messages_"): name for name in ENDINGS},
     ),
     "callbacks": (
         "outcome",
-        "Callbacks that ended, by how.",
+        "Callbacks that ended, by outcome.",
         {outcome: f"callbacks_{outcome}" for outcome in ("sent", "failed", "dropped")},
     ),
 }
@@ -87,13 +97,15 @@ BY_OTHER_MEANS = {
     "version",
     "state",
     "state_reason",
+    "state_advice",
+    "renewal_error",
     "logged_in_to_c2dm",
 }
 """Lines shown with a label, as text, or by `signed_in`."""
 
 REASONS = {
-    "messages_invalid": (("reason",), "Lines that were no pushes."),
-    "messages_refused": (("route", "reason"), "Pushes the upstream will never take."),
+    "messages_invalid": (("reason",), "Lines that are not valid pushes."),
+    "messages_refused": (("route", "reason"), "Pushes that the upstream rejected for good."),
 }
 """Counters of the lines ``LINE.REASON``: their labels, and a sentence."""
 

@@ -1,5 +1,6 @@
 """The state of the gateway by telnet: one line asks, lines answer."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,15 @@ LINGER_SECONDS = 1.0
 """Seconds, where the last line ended in LF alone: `nc` waits for us, a person sends CR LF."""
 
 Snapshot = Callable[[], dict[str, Any]]
+
+_HTTP = re.compile(rb"\S+ \S+ HTTP/1\.[01]")
+
+NOT_HTTP = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"Invalid command: this is the stats port: expected a line such as `stats` or `help`."
+    b" HTTP is answered at the address of the option `web` in the section [node2dm].\n"
+)
+"""The answer to who asks by HTTP, which is shown by browsers and curl."""
 
 HELP = """\
 help        this list
@@ -64,7 +74,10 @@ class StatsProtocol(BoundedProtocol):
         if request.endswith(b"\n"):
             self._line_end = "\n" if is_nc else "\r\n"
         command = request.strip()
-        if command == b"quit":
+        if _HTTP.fullmatch(command):
+            self.transport.write(NOT_HTTP)
+            self.close()
+        elif command == b"quit":
             self.close()
         elif command or request.endswith(b"\n"):
             self._write(self._lines(command))

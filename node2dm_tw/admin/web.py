@@ -39,10 +39,7 @@ PAGE = {
 }
 """The files of the status page by their paths, and their types."""
 
-NO_METRICS = (
-    b"Metrics want the extra `metrics`: pip install node2dm_tw[metrics],"
-    b" then start the gateway again.\n"
-)
+NO_METRICS = b"/metrics needs prometheus-client (pip install prometheus-client) and a restart.\n"
 
 READ: tuple[bytes, ...] = (b"GET", b"HEAD")
 
@@ -59,8 +56,11 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-NOT_HERE = Answer(b"there is nothing here\n", status=404)
-NO_BODY = Answer(b"a body is not wanted here\n", status=413)
+NOT_HERE = Answer(
+    b"there is nothing here: expected /, /stats, /metrics, /healthz, /readyz or /v1/push\n",
+    status=404,
+)
+NO_BODY = Answer(b"the request has a body: expected none here\n", status=413)
 FAILED = Answer(b"the gateway cannot answer this; its log says why\n", status=500)
 OTHER_SITE = Answer(b"pages of other sites may not do this\n", status=403)
 UNKNOWN_HOST = Answer(
@@ -69,7 +69,9 @@ UNKNOWN_HOST = Answer(
     status=421,
 )
 NO_PUSHES = Answer(
-    b"Pushes by HTTP want a push_token, and none is configured; they can come by UDP.\n", status=403
+    b"POST /v1/push needs a push_token in the section [node2dm], and none is configured:"
+    b" expected pushes by UDP\n",
+    status=403,
 )
 
 
@@ -114,7 +116,8 @@ class WebViews:
         named = (request.args or {}).get(b"route")
         route = named[0].decode("utf-8", "replace") if named else None
         if route is not None and route not in snapshot["routes"]:
-            return _json({"error": "there is no such route"}, 404)
+            known = ", ".join(snapshot["routes"])
+            return _json({"error": f"there is no such route: expected one of {known}"}, 404)
         report = self.health.report(snapshot, route)
         return _json(report.as_json(), 200 if report.is_ready else 503)
 
@@ -163,7 +166,11 @@ class _ViewResource(Resource):
             return refusal  # type: ignore[no-any-return]
         if request.method not in self._methods:
             allowed = b", ".join(self._methods)
-            return Answer(allowed + b" alone\n", status=405, headers=((b"Allow", allowed),))
+            return Answer(
+                b"the method is another one: expected " + allowed + b"\n",
+                status=405,
+                headers=((b"Allow", allowed),),
+            )
         if request.postpath:
             return NOT_HERE
         if request.has_body and request.method in READ:

@@ -33,6 +33,13 @@ def gauges(
         credential = signin.credential
         return None if credential is None else int(max(0.0, wall() - credential.obtained_at))
 
+    def token_left() -> int | None:
+        credential = signin.credential
+        return None if credential is None else int(max(0.0, credential.expires_at - wall()))
+
+    def renewal_error() -> str | None:
+        return None if signin.credential is None else signin.last_error or None
+
     def oldest_age() -> float:
         received = queue.next_received
         return 0.0 if received is None else round(clock.seconds() - received, 1)
@@ -46,6 +53,8 @@ def gauges(
         "rate_limited_tokens": lambda: len(admission.blocked),
         "signed_in": lambda: signin.credential is not None,
         "token_age": token_age,
+        "token_left": token_left,
+        "renewal_error": renewal_error,
         "state": lambda: session.state.value,
         "state_reason": lambda: session.reason_text,
         "pause_left": lambda: round(breaker.pause_left, 1),

@@ -14,7 +14,7 @@ from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import ProjectRate
 from node2dm_tw.delivery.session import LaneState, LockReason, Session
-from node2dm_tw.delivery.settlement import Settlement
+from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement, TracedSettlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import (
@@ -25,9 +25,8 @@ from node2dm_tw.http.interface import (
     Outcome,
     RequestFailed,
 )
-from node2dm_tw.logs import logger
-from node2dm_tw.providers.interface import Credential, Provider
-from node2dm_tw.push import Push
+from node2dm_tw.logs import logger, shorten
+from node2dm_tw.providers.interface import Credential, Delivered, NewToken, Provider, Verdict
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
 
@@ -58,7 +57,7 @@ class Lane:
         random: numbers in [0, 1), for the jitter.
         project_rate: limits all pushes of the route together; None: no limit.
         alarm: notices when too many answers blame devices; None: nobody does.
-        on_bad_device: called with a push whose device is gone, and why.
+        on_bad_outcome: called when a push ended badly, with its outcome and the reason.
         on_locked: called when nothing more is sent until a person has acted, and why.
 
     Attributes:
@@ -78,11 +77,12 @@ class Lane:
     random: Callable[[], float]
     project_rate: ProjectRate | None
     alarm: BadDeviceAlarm | None
-    on_bad_device: Callable[[Push, str], None]
+    on_bad_outcome: OnBadOutcome
     on_locked: Callable[[LockReason], None]
     http: HTTPClient = attrs.field(init=False)
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
+    _is_traced: bool = attrs.field(default=False, init=False)
     _in_flight: dict[Lease, InFlight] = attrs.field(factory=dict, init=False)
     _earlier: int = attrs.field(default=0, init=False)
     _took_due: bool = attrs.field(default=False, init=False)
@@ -96,7 +96,13 @@ class Lane:
         self.http = self.make_client(self._on_outcomes)
         blame = Blame()
         self._settlement = Settlement(
-            self.route, self.queue, self.stats, blame, self.clock, self.wall
+            self.route,
+            self.queue,
+            self.stats,
+            blame,
+            self.clock,
+            self.wall,
+            self.on_bad_outcome,
         )
         self._verdicts = VerdictApplier(
             self.route,
@@ -110,15 +116,14 @@ class Lane:
             self.stats,
             self.random,
             self.alarm,
-            self.on_bad_device,
             self._lock,
         )
         self.queue.on_ready = self._pump
-        self.queue.on_overflow = self._settlement.on_overflow
         self.admission.retry_queue.on_due = self._pump
         self.session.on_ready = self._resume
         self.session.breaker.on_open = self._on_open
         self.session.signin.on_given_up = self._give_up
+        self.trace_pushes(False)
         self.stats.gauges |= gauges(
             self.queue,
             self.admission,
@@ -132,6 +137,13 @@ class Lane:
             "errors": self._settlement.errors.latest,
             "blocked": self.admission.blocked.latest,
         }
+
+    def trace_pushes(self, is_on: bool) -> None:
+        """Log how each push ends, or do not; where they do not, no push pays for it."""
+        self._is_traced = is_on
+        settlement = TracedSettlement.of(self._settlement) if is_on else self._settlement
+        self._verdicts.settlement = settlement
+        self.queue.on_overflow = settlement.on_overflow
 
     def start(self) -> None:
         """Sign in and send; also once a lock is taken away."""
@@ -273,11 +285,25 @@ class Lane:
                 else:
                     self.stats.upstream_latency.observe(now - lease.sent)
                     verdict = self.provider.judge(outcome, wall)
+                    if self._is_traced:
+                        self._trace(verdict, lease)
                     self._verdicts.apply_verdict(verdict, lease)
             except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
                 self._verdicts.fail_internally(lease, Failure())
         self._pumping = was_pumping
         self._pump()
+
+    def _trace(self, verdict: Verdict, lease: Lease) -> None:
+        """Log under which name the service took a push."""
+        if isinstance(verdict, NewToken):
+            verdict = verdict.verdict
+        if isinstance(verdict, Delivered):
+            log.debug(
+                "{route}: push to {target} sent: {name}",
+                route=self.route,
+                target=shorten(lease.push.device),
+                name=verdict.message_id.decode("utf-8", "replace"),
+            )
 
     def _on_failure(self, error: RequestFailed, lease: Lease) -> None:
         if not isinstance(error, NotSent):

@@ -14,6 +14,9 @@ from node2dm_tw.stats import RouteStats
 
 log = logger()
 
+OnBadOutcome = Callable[[str, Push, str], None]
+"""Takes the name of a push's terminal counter without `messages_`, the push, and the reason."""
+
 
 @attrs.define(eq=False)
 class Settlement:
@@ -24,6 +27,7 @@ class Settlement:
         queue: forgets the pushes.
         stats: counts them.
         blame: is told when a suspected push has ended.
+        on_bad_outcome: called when a push ended badly, with its outcome and the reason.
         clock: monotonic seconds.
         wall: seconds since the epoch.
 
@@ -37,6 +41,7 @@ class Settlement:
     blame: Blame
     clock: IReactorTime
     wall: Callable[[], float]
+    on_bad_outcome: OnBadOutcome
     errors: RecentErrors = attrs.field(factory=RecentErrors, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
@@ -54,26 +59,22 @@ class Settlement:
     def bad_device(self, lease: Lease, reason: str) -> None:
         """The device is gone or never was."""
         self.stats.messages_bad_device += 1
-        self.warn("bad device", reason, lease)
-        self._settle(lease)
+        self._end(lease, "bad_device", reason)
 
     def rejected(self, lease: Lease, reason: str) -> None:
         """The service will never take the push, or we cannot send it."""
         self.stats.refuse(reason)
-        self.warn("refused", reason, lease)
-        self._settle(lease)
+        self._end(lease, "refused", reason)
 
     def blocked(self, lease: Lease) -> None:
         """The device is over its quota."""
         self.stats.messages_blocked += 1
-        self.warn("blocked", "the device is over its quota", lease)
-        self._settle(lease)
+        self._end(lease, "blocked", "the device is over its quota")
 
     def expired(self, lease: Lease, limit: str) -> None:
         """The push is older than a limit allows."""
         self.stats.messages_expired += 1
-        self.warn("expired", f"older than its {limit}", lease)
-        self._settle(lease)
+        self._end(lease, "expired", f"older than its {limit}")
 
     def collapsed(self, lease: Lease) -> None:
         """A newer push for the same device and collapse key took its place: no error."""
@@ -84,8 +85,12 @@ class Settlement:
     def overflowed(self, lease: Lease, reason: str) -> None:
         """There is no room for the push."""
         self.stats.messages_overflowed += 1
-        self.warn("overflowed", reason, lease)
+        self._end(lease, "overflowed", reason)
+
+    def _end(self, lease: Lease, outcome: str, reason: str) -> None:
+        self.warn(outcome.replace("_", " "), reason, lease)
         self._settle(lease)
+        self._report(outcome, lease.push, reason)
 
     def _settle(self, lease: Lease) -> None:
         lease.is_settled = True
@@ -96,6 +101,14 @@ class Settlement:
     def on_overflow(self, push: Push, limit: str) -> None:
         """Leave a trace of a push that the queue dropped and counted."""
         self._warn("overflowed", limit, push, limit)
+        self._report("overflowed", push, limit)
+
+    def _report(self, outcome: str, push: Push, reason: str) -> None:
+        """Hand on how a push ended; a fault there must change nothing about the push."""
+        try:
+            self.on_bad_outcome(outcome, push, reason)
+        except Exception:  # noqa: BLE001 - the push has ended, and is counted
+            self._throttle.failure("a callback could not be queued")
 
     def warn(self, kind: str, reason: str, lease: Lease, *, key: str = "") -> None:
         """Record what went wrong with a push, and log it once a second.
@@ -123,3 +136,48 @@ class Settlement:
 
     def _record(self, kind: str, reason: str, push: Push) -> None:
         self.errors.record(kind, reason, push.device, self.wall())
+
+
+class TracedSettlement(Settlement):
+    """A settlement that also logs the end of every push that was not sent, at level debug.
+
+    It takes the place of the other, so that pushes pay nothing for lines that nobody wants.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, plain: Settlement) -> "TracedSettlement":
+        """Make one that goes on with what `plain` keeps."""
+        traced = cls(
+            plain.route,
+            plain.queue,
+            plain.stats,
+            plain.blame,
+            plain.clock,
+            plain.wall,
+            plain.on_bad_outcome,
+        )
+        traced.errors = plain.errors
+        return traced
+
+    def collapsed(self, lease: Lease) -> None:
+        self._trace("collapsed", "a newer push took its place", lease.push)
+        Settlement.collapsed(self, lease)
+
+    def on_overflow(self, push: Push, limit: str) -> None:
+        self._trace("overflowed", limit, push)
+        Settlement.on_overflow(self, push, limit)
+
+    def _end(self, lease: Lease, outcome: str, reason: str) -> None:
+        self._trace(outcome, reason, lease.push)
+        Settlement._end(self, lease, outcome, reason)
+
+    def _trace(self, outcome: str, reason: str, push: Push) -> None:
+        log.debug(
+            "{route}: push to {target} ended: {outcome}: {reason}",
+            route=self.route,
+            target=shorten(push.device),
+            outcome=outcome,
+            reason=reason,
+        )

@@ -192,6 +192,7 @@ class SignIn:
         if self._is_stopped:
             return
         self.credential = credential
+        self.last_error = ""
         left = max(0.0, credential.expires_at - self.wall())
         self._fetch_in(max(1.0, left - min(300.0, left / 10)))
         self.on_credential()
@@ -230,7 +231,7 @@ class SignIn:
     def _fetched(self, credential: Credential) -> None:
         self._fetching = None
         self._failures = 0
-        self.last_error = self._replacement = ""
+        self._replacement = ""
         log.info("{route}: signed in", route=self.route)
         self._adopt(credential)
         self._keep_soon()

@@ -39,7 +39,6 @@ from node2dm_tw.providers.interface import (
     Unexplained,
     Verdict,
 )
-from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
 
@@ -78,7 +77,6 @@ class VerdictApplier:
         stats: counts answers and failures.
         random: numbers in [0, 1), for the jitter.
         alarm: notices when too many answers blame devices; None: nobody does.
-        on_bad_device: called with a push whose device is gone, and why.
         on_over_quota: called when the sender is over its quota.
     """
 
@@ -93,7 +91,6 @@ class VerdictApplier:
     stats: RouteStats
     random: Callable[[], float]
     alarm: BadDeviceAlarm | None
-    on_bad_device: Callable[[Push, str], None]
     on_over_quota: Callable[[], None]
     _aside: deque[Lease] = attrs.field(factory=deque, init=False)
     _opener: Lease | None = attrs.field(default=None, init=False)
@@ -188,7 +185,6 @@ class VerdictApplier:
                 self.session.signin.replace(token)
                 self.apply_verdict(verdict_of_push, lease)
             case BadDevice(reason):
-                self.on_bad_device(lease.push, reason)
                 self.settlement.bad_device(lease, reason)
                 self._on_explained(lease, verdict)
             case Rejected(reason, is_explained):

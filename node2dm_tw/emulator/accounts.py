@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -33,6 +34,9 @@ LOGIN_ERRORS = frozenset(
 
 _ACCOUNT_TYPES = ("HOSTED_OR_GOOGLE", "GOOGLE", "HOSTED")
 _MOST = 10_000
+_MOST_KEPT = 1_000
+"""Tokens of one kind that are kept for the next start, the newest."""
+
 _LONGEST_ACCOUNT = 320
 
 
@@ -61,9 +65,13 @@ class Tokens:
     """Tokens in use, the newest ten thousand.
 
     They are found by their hash, so that the time a look-up takes says nothing about a token.
+
+    Args:
+        on_change: called after each change.
     """
 
     _make: Callable[[], str] = random_token
+    _on_change: Callable[[], None] = lambda: None
     _grants: dict[bytes, Grant] = attrs.field(factory=dict, init=False, repr=False)
     _successors: dict[int, str] = attrs.field(factory=dict, init=False, repr=False)
     _issued: int = attrs.field(default=0, init=False)
@@ -74,6 +82,7 @@ class Tokens:
         self._issued += 1
         self._grants[_digest(token.encode())] = Grant(account, self._issued, now, now + life)
         _drop_oldest(self._grants)
+        self._on_change()
         return token
 
     def find(self, token: bytes, now: float) -> Grant | None:
@@ -98,7 +107,35 @@ class Tokens:
         ]
         for key in gone:
             del self._grants[key]
+        self._on_change()
         return len(gone)
+
+    def dump(self) -> list[dict[str, object]]:
+        """Return what `restore` reads, of the newest thousand."""
+        newest = list(self._grants.items())[-_MOST_KEPT:]
+        return [{"sha256": digest.hex(), **attrs.asdict(grant)} for digest, grant in newest]
+
+    def restore(self, entries: object, now: float, is_known: Callable[[str], bool]) -> None:
+        """Take up the tokens of an earlier process.
+
+        Args:
+            entries: of `dump`; what cannot be read is left out, as is what is no longer good.
+            now: seconds since the epoch.
+            is_known: whether there is still an account of this name.
+        """
+        for entry in entries[:_MOST_KEPT] if isinstance(entries, list) else ():
+            match entry:
+                case {
+                    "sha256": str(digest),
+                    "account": str(account),
+                    "number": int(number),
+                    "issued": float(issued),
+                    "expires": float(expires),
+                } if re.fullmatch("[0-9a-f]{64}", digest) and is_known(account):
+                    if issued <= now < expires <= issued + TOKEN_LIFE:
+                        grant = Grant(account, number, issued, expires)
+                        self._grants[bytes.fromhex(digest)] = grant
+                        self._issued = max(self._issued, number)
 
 
 @attrs.define(eq=False)

@@ -4,7 +4,6 @@ import datetime
 import errno
 import ipaddress
 import json
-import os
 import secrets
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from node2dm_tw.emulator.files import read_file, replace_file
 from node2dm_tw.emulator.settings import EmulatorSettings, address
 
 PROJECT = "node2dm-emulator"
@@ -123,8 +123,8 @@ def _names(host: str) -> list[x509.GeneralName]:
 
 def _certificates_serve(folder: Path, host: str, now: datetime.datetime) -> bool:
     try:
-        authority = x509.load_pem_x509_certificate(_read(folder / "ca.pem"))
-        pem = _read(folder / "server.pem")
+        authority = x509.load_pem_x509_certificate(read_file(folder / "ca.pem", _MAX_FILE_BYTES))
+        pem = read_file(folder / "server.pem", _MAX_FILE_BYTES)
         server = x509.load_pem_x509_certificate(pem)
         key = serialization.load_pem_private_key(pem, None)
         server.verify_directly_issued_by(authority)
@@ -169,8 +169,8 @@ def _make_certificates(folder: Path, host: str, now: datetime.datetime) -> None:
         server_key.private_bytes(*_KEY_FORM),
         shown,
     )
-    _write(folder / "server.pem", b"".join(parts))
-    _write(folder / "ca.pem", shown)
+    replace_file(folder / "server.pem", b"".join(parts))
+    replace_file(folder / "ca.pem", shown)
 
 
 def _builder(
@@ -204,7 +204,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 def _prepare_service_account(where: Places) -> None:
     """Keep the key that is there; only the port, and with it token_uri, may have changed."""
     try:
-        account = json.loads(_read(where.service_account))
+        account = json.loads(read_file(where.service_account, _MAX_FILE_BYTES))
         key = serialization.load_pem_private_key(account["private_key"].encode(), None)
         kept = isinstance(key, rsa.RSAPrivateKey) and account["project_id"] == PROJECT
         current = kept and account["token_uri"] == where.token_uri
@@ -215,7 +215,7 @@ def _prepare_service_account(where: Places) -> None:
     if not kept:
         account = _new_service_account()
     account["token_uri"] = where.token_uri
-    _write(where.service_account, json.dumps(account, indent=2).encode() + b"\n")
+    replace_file(where.service_account, json.dumps(account, indent=2).encode() + b"\n")
 
 
 def _new_service_account() -> dict[str, str]:
@@ -229,26 +229,3 @@ def _new_service_account() -> dict[str, str]:
         "client_id": "100000000000000000000",
         "auth_uri": "https://accounts.google.com/o/oauth2/auth",
     }
-
-
-def _read(path: Path) -> bytes:
-    """Read a regular file; raises OSError. It waits for no FIFO and follows no symbolic link."""
-
-    def open_it(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-    with open(path, "rb", opener=open_it) as file:
-        return file.read(_MAX_FILE_BYTES) or b""
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file at once, readable by its owner alone."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 
 import attrs
 
-from node2dm_tw.emulator.accounts import Accounts
+from node2dm_tw.emulator.accounts import Accounts, Tokens
 from node2dm_tw.emulator.c2dm import C2DM
 from node2dm_tw.emulator.certificates import PROJECT
 from node2dm_tw.emulator.devices import Devices
@@ -36,11 +36,13 @@ class Google:
     Args:
         settings: what it is started with.
         screens: gives each phone of the settings its screen, by name.
+        on_tokens: called after each change of the tokens.
         verify: reads assertions; None: there is no FCM.
     """
 
     _settings: EmulatorSettings
     _screens: Callable[[str], Screen]
+    _on_tokens: Callable[[], None] = lambda: None
     _verify: Verify | None = attrs.field(factory=find_verifier)
     accounts: Accounts = attrs.field(init=False)
     oauth: OAuth = attrs.field(init=False)
@@ -55,8 +57,8 @@ class Google:
     def __attrs_post_init__(self) -> None:
         """Put the parts together."""
         settings = self._settings
-        self.accounts = Accounts(settings.accounts)
-        self.oauth = OAuth(self._verify)
+        self.accounts = Accounts(settings.accounts, Tokens(on_change=self._on_tokens))
+        self.oauth = OAuth(self._verify, tokens=Tokens(on_change=self._on_tokens))
         self._answers = FaultyAnswers(self.accounts)
         self.faults = Faults(self._answers.errors)
         self._devices = Devices(self.accounts, self.phones, PROJECT)

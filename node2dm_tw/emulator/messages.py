@@ -168,6 +168,19 @@ def event_fields(event: Event) -> tuple[str, dict[str, Any]]:
             return "deleted", {"count": event.count}
 
 
+def describe_message(fields: Mapping[str, Any]) -> str:
+    """Describe a message on one line.
+
+    Args:
+        fields: as `event_fields` gives them.
+    """
+    line = f"collapse_key={fields['collapse_key']}"
+    for name in ("data", "notification"):
+        if name in fields:
+            line = f"{line} {name}={json.dumps(fields[name], ensure_ascii=False)}"
+    return one_line(line)
+
+
 def one_line(text: str) -> str:
     """Escape, as JSON does, whatever would break a line of the log or act upon a terminal."""
     if text.isprintable():

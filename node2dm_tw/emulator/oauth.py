@@ -46,7 +46,7 @@ TOKEN_ERRORS = frozenset(
     }
 )
 
-NEEDS_EXTRA = "the emulator's FCM side needs the extra fcm: pip install 'node2dm_tw[fcm]'"
+NEEDS_EXTRA = "the emulator's FCM side needs PyJWT: pip install 'PyJWT[crypto]'"
 
 _LONGEST_ASSERTION = 3_600.0
 _SKEW = 300.0
@@ -124,7 +124,7 @@ class OAuth:
 
     _verify: Verify | None
     account: ServiceAccount | None = None
-    tokens: Tokens = attrs.field(factory=Tokens, init=False)
+    tokens: Tokens = attrs.field(factory=Tokens)
 
     @property
     def available(self) -> bool:

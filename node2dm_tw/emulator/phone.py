@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 import attrs
 
 from node2dm_tw.emulator.client import EmulatorClient, Refused, retry
-from node2dm_tw.emulator.messages import one_line
+from node2dm_tw.emulator.messages import describe_message, one_line
+from node2dm_tw.emulator.settings import DEMO_ACCOUNT
 
 UNREACHABLE, REFUSED, GONE = 1, 3, 4
 
@@ -92,8 +93,7 @@ class Phone:
         if self._as_json:
             self._write(json.dumps({"event": name, **fields}))
         elif name == "message":
-            data = json.dumps(fields["data"], ensure_ascii=False)
-            self._write(one_line(f"message collapse_key={fields['collapse_key']} data={data}"))
+            self._write(f"message {describe_message(fields)}")
         else:
             self._write(one_line(" ".join([name, *map(str, fields.values())])))
 
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--url", default="https://127.0.0.1:8443", help="the emulator (default: %(default)s)")
     add("--ca-file", type=Path, help="the emulator's ca.pem, in state_dir/emulator")
-    add("--sender", default="sender@example.com", help="the account, or project, that pushes")
+    add("--sender", default=DEMO_ACCOUNT, help="who pushes: an account, or, over FCM, a project")
     add("--app", default="com.example.phone", help="the application (default: %(default)s)")
     add("--device", help="name of the phone; the same one keeps its registration ID")
     add("--topic", action="append", default=[], help="an FCM topic to listen to; may be repeated")

@@ -3,7 +3,9 @@
 # mypy: allow-untyped-calls
 
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -18,9 +20,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from node2dm_tw.emulator.certificates import Places, places, prepare, server_file
 from node2dm_tw.emulator.google import Google
-from node2dm_tw.emulator.messages import Event, Message, Screen, event_fields, one_line
+from node2dm_tw.emulator.messages import Event, Message, Screen, describe_message, event_fields
 from node2dm_tw.emulator.oauth import NEEDS_EXTRA, read_service_account
 from node2dm_tw.emulator.settings import EmulatorSettings, address
+from node2dm_tw.emulator.token_file import TokenFile
 from node2dm_tw.emulator.wire import EmulatorFactory
 
 _log = Logger()
@@ -48,7 +51,10 @@ class EmulatorService(Service):
         self._settings = settings
         self._wall = wall
         self._port: IListeningPort | None = None
-        self.google = Google(settings, log_screen)
+        self.google = Google(settings, log_screen, self._tokens_changed)
+        self._token_file = TokenFile(
+            settings.folder / "tokens.json", self.google.accounts, self.google.oauth, reactor
+        )
         self.places: Places = places(settings)
         self._factory = EmulatorFactory(reactor, self.google, wall)
 
@@ -73,6 +79,7 @@ class EmulatorService(Service):
             port, self._port = self._port, None
             yield port.stopListening()
             yield self._factory.close()
+            self._token_file.close()
 
     def listen(self) -> None:
         """Listen, unless it does so already; raises as `startService` does."""
@@ -86,15 +93,20 @@ class EmulatorService(Service):
         if address(self._settings.listen)[1] == 0:
             host: Any = self._port.getHost()
             self.places = prepare(self._settings, host.port, self._wall())
+        self._token_file.load(self._wall())
         self.google.oauth.account = read_service_account(self.places.service_account)
         # Whoever reads that line may stop the process, which takes signals once the reactor runs.
         self.reactor.callWhenRunning(self._announce)
+
+    def _tokens_changed(self) -> None:
+        self._token_file.save_soon()
 
     def _announce(self) -> None:
         names = ", ".join(self._settings.phones) or "none"
         _log.info(
             "emulator listens at {url} (CA {ca}); phones: {phones}; another one: "
-            "node2dm-phone --url {url} --ca-file {ca}",
+            "{command} --url {url} --ca-file {ca}",
+            command=str(Path(sys.executable).with_name("node2dm-phone")),
             url=self.places.base_url,
             ca=str(self.places.ca_file),
             phones=names,
@@ -123,13 +135,9 @@ def _contexts(settings: EmulatorSettings) -> CertificateOptions:
 
 def _told(event: Event) -> str:
     what, fields = event_fields(event)
-    if not isinstance(event, Message):
-        return f"{what} {json.dumps(fields)}"
-    data = one_line(json.dumps(event.data, ensure_ascii=False))
-    line = f"received collapse_key={one_line(event.collapse_key)} data={data}"
-    if event.notification is None:
-        return line
-    return f"{line} notification={one_line(json.dumps(event.notification, ensure_ascii=False))}"
+    if isinstance(event, Message):
+        return f"received {describe_message(fields)}"
+    return f"{what} {json.dumps(fields)}"
 
 
 def _at_once(listening: Deferred[IListeningPort]) -> IListeningPort:

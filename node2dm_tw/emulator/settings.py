@@ -2,14 +2,19 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.endpoints import serverFromString
 
 from node2dm_tw.converters import file_text
-from node2dm_tw.ini import describe_unknown, format_value
+from node2dm_tw.ini import convert_text, describe_unknown
+from node2dm_tw.ini_lines import format_value
+
+DEMO_ACCOUNT = "demo@example.com"
+"""Who the gateway signs in as over C2DM where [emulator] names no accounts."""
 
 DEFAULT_LISTEN = "tcp:8443:interface=127.0.0.1"
 
@@ -87,7 +92,10 @@ def address(listen: str) -> tuple[str, int]:
 
 
 def read_section(
-    section: Mapping[str, str], state_dir: Path, base: Path
+    section: Mapping[str, str],
+    state_dir: Path,
+    base: Path,
+    elsewhere: Mapping[str, Collection[str]] = {},
 ) -> tuple[EmulatorSettings | None, list[str]]:
     """Read the options of an ``[emulator]`` section.
 
@@ -95,12 +103,13 @@ def read_section(
         section: option names to their text.
         state_dir: where state is kept.
         base: the folder that relative paths are relative to.
+        elsewhere: the sections of the gateway that have an option, by the names of options.
 
     Returns:
         the settings, or None and a line for each error.
     """
     errors = [
-        describe_unknown(f"[emulator] {format_value(name)}", "option", name, OPTIONS)
+        describe_unknown(f"[emulator] {format_value(name)}", "option", name, OPTIONS, elsewhere)
         for name in section
         if name not in OPTIONS
     ]
@@ -109,10 +118,13 @@ def read_section(
         text = section.get(name, "").strip()
         try:
             if text:
-                values[name.removesuffix("_file")] = read(text, base)
+                is_secret = name == "accounts"
+                converted = convert_text(read, text, base, is_secret=is_secret)
+                values[name.removesuffix("_file")] = converted
         except ValueError as error:
             shown = "" if name == "accounts" else f" = {format_value(text)}"
-            errors.append(f"[emulator] {name}{shown}: {error}")
+            expected = str(error).removeprefix("expected ")
+            errors.append(f"[emulator] {name}{shown}: expected {expected}")
     if section.get("accounts", "").strip() and section.get("accounts_file", "").strip():
         errors.append("[emulator] accounts: expected either accounts or accounts_file, not both")
     return (None if errors else EmulatorSettings(**values)), errors
@@ -126,6 +138,10 @@ def differing(old: EmulatorSettings | None, new: EmulatorSettings | None) -> lis
 
 def _listen(text: str, _: Path) -> str:
     address(text)
+    try:
+        serverFromString(object(), text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"expected an endpoint such as {DEFAULT_LISTEN} ({error})") from None
     return text
 
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from node2dm_tw.logs import Throttle, logger
+from node2dm_tw.logs import Throttle, logger, shorten
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.push import InvalidPush, Push, read_json
 from node2dm_tw.queues.interface import PushQueue
@@ -44,6 +44,9 @@ _HTTP = re.compile(
 )
 """First lines of HTTP and its kin. A push is never like that: a colon precedes its first blank."""
 
+MAX_NAMES = 200
+"""Characters of the routes' names in a log line."""
+
 Source = tuple[str, int] | tuple[str, int, int, int]
 """An address as sockets give it: host, port, and for IPv6 flow and scope."""
 
@@ -73,12 +76,17 @@ class LineParser:
     default: IntakeRoute
     stats: Stats
     clock: IReactorTime
+    _is_tracing: bool = attrs.field(default=False, init=False)
     _last: float = attrs.field(default=0.0, init=False)
     _throttle: Throttle = attrs.field(init=False)
     _puts: set[Deferred[None]] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
+
+    def trace_pushes(self, is_on: bool) -> None:
+        """Log each push that is taken in, or do not."""
+        self._is_tracing = is_on
 
     def datagram(self, datagram: bytes, source: Source) -> None:
         """Queue every line of a datagram; what is faulty is counted, and the rest still counts."""
@@ -148,6 +156,11 @@ class LineParser:
 
     def _put(self, route: IntakeRoute, pushes: list[Push]) -> None:
         route.stats.messages_received += len(pushes)
+        if self._is_tracing:
+            for push in pushes:
+                log.debug(
+                    "{route}: push to {target} taken", route=route.name, target=shorten(push.device)
+                )
         try:
             kept = route.queue.put(pushes)
         except Exception:  # noqa: BLE001 - nor may the queue of one route stop the others'
@@ -179,7 +192,8 @@ class LineParser:
     def _route(self, name: bytes) -> IntakeRoute:
         route = self.routes.get(name)
         if route is None:
-            raise InvalidPush("unknown_route", "route")
+            known = b", ".join(self.routes).decode()
+            raise InvalidPush("unknown_route", "route", f"one of {known[:MAX_NAMES]}")
         return route
 
 

@@ -108,7 +108,7 @@ def _check_fields(fields: dict[str, Any]) -> None:
     """Check that C2DM has what the JSON form names."""
     for name in _UNSUPPORTED:
         if name in fields:
-            raise InvalidPush("unsupported", name)
+            raise InvalidPush("unsupported", name, "left out: C2DM cannot carry it")
 
 
 def _check_sizes(push: Push) -> None:

@@ -157,7 +157,7 @@ def _check_fields(fields: dict[str, Any]) -> int:
         InvalidPush: with the first fault.
     """
     if "delay_while_idle" in fields:
-        raise InvalidPush("unsupported", "delay_while_idle")
+        raise InvalidPush("unsupported", "delay_while_idle", "left out: FCM cannot carry it")
     most = _check_target(fields)
     for key in data_of(fields):
         if _RESERVED.fullmatch(key):

@@ -47,7 +47,7 @@ LONGEST_LIFE = 86_400.0
 WRONG_CLOCK = 60.0
 """Seconds by which a clock may be off without being worth a word."""
 
-NEEDS_EXTRA = "the extra fcm: pip install 'node2dm_tw[fcm]'"
+NEEDS_EXTRA = "PyJWT, which FCM needs: pip install 'PyJWT[crypto]'"
 
 _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 _TOKEN = re.compile(r"[!-~]{1,16384}")
@@ -81,30 +81,84 @@ def read_key(file: bytes) -> ServiceAccountKey:
     Raises:
         ValueError: says what is expected, and what is wrong with the file.
     """
-    _signer()
+    require_extra()
     try:
         return _read_key(file)
     except _KeyFault as error:
         raise ValueError(f"a service account's key file ({error})") from None
 
 
+def require_extra() -> None:
+    """Raise ValueError where no key can be used, because what signs is not installed."""
+    _signer()
+
+
 class _KeyFault(Exception):
     """What is wrong with a key file."""
 
 
-def _read_key(file: bytes) -> ServiceAccountKey:
+_GET_KEY = (
+    "get one in the Firebase console: Project settings, Service accounts, Generate new private key"
+)
+
+_OTHER_FILES = (
+    (rb"\s*\Z", "it is empty"),
+    (rb"\s*-----BEGIN CERTIFICATE", f"it is a certificate, without a private key; {_GET_KEY}"),
+    (rb"\s*-----BEGIN PUBLIC KEY", f"it is a public key; {_GET_KEY}"),
+    (rb"\s*-----BEGIN [A-Z ]*PRIVATE KEY", f"it is a private key alone, not JSON; {_GET_KEY}"),
+    (rb"\x30[\x80-\x84]", f"it is a P12 file, not JSON; {_GET_KEY}, as JSON"),
+    (
+        rb"(?s)\s*(<\?xml|<!DOCTYPE plist|bplist).*GOOGLE_APP_ID",
+        f"it is GoogleService-Info.plist, which belongs into an iOS app; {_GET_KEY}",
+    ),
+    (rb"\s*e[wy][\w+/\s]{20,}=*\s*\Z", "it is in base64: decode it, as base64 -d does"),
+    (rb"\s*AAAA[\w-]{7}:APA91", f"it is a server key of FCM's old interface; {_GET_KEY}"),
+)
+"""How files begin that are taken for a key file, and what they are."""
+
+_OTHER_OBJECTS = {
+    "project_info": f"it is google-services.json, which belongs into an Android app; {_GET_KEY}",
+    "installed": f"it is the client secret of an OAuth client; {_GET_KEY}",
+    "web": f"it is the client secret of an OAuth client; {_GET_KEY}",
+    "privateKeyData": "it is an answer of Google's IAM; its privateKeyData holds the key in base64",
+}
+"""Members of JSON objects that are taken for a key file, and what they are."""
+
+_OTHER_TYPES = ("external_account", "impersonated_service_account", "authorized_user")
+"""Credentials that are not implemented yet."""
+
+
+def _read_json(file: bytes) -> dict[str, Any]:
+    """Read an object, or say what the file is."""
+    for beginning, what in _OTHER_FILES:
+        if re.match(beginning, file.removeprefix(b"\xef\xbb\xbf")):
+            raise _KeyFault(what)
     try:
         content = json.loads(file)
+    except json.JSONDecodeError as error:
+        raise _KeyFault(f"it is not JSON, from line {error.lineno} on") from None
     except (ValueError, RecursionError):
         raise _KeyFault("it is not JSON") from None
     if not isinstance(content, dict):
         raise _KeyFault("its JSON is no object")
-    if content.get("type") != "service_account":
-        kind = _one_line(content.get("type"), 60) or "nothing"
-        raise _KeyFault(f"its type is {kind}, not service_account")
+    return content
+
+
+def _read_key(file: bytes) -> ServiceAccountKey:
+    content = _read_json(file)
+    kind = content.get("type")
+    if kind in _OTHER_TYPES:
+        raise _KeyFault(f"its type is {kind}, which is not implemented yet; {_GET_KEY}")
+    if kind != "service_account":
+        for member, what in _OTHER_OBJECTS.items():
+            if member in content:
+                raise _KeyFault(what)
+        raise _KeyFault(f"its type is {_one_line(kind, 60) or 'nothing'}, not service_account")
     key = ServiceAccountKey(
         client_email=_field(content, "client_email"),
-        private_key=_field(content, "private_key"),
+        # Whoever passes a key through the environment may end up with \n in two characters, which
+        # can mean nothing else: PEM has no backslashes.
+        private_key=_field(content, "private_key").replace("\\r", "").replace("\\n", "\n"),
         private_key_id=_field(content, "private_key_id", ""),
         token_uri=_field(content, "token_uri", "https://oauth2.googleapis.com/token"),
         project=_field(content, "project_id", ""),

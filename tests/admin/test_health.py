@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from node2dm_tw.admin.health import STALL, Health, Phase, duration, in_words
+from node2dm_tw.admin.health import STALL_SECONDS, Health, Phase, describe, duration
 from tests.admin.support import route, snapshot
 
 
@@ -65,7 +65,7 @@ def test_a_stall_is_reported_after_a_minute_and_logged_once():
     """Pushes wait, nothing is in their way, and none ends."""
     bench, stuck = Bench(), route(messages_in_queue=3)
     with capturedLogs() as events:
-        bench.watch(1 + int(STALL) - 1, shop=stuck)
+        bench.watch(1 + int(STALL_SECONDS) - 1, shop=stuck)
         assert bench.look(shop=stuck).is_ready
         bench.watch(100, shop=stuck)
         assert bench.look(shop=stuck).reasons == (
@@ -75,7 +75,7 @@ def test_a_stall_is_reported_after_a_minute_and_logged_once():
         assert bench.look(shop=stuck | {"messages_sent": 5}).is_ready
     assert [formatEvent(event) for event in events] == [
         "shop: 3 pushes wait and none has ended for 60 s",
-        "shop: gets on again",
+        "shop: sending resumed",
     ]
 
 
@@ -146,7 +146,7 @@ def test_a_route_that_is_asked_for_counts_with_its_own_state(values, reason):
 )
 def test_states_in_words(values, words):
     """As the page, telnet and /readyz say them."""
-    assert in_words(route(**values)).startswith(words)
+    assert describe(route(**values)).startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,8 @@ def test_states_in_words(values, words):
         (61, "1 min 1 s"),
         (3_600, "1 h"),
         (7_380, "2 h 3 min"),
+        (86_400, "1 d"),
+        (200_000, "2 d 7 h"),
     ],
 )
 def test_durations(seconds, text):
@@ -165,12 +167,100 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
+READY, PAUSED = route(), route(state="paused", pause_left=9.0)
+HELD_BACK = route(bad_device_alarm=True)
+FULL = route(messages_in_queue=90)
+LOCKED = route(state="locked", state_reason="QuotaExceeded", state_advice="delete the file")
+
+
+@pytest.mark.parametrize(
+    ("routes", "condition", "text"),
+    [
+        ([READY, READY], "ready", "ready"),
+        ([READY, route(state="signing in")], "signing in", "r1: signing in"),
+        ([PAUSED, route(state="signing in")], "paused", "r0: paused"),
+        ([PAUSED, HELD_BACK], "callbacks held back", "r1: callbacks held back"),
+        ([PAUSED | HELD_BACK | {"state": "paused"}], "callbacks held back", "callbacks held back"),
+        ([HELD_BACK, FULL, READY], "not ready", "r1: not ready"),
+        ([FULL, LOCKED, READY, LOCKED, LOCKED], "locked", "r1 and 2 more: locked"),
+        ([LOCKED, LOCKED], "locked", "locked"),
+    ],
+)
+def test_the_worst_route_is_named(routes, condition, text):
+    """With how many others are in the same condition; without a name where all are."""
+    report = Bench().look(**{f"r{number}": values for number, values in enumerate(routes)})
+    assert (report.worst.condition, report.worst.text) == (condition, text)
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.DRAINING])
+def test_a_process_that_starts_or_drains_comes_before_its_routes(phase):
+    """They are about to change."""
+    worst = Bench(phase).look(shop=LOCKED).worst
+    assert (worst.condition, worst.text) == ("paused", phase.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "notices"),
+    [
+        (READY, []),
+        (PAUSED, []),
+        (LOCKED, [("locked", "shop: locked (QuotaExceeded): delete the file")]),
+        (
+            HELD_BACK,
+            [
+                (
+                    "callbacks held back",
+                    "shop: most answers blame devices, so callbacks are held back:"
+                    " check that project and key are the right ones",
+                )
+            ],
+        ),
+        (
+            route(renewal_error="BadAuthentication", token_left=7_380),
+            [
+                (
+                    "paused",
+                    "shop: the token cannot be renewed (BadAuthentication);"
+                    " the present one is good for 2 h 3 min more: check the account",
+                )
+            ],
+        ),
+        (
+            route(renewal_error="no answer", token_left=0),
+            [
+                (
+                    "paused",
+                    "shop: the token cannot be renewed (no answer);"
+                    " the present one has expired: check the account",
+                )
+            ],
+        ),
+    ],
+)
+def test_what_a_person_should_know_or_do(values, notices):
+    """One sentence each; none of it alone makes the gateway unready."""
+    report = Bench().look(shop=values)
+    assert [(notice.condition, notice.text) for notice in report.notices] == notices
+    assert report.is_ready
+
+
+def test_the_worst_is_told_first():
+    """Whatever the order of the routes."""
+    report = Bench().look(a=route(renewal_error="x", token_left=5), b=HELD_BACK, c=LOCKED)
+    assert [notice.text[0] for notice in report.notices] == ["c", "b", "a"]
+
+
 def test_the_report_as_text_and_json():
     """The same things said."""
-    report = Bench(Phase.DRAINING).look(shop=route())
-    assert report.as_text() == ["not ready: draining", "shop: ready"]
+    report = Bench(Phase.DRAINING).look(shop=LOCKED)
+    notice = "shop: locked (QuotaExceeded): delete the file"
+    words = "locked: QuotaExceeded"
+    assert report.as_text() == ["not ready: draining", f"shop: {words}", f"notice: {notice}"]
     assert report.as_json() == {
         "ready": False,
         "reasons": ["draining"],
-        "routes": {"shop": "ready"},
+        "routes": {"shop": words},
+        "conditions": {"shop": "locked"},
+        "worst": {"condition": "paused", "text": "draining"},
+        "notices": [{"condition": "locked", "text": notice}],
     }

@@ -96,7 +96,8 @@ def test_a_page_is_told_everything_every_second():
     assert [now["point"] is not None for now in told] == [False, False, True, False, True]
     assert told[2]["point"][""][:3] == [4.0, 4.0, 0.0]
     assert told[-1]["totals"]["messages_sent"] == 8
-    assert told[-1]["health"] == {"ready": True, "reasons": [], "routes": {"shop": "ready"}}
+    assert told[-1]["health"]["worst"] == {"condition": "ready", "text": "ready"}
+    assert told[-1]["health"]["conditions"] == {"shop": "ready"}
 
 
 def test_ready_from_the_start_to_the_drain():

@@ -5,6 +5,7 @@ import pytest
 from node2dm_tw.delivery.session import LaneState, LockReason
 from node2dm_tw.delivery.window import INITIAL
 from node2dm_tw.http.interface import CertificateRefused, NoAnswer, NotSent
+from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
 from tests.doubles import DAY, Bench, bench
 
@@ -495,10 +496,13 @@ def test_the_wall_clock_may_step_an_hour_back_and_forth(lane):
 def test_a_fault_of_ours_still_ends_the_push_in_a_counter(tmp_path):
     """An answer that cannot be handled refuses its push as an internal error."""
 
-    def broken(push, reason):
-        raise RuntimeError("no")
+    class Broken(C2DM):
+        def judge(self, response, now):
+            if response.body != b"id=1":
+                raise RuntimeError("no")
+            return super().judge(response, now)
 
-    lane = bench(tmp_path, on_bad_device=broken)
+    lane = bench(tmp_path, provider=Broken("http://upstream/send"))
     lane.lane.start()
     lane.push_many(2)
     lane.http.posted[0].say(body=b"Error=NotRegistered")

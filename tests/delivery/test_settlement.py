@@ -55,12 +55,13 @@ def blocked_before(lane):
     lane.push(b"phone:key:y")
 
 
-def broken(push, reason):
+def broken(outcome, push, reason):
     raise RuntimeError("no")
 
 
 SMALL = {"max_queued": 20}
 SLOW = {"device_rate": ((3, 60.0),)}
+BROKEN = {"on_bad_outcome": broken}
 BAD = answered(b"Error=NotRegistered")
 
 
@@ -74,7 +75,13 @@ BAD = answered(b"Error=NotRegistered")
         (too_many_for_the_retry_queue, SLOW | SMALL, "overflowed", "the retry queue is full"),
         (answered(b"Error=MessageTooBig"), SMALL, "refused", "MessageTooBig"),
         (BAD, SMALL, "bad device", "NotRegistered"),
-        (BAD, {"on_bad_device": broken}, "refused", "internal_error"),
+        (BAD, BROKEN, "bad device", "NotRegistered"),
+        (
+            over_max_queued,
+            {"on_bad_outcome": broken} | SMALL,
+            "overflowed",
+            "max_queued is reached",
+        ),
         (answered(b"Error=DeviceQuotaExceeded"), SMALL, "blocked", OVER_QUOTA),
         (blocked_before, SMALL, "blocked", OVER_QUOTA),
     ],

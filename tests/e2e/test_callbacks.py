@@ -5,6 +5,7 @@ import os
 import signal
 import time
 import zlib
+from datetime import datetime
 
 import pytest
 
@@ -20,12 +21,17 @@ def gone_or_delivered(sent: Sent) -> Answer:
     return Answer(b"Error=NotRegistered" if gone else b"id=1")
 
 
+def age(moment: str) -> float:
+    """Seconds since a time in RFC 3339."""
+    return time.time() - datetime.fromisoformat(moment).timestamp()
+
+
 def section(port: int, more: str = "") -> str:
     return f"[callback]\nprotocol = http\nhost = 127.0.0.1\nport = {port}\npath = /bad\n{more}\n"
 
 
 def test_a_dead_device_is_reported_to_the_application(make_gateway):
-    """The webhook gets the device, the message, the secret and the reason."""
+    """The webhook gets the device, the message, the secret, and what became of it."""
     hook = Upstream(lambda sent: Answer(b"thanks")).start()
     try:
         with upstream(gone_or_delivered) as google:
@@ -33,14 +39,16 @@ def test_a_dead_device_is_reported_to_the_application(make_gateway):
             gateway = make_gateway(config).start()
             gateway.push("gone1:key:größer 😀".encode(), b"alive:key:x")
             gateway.wait_for(messages_sent=1, messages_bad_device=1, callbacks_sent=1)
-            assert [sent.form for sent in hook.requests] == [
-                {
-                    "device_token": "gone1",
-                    "message_body": "größer 😀",
-                    "shared_secret": "shhh",
-                    "reason": "NotRegistered",
-                }
-            ]
+            (form,) = [sent.form for sent in hook.requests]
+            assert abs(age(form.pop("received"))) < 60
+            assert form == {
+                "device_token": "gone1",
+                "message_body": "größer 😀",
+                "shared_secret": "shhh",
+                "reason": "NotRegistered",
+                "route": "c2dm",
+                "outcome": "bad_device",
+            }
             assert "shhh" not in gateway.log
     finally:
         hook.stop()

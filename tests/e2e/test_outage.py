@@ -80,7 +80,7 @@ def test_a_closed_port_for_10_s_while_pushes_arrive(make_gateway, total):
         google.stop()
         outage = time.monotonic() + 10
         push_many(gateway, range(500, total))
-        assert gateway.stats()["messages_received"] == total
+        gateway.wait_for(messages_received=total)
         time.sleep(max(0.0, outage - time.monotonic()))
         google.start()
         stats = gateway.wait_for(seconds=60 + total / 500, messages_in_queue=0)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -16,13 +17,17 @@ from pathlib import Path
 
 import pytest
 
-from node2dm_tw.push_command import Run, main
+from node2dm_tw.client import Push
+from node2dm_tw.push_bulk import BulkSender
+from node2dm_tw.push_command import main
 from node2dm_tw.push_rows import Row
-from node2dm_tw.push_screen import CLEAR_LINE, Screen, progress
+from node2dm_tw.push_screen import CLEAR_LINE, progress
+from node2dm_tw.push_screen import Terminal as Screen
 from tests.e2e.gateway import HEEDING, Gateway
 from tests.e2e.test_push import received as received_by_phone
 
 COMMAND = [sys.executable, "-m", "node2dm_tw.push_command"]
+FIELDS = tuple(Push.__dataclass_fields__)
 CSV = "token,collapse_key,data\n"
 
 
@@ -86,14 +91,16 @@ def received(receiver: socket.socket, count: int) -> list[bytes]:
     return lines
 
 
-def run_rows(rows: list[Row], rate: float, burst: int, **options: bool) -> tuple[Run, list, Clock]:
+def run_rows(
+    rows: list[Row], rate: float, burst: int, **options: bool
+) -> tuple[BulkSender, list, Clock]:
     """Run rows without a network; return the run, (moment, lines) of each datagram, the clock."""
     clock = Clock()
     sent: list[tuple[float, list[bytes]]] = []
     screen = Screen(sys.stderr, clock, None, bar=False)
-    run = Run(lambda lines: sent.append((clock.now, lines)), screen, rate=rate, burst=burst,
+    run = BulkSender(lambda lines: sent.append((clock.now, lines)), screen, rate=rate, burst=burst,
               clock=clock, sleep=clock.sleep, **options)  # fmt: skip
-    run.rows(rows, {"collapse_key": "k"})
+    run.send_rows(rows, {"collapse_key": "k"})
     return run, sent, clock
 
 
@@ -124,9 +131,9 @@ def test_lost_time_is_not_made_up_for() -> None:
             yield row
 
     screen = Screen(sys.stderr, clock, None, bar=False)
-    run = Run(lambda lines: moments.append(clock.now), screen, rate=10, burst=1,
+    run = BulkSender(lambda lines: moments.append(clock.now), screen, rate=10, burst=1,
               clock=clock, sleep=clock.sleep)  # fmt: skip
-    run.rows(rows(), {})
+    run.send_rows(rows(), {})
     assert clock.now == pytest.approx(100 + 4, abs=0.3)
     assert max(later - earlier for earlier, later in zip(moments, moments[2:], strict=False)) > 100
     assert min(later - earlier for earlier, later in zip(moments, moments[2:], strict=False)) > 0.1
@@ -142,7 +149,10 @@ def test_faulty_rows_are_skipped_or_end_it(strict: bool, capsys: pytest.CaptureF
     told = capsys.readouterr().err.splitlines()
     assert (
         told
-        == ["node2dm-push: line 6: bad", "node2dm-push: line 8: unknown: 'colour'"][: 2 - strict]
+        == [
+            "node2dm-push: line 6: bad",
+            f"node2dm-push: line 8: unknown field 'colour': expected one of {', '.join(FIELDS)}",
+        ][: 2 - strict]
     )
     assert (run.sent, run.faulty) == ((4, 1) if strict else (8, 2))
     assert len(sent) == run.datagrams == 1
@@ -223,6 +233,66 @@ def test_an_interrupt(receiver: socket.socket, tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize("before", [1, 250, 900])
+def test_an_interrupted_file_is_resumed(
+    receiver: socket.socket, tmp_path: Path, before: int
+) -> None:
+    """Ctrl-C says where to go on: both runs together send each row once, in order."""
+    file = tmp_path / "rows.csv"
+    # A record of two lines each: the number is that of a line, not of a row.
+    file.write_text(CSV + "".join(f'T,k,"{n}\n"\n' for n in range(1500)))
+    options = ["--from", str(file), "--port", port_of(receiver), "--rate", "3000"]
+    with subprocess.Popen(
+        [*HEEDING, *COMMAND, *options], stderr=subprocess.PIPE, text=True
+    ) as process:
+        lines = received(receiver, before)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    (next_line,) = re.findall(r"interrupted; go on with --from-line (\d+)\n", told)
+    (sent,) = re.findall(r"sent: ([\d,]+) ", told)
+    lines += received(receiver, int(sent.replace(",", "")) - len(lines))
+    assert main([*options, "--from-line", next_line]) == 0
+    lines += received(receiver, 1500 - len(lines))
+    assert [int(json.loads(line)["data"]) for line in lines] == list(range(1500))
+
+
+def test_from_line_skips_rows(tmp_path: Path, capfdbinary: pytest.CaptureFixture) -> None:
+    """Rows before the line are neither sent nor checked; the header is read all the same."""
+    file = tmp_path / "rows.csv"
+    file.write_text(CSV + ",k,faulty\nA,k,1\nB,k,2\nC,k,3\n")
+    assert main(["--from", str(file), "--dry-run", "--from-line", "4"]) == 0
+    assert capfdbinary.readouterr().out == b"B:k:2\nC:k:3\n\n"
+    file.write_text('{"token": ""}\n\n{"token": "A", "collapse_key": "k", "data": "1"}\n')
+    assert main(["--from", str(file), "--dry-run", "--from-line", "3"]) == 0
+    assert capfdbinary.readouterr().out == b"A:k:1\n\n"
+
+
+def test_targets_and_notification(receiver: socket.socket, tmp_path: Path) -> None:
+    """--topic and --condition take the place of TOKEN, also for rows that name no target."""
+    to = ["--port", port_of(receiver)]
+    assert main(["--topic", "news", "Hello", "--notification", "Title:Body: more", *to]) == 0
+    assert json.loads(receiver.recv(300)) == {
+        "topic": "news", "data": "Hello", "notification": {"title": "Title", "body": "Body: more"}
+    }  # fmt: skip
+    condition = "'a' in topics"
+    assert main(["--condition", condition, "--notification", "Only a title", *to]) == 0
+    assert json.loads(receiver.recv(300)) == {
+        "condition": condition, "notification": {"title": "Only a title"}
+    }  # fmt: skip
+    assert main(["T", "--notification", '{"title": "x", "image": "https://i"}', *to]) == 0
+    assert json.loads(receiver.recv(300)) == {
+        "token": "T", "notification": {"title": "x", "image": "https://i"}
+    }  # fmt: skip
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"token": "T", "data": "1"}\n{"data": "2"}\n')
+    assert main(["--from", str(file), "--topic", "news", *to]) == 0
+    lines = received(receiver, 2)
+    assert lines[0] == b"T::1"
+    assert json.loads(lines[1]) == {"topic": "news", "data": "2"}
+
+
 PAYLOADS = [
     *("plain", "two\nlines", "a:b::", "{braces", '{"a": "b"}', "|bar|", "", " blanks "),
     *("caf\u00e9 \U0001f600", "\u2028", "com,ma", 'quo"te', "cr\rlf\r\n"),
@@ -258,7 +328,8 @@ def test_nobody_listens(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
         bound.bind(("127.0.0.1", 0))
         port = port_of(bound)
     assert main(["T", "x", "--port", port]) == 1
-    assert "nobody listens there; sent in vain: 1 or more" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"nobody listens at 127.0.0.1 port {port}; sent in vain: 1 or more; expected" in told
     file = tmp_path / "rows.csv"
     file.write_text(CSV + f"T,k,{'x' * 1000}\n" * 20)
     assert main(["--from", str(file), "--port", port]) == 1
@@ -266,7 +337,9 @@ def test_nobody_listens(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     assert told.count("(going on)") == 1
     assert "sent: 20 " in told
     assert main(["--from", str(file), "--port", port, "--strict"]) == 1
-    assert "not sent: 1: the datagram before came back" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    line = int(re.search(r"line (\d+): not sent: the datagram before came back", told)[1])
+    assert f"stopped; go on with --from-line {line}\n" in told
 
 
 def test_an_unknown_host(capsys: pytest.CaptureFixture) -> None:
@@ -304,12 +377,19 @@ def test_a_dry_run_whose_reader_leaves(tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         ([], "give either"),
+        (["T", "x", "--topic", "news"], "give either"),
+        (["--topic", "news", "--condition", "x"], "give either"),
+        (["T", "--from-line", "5"], "--from-line needs --from"),
+        (["T", "--dry-run", "--confirm", "127.0.0.1:1"], "leave out --dry-run"),
+        (["--from", "-", "--ttl", "-1"], "ttl = -1: expected"),
+        (["T", "--notification", "{"], "expected a JSON object"),
+        (["T", "--notification", '{"body": 3}'], "notification.body = 3: expected a text"),
         (["T", "x", "--from", "-"], "give either"),
-        (["T", "--port", "0"], "not between 1 and 65535"),
-        (["T", "--datagram", "70000"], "not between 1 and 65507"),
-        (["T", "--rate", "0"], "--rate"),
+        (["T", "--port", "0"], "argument --port: '0': expected a whole number between 1 and 65535"),
+        (["T", "--datagram", "70000"], "expected a whole number between 1 and 65507"),
+        (["T", "--rate", "0"], "argument --rate: '0': expected a number above 0"),
         (["T", "--rate", "nan"], "--rate"),
-        (["T", "--ttl", "-1"], "ttl must be"),
+        (["T", "--ttl", "-1"], "ttl = -1: expected"),
         (["", "x"], "exactly one of"),
         (["T\udcff", "x"], "UTF-8"),
     ],

@@ -146,6 +146,7 @@ def test_a_port_that_is_taken_ends_a_daemons_start(make_gateway, which):
     assert f"{which} cannot listen on 127.0.0.1:{port}: Address already in use" in first
     assert second == CAPTURED_BY_TWISTD
     assert "node2dm cannot start: " in gateway.log
+    assert "Traceback" not in gateway.log
     wait_until(lambda: not gateway.pid_file.exists(), "its pid file is gone")
 
 
@@ -170,9 +171,9 @@ def test_a_state_dir_that_cannot_be_made(make_gateway, config, options):
     (gateway.folder / "state").write_text("", encoding="utf-8")
     done = gateway.run(*options)
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr + done.stdout
+    assert "Traceback" not in everything_said(gateway, done)
     assert len(done.stderr.splitlines()) <= 2
-    assert "state_dir: " in done.stderr + done.stdout
+    assert "state_dir" in done.stderr + done.stdout
     assert str(gateway.folder / "state") in everything_said(gateway, done)
 
 
@@ -188,9 +189,52 @@ def test_a_state_dir_that_another_process_has(make_gateway, options):
     finally:
         os.close(lock)
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr + done.stdout
+    assert "Traceback" not in everything_said(gateway, done)
     reason = f"state_dir: {gateway.folder / 'state'} cannot be used: another process uses it"
     assert f"node2dm cannot start: {reason}\n" in everything_said(gateway, done)
+
+
+@pytest.mark.parametrize("option", ["pidfile=missing/pid", "rundir=missing"])
+@pytest.mark.parametrize("options", [("-n",), ()], ids=["foreground", "daemon"])
+def test_a_folder_of_twistds_options_that_is_not_there(make_gateway, options, option):
+    """One line that names option and folder, status 1, and no log."""
+    gateway = make_gateway()
+    gateway.write_config()
+    files = [*options, "--pidfile=pid", "--logfile=log", f"--{option}"]
+    done = gateway.run_twistd(*files, "node2dm", "-c", str(gateway.file))
+    name, folder = option.partition("=")[0], "missing"
+    if name == "pidfile":
+        folder = str(gateway.folder / "missing")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"twistd --{name}: {folder} is no folder\n"
+    assert files_below(gateway.folder) == {"config.ini"}
+
+
+KEY_AND_CA = "[fcm]\nservice_account = key.json\n", f"{ACCOUNT}ca_file = ca.pem\n"
+
+
+@pytest.mark.parametrize("config", KEY_AND_CA, ids=["key", "ca_file"])
+@pytest.mark.parametrize("options", [("-n",), ()], ids=["foreground", "daemon"])
+def test_a_file_that_cannot_be_used(make_gateway, options, config):
+    """Missing, a folder, or of another kind: one line names option and file, and status 1."""
+    gateway = make_gateway(config)
+    option, _, name = config.strip().splitlines()[-1].partition(" = ")
+    path = gateway.folder / name
+    for prepare in (
+        lambda: None,
+        path.mkdir,
+        lambda: path.rmdir() or path.write_text("x", "utf-8"),
+    ):
+        prepare()
+        done = gateway.run(*options)
+        said = everything_said(gateway, done)
+        assert done.returncode == 1
+        assert "Traceback" not in said
+        (line,) = [
+            line for line in said.splitlines() if option in line and "StartFailed" not in line
+        ]
+        assert name in line
+        (gateway.folder / "log").unlink(missing_ok=True)
 
 
 def test_a_second_gateway_on_the_same_state_dir(make_gateway):

@@ -3,39 +3,24 @@
 import json
 import os
 import re
+import signal
 import socket
+import threading
 import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-import pytest
 
 from node2dm_tw.admin.metric_names import LABELLED, PROCESS, ROUTE
 from node2dm_tw.stats import never_falls
-from tests.e2e.browser import browser
 from tests.e2e.gateway import free_port, telnet, wait_until
 from tests.support.tools import module
 from tests.upstream import Answer, upstream
 
 TOKEN = "APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
-MOVING = {"uptime", "token_age", "memory_rss", "memory_heapTotal", "memory_heapUsed"}
+MOVING = {"uptime", "token_age", "token_left", "memory_rss", "memory_heapTotal", "memory_heapUsed"}
 """Lines that differ between two looks at a gateway at rest."""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """One browser for all tests of this module."""
-    with browser(tmp_path_factory.mktemp("browser")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def artefacts(tmp_path):
-    """Where screenshots go: the folder that TEST_ARTEFACTS names, else one of the test's own."""
-    folder = Path(os.environ.get("TEST_ARTEFACTS", tmp_path / "artefacts"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def answer(sent):
@@ -167,7 +152,14 @@ def test_all_views_agree(make_gateway, chromium):
         metrics = metric_lines(web)
         same_numbers(at_rest(metrics), lines)
         of_route = {name for name in lines if name.startswith("c2dm.")}
-        texts = {"state", "state_reason", "http_client", "logged_in_to_c2dm"}
+        texts = {
+            "state",
+            "state_reason",
+            "state_advice",
+            "renewal_error",
+            "http_client",
+            "logged_in_to_c2dm",
+        }
         assert of_route - metrics.keys() == {f"c2dm.{t}" for t in texts} & of_route
         datagrams = []
         wait_until(lambda: datagrams.append(statsd.recv(65_536)) or len(datagrams) > 8, "reports")
@@ -214,7 +206,8 @@ def test_the_page_in_a_browser(make_gateway, chromium, artefacts):
             "the page says that the route is paused",
         )
         assert re.fullmatch(r"paused (49|50|48) s more: 503, Retry-After", words)
-        chromium.wait("return document.title == 'node2dm'", "an outage leaves the gateway ready")
+        chromium.wait("return document.title == 'paused · node2dm'", "the title says it too")
+        assert get(web, "/readyz")[0] == 200
         chromium.screenshot(artefacts / "page-light.png")
         chromium.look_like(1280, 900, dark=True)
         chromium.screenshot(artefacts / "page-dark.png")
@@ -297,9 +290,72 @@ def test_the_page_lives_through_a_restart(make_gateway, chromium):
         live = "return document.getElementById('live').textContent"
         chromium.wait(f"{live} == 'live'", "it is live")
         gateway.stop()
-        chromium.wait(f"{live} == 'connection lost, trying again'", "it says so")
+        badge = (
+            "const b = document.getElementById('ready'); return b.className + ': ' + b.textContent"
+        )
+        chromium.wait(f"{badge} == 'pill bad: connection lost'", "it says so")
+        assert chromium.run("return document.title") == "connection lost · node2dm"
+        assert re.fullmatch(r"values of .*\d.*, trying again", chromium.run(live))
         gateway.start()
         chromium.wait(f"{live} == 'live'", "it is live again")
+        chromium.wait(f"{badge} == 'pill good: ready'", "and shows the route")
+        assert chromium.run("return document.title") == "node2dm"
+        chromium.log()
+
+
+@contextmanager
+def bad_gateway(port):
+    """A proxy that has lost what is behind it, on the gateway's own port."""
+    asked = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(502)
+            asked.set()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_the_page_lives_through_a_proxys_error(make_gateway, chromium):
+    """A browser gives up on a stream that is answered with a 502; the page does not."""
+    with upstream(answer) as google:
+        web, gateway = with_web(make_gateway, google)
+        gateway.start()
+        chromium.open(f"http://127.0.0.1:{web}/")
+        live = "return document.getElementById('live').textContent"
+        chromium.wait(f"{live} == 'live'", "it is live")
+        gateway.stop()
+        with bad_gateway(web) as asked:
+            wait_until(asked.is_set, "the page tries again")
+        gateway.start()
+        chromium.wait(f"{live} == 'live'", "it is live again")
+        chromium.log()
+
+
+def test_the_page_notices_that_nothing_comes_any_more(make_gateway, chromium):
+    """A gateway that hangs closes no connection."""
+    with upstream(answer) as google:
+        web, gateway = with_web(make_gateway, google)
+        gateway.start()
+        chromium.open(f"http://127.0.0.1:{web}/")
+        badge = "return document.getElementById('ready').textContent"
+        chromium.wait(f"{badge} == 'ready'", "it is live")
+        gateway.process.send_signal(signal.SIGSTOP)
+        try:
+            chromium.wait(f"{badge} == 'connection lost'", "it says so")
+        finally:
+            gateway.process.send_signal(signal.SIGCONT)
+        chromium.wait(f"{badge} == 'ready'", "it is live again")
         chromium.log()
 
 
@@ -365,7 +421,7 @@ def test_without_the_extra_the_rest_goes_on(make_gateway, tmp_path):
         wait_until(lambda: said in gateway.log, "the start says it")
         status, body = get(web, "/metrics")
         assert status == 501
-        assert b"node2dm_tw[metrics]" in body
+        assert b"pip install prometheus-client" in body
         assert get(web, "/stats")[0] == 200
 
 

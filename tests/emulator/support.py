@@ -30,11 +30,11 @@ NOW = 1_800_000_000.0
 class World:
     """An emulator in memory, and whoever talks to it."""
 
-    def __init__(self, state_dir="/nonexistent", **settings):
+    def __init__(self, state_dir="/nonexistent", on_tokens=lambda: None, **settings):
         self.now = NOW
         self.shown = []
         self.google = Google(
-            EmulatorSettings(state_dir, **settings), lambda name: self.shown.append
+            EmulatorSettings(state_dir, **settings), lambda name: self.shown.append, on_tokens
         )
 
     def call(self, method, path, body=b"", headers=()):

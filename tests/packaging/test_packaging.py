@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.gateway import Gateway, wait_until
+from tests.support.tools import tool
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = "twisted/plugins/node2dm_plugin.py"
@@ -263,9 +264,14 @@ def make_run(checkout):
 
 
 def test_make_run_in_a_fresh_clone(tmp_path):
-    """It installs, says what to type, and runs from the checkout; a second call does so at once."""
+    """It installs, says what to type, and runs from the checkout; a second call does so at once.
+
+    What it says is typed: both pushes arrive.
+    """
+    tool("nc")
     checkout = copy_of_checkout(tmp_path)
-    gateway = Gateway(tmp_path)
+    phones = "[c2dm]\n[fcm]\n[emulator]\nphones = demo-phone, demo-fcm-phone\n"
+    gateway = Gateway(tmp_path, phones)
     gateway.write_config()
     quickstart = gateway.file.read_text(encoding="utf-8").replace("= state\n", "= ../run\n")
     (checkout / "etc/quickstart.ini").write_text(quickstart, encoding="utf-8")
@@ -274,10 +280,15 @@ def test_make_run_in_a_fresh_clone(tmp_path):
         with make_run(checkout) as output:
             wait_until(lambda: "started: pushes on" in output(), "it runs", seconds)
             assert time.monotonic() - began < seconds
-            assert """printf 'demo-phone:greeting:{"hello":"world"}' | nc -u""" in output()
-            gateway.push(b"demo-phone:greeting:hello")
-            gateway.wait_for(messages_sent=1)
+            shown = re.findall("printf .*", output())
+            assert len(shown) == 2
+            for command in shown:
+                call("sh", "-c", command.replace("8120", str(gateway.udp)), cwd=tmp_path)
+            gateway.wait_for(messages_received=2, messages_in_queue=0, messages_sent=2)
             assert "phone demo-phone received collapse_key=greeting" in output()
+            title = 'notification={"title": "Hello", "body": "World"}'
+            assert f"phone demo-fcm-phone received collapse_key= data={{}} {title}" in output()
+            assert not re.search(r"\b401\b", output())
     installed = call(
         checkout / ".venv/bin/python",
         "-c",

@@ -61,6 +61,14 @@ def test_a_key_file_that_begins_with_a_byte_order_mark(key):
     assert read_key(b"\xef\xbb\xbf" + file_of(CONTENT)) == key
 
 
+@pytest.mark.parametrize("end", ["\\n", "\\r\\n", "\r\n", " "])
+def test_a_private_key_that_came_through_an_environment(key, end):
+    r"""Its line ends may be blanks, or `\n` in two characters: no PEM can have those in it."""
+    content = {**CONTENT, "private_key": pem(RSA).replace("\n", end)}
+    claims = jwt.get_unverified_header(sign(read_key(file_of(content)), NOW))
+    assert claims["kid"] == key.private_key_id
+
+
 def test_what_a_key_file_may_lack():
     """Google's own address is the default; the project can be set elsewhere."""
     least = {name: CONTENT[name] for name in ("type", "private_key", "client_email")}
@@ -77,14 +85,16 @@ def locked():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "it is not JSON"),
+        (b"", "it is empty"),
+        (b"\n", "it is empty"),
+        (b"{\n,", "it is not JSON, from line 2 on"),
         (b"\xff\xfe", "it is not JSON"),
         (b"[" * 100_000, "it is not JSON"),
-        (pem(RSA).encode(), "it is not JSON"),
+        (pem(RSA).encode(), "it is a private key alone, not JSON; get one in the Firebase console"),
         (b"[]", "its JSON is no object"),
         ({}, "its type is nothing, not service_account"),
         ({**CONTENT, "type": 1}, "its type is nothing, not service_account"),
-        ({**CONTENT, "type": "authorized_user"}, "its type is authorized_user, not"),
+        ({"type": "hush " * 50}, "its type is hush"),
         ({**CONTENT, "private_key": ""}, "it has no private_key"),
         ({**CONTENT, "private_key": None}, "it has no private_key"),
         ({**CONTENT, "client_email": 1}, "it has no client_email"),
@@ -118,7 +128,7 @@ def test_what_is_wrong_with_a_key_file_is_said(content, words):
 def test_the_extra_is_named_where_it_is_missing(key, monkeypatch):
     """At start, and by a sign-in that comes to it all the same."""
     monkeypatch.setitem(sys.modules, "jwt", None)
-    with pytest.raises(ValueError, match=r"the extra fcm: pip install 'node2dm_tw\[fcm\]'"):
+    with pytest.raises(ValueError, match=r"PyJWT, which FCM needs: pip install 'PyJWT\[crypto\]'"):
         read_key(file_of(CONTENT))
     account = ServiceAccountCredentials(partial(post, MemoryHTTP()), lambda: NOW, key)
     error = failure(account.fetch())

@@ -4,7 +4,9 @@ import { Plot, POINTS, ceiling, duration, number, spark, timeCeiling } from "./p
 const $ = (id) => document.getElementById(id);
 const OUTCOMES = { sent: "sent", refused: "failed", bad_device: "failed", blocked: "failed", expired: "failed", overflowed: "failed", collapsed: "idle", handed_over: "idle" };
 const FAILED = Object.keys(OUTCOMES).filter((name) => OUTCOMES[name] === "failed");
-const KINDS = { ready: "good", paused: "wait", locked: "bad" };
+// The colours of a condition: what ends by itself, and what waits for a person.
+const KINDS = { ready: "good", "signed out": "wait", "signing in": "wait", paused: "wait", "callbacks held back": "bad", "not ready": "bad", locked: "bad" };
+const SILENCE = 10_000; // milliseconds without an event, of which one comes a second, after which the stream is opened again
 const COLUMNS = ["Sent /s", "Queue", "Next push", "In flight", "Sent", "Failed", "Blocked"];
 const seconds = (value) => value < 10 && !Number.isInteger(value) ? `${value.toFixed(1)} s` : duration(value);
 
@@ -29,15 +31,21 @@ function make(name, properties = {}, ...children) {
 
 function failed(values) { return FAILED.reduce((sum, name) => sum + values[`messages_${name}`], 0); }
 
+function showBadge(text, kind) {
+  say($("ready"), text);
+  $("ready").className = `pill ${kind}`;
+  document.title = kind === "good" ? "node2dm" : `${text} · node2dm`;
+}
+
 function showHead({ health, totals }) {
-  say($("ready"), health.ready ? "ready" : "not ready");
-  $("ready").className = `pill ${health.ready ? "good" : "bad"}`;
-  document.title = health.ready ? "node2dm" : "not ready · node2dm";
-  const reasons = $("reasons"), text = health.reasons.join("\n");
-  if (reasons.dataset.text !== text) {
-    reasons.dataset.text = text;
-    reasons.replaceChildren(...health.reasons.map((reason) => make("li", {}, reason)));
-    reasons.hidden = health.ready;
+  showBadge(health.worst.text, KINDS[health.worst.condition]);
+  const list = $("notices");
+  const notices = health.reasons.map((text) => ["bad", text]).concat(health.notices.map(({ condition, text }) => [KINDS[condition], text]));
+  const shown = JSON.stringify(notices);
+  if (list.dataset.shown !== shown) {
+    list.dataset.shown = shown;
+    list.replaceChildren(...notices.map(([className, text]) => make("li", { className }, text)));
+    list.hidden = !notices.length;
   }
   say($("version"), `version ${totals.version}`);
   say($("uptime"), `up ${duration(totals.uptime)}`);
@@ -67,7 +75,7 @@ function showRoutes({ routes, health }) {
     rows.delete(name);
     const pill = row.children[1].firstChild;
     say(pill, health.routes[name]);
-    pill.className = `pill ${KINDS[values.state] ?? ""}`;
+    pill.className = `pill ${KINDS[health.conditions[name]]}`;
     spark(row.children[2], points);
     const rate = (points.at(-1) ?? [0])[0];
     [number(rate), number(values.messages_in_queue), values.messages_in_queue ? seconds(values.oldest_age) : "–",
@@ -137,15 +145,32 @@ function show(now) {
   document.documentElement.dataset.when = now.when;
 }
 
-let latest = null;
+let latest = null, events = null, silence = 0;
 function setLive(live) {
   document.body.classList.toggle("lost", !live);
-  say($("live"), live ? "live" : "connection lost, trying again");
+  if (!live) showBadge("connection lost", "bad");
+  const when = latest && new Date(latest.when * 1000).toLocaleTimeString();
+  say($("live"), live ? "live" : when ? `values of ${when}, trying again` : "trying again");
 }
 
-const events = new EventSource("events");
-events.addEventListener("open", () => setLive(true));
-events.addEventListener("error", () => setLive(false));
-events.addEventListener("history", (event) => { series = JSON.parse(event.data); });
-events.addEventListener("now", (event) => { latest = JSON.parse(event.data); show(latest); });
+function expectEvent() {
+  clearTimeout(silence);
+  silence = setTimeout(() => { setLive(false); connect(); }, SILENCE);
+}
+
+// The browser opens a broken stream again by itself, but neither one that falls silent nor one that a proxy answers with an error.
+function connect() {
+  expectEvent();
+  events?.close();
+  events = new EventSource("events");
+  events.addEventListener("error", () => setLive(false));
+  events.addEventListener("history", (event) => { series = JSON.parse(event.data); });
+  events.addEventListener("now", (event) => {
+    expectEvent();
+    latest = JSON.parse(event.data);
+    setLive(true);
+    show(latest);
+  });
+}
+connect();
 $("all").addEventListener("toggle", () => { if (latest) showNumbers(latest); });
