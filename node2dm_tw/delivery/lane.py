@@ -232,14 +232,14 @@ class Lane:
         if decision is not ADMIT:
             self._verdicts.apply_decision(decision, lease, is_fresh=is_fresh)
             return
-        request = self.provider.request(lease.push, credential, now)
+        url, headers, body = self.provider.request(lease.push, credential, now)
         lease.generation = credential.generation
         lease.epoch = self.session.breaker.epoch
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
         if self.project_rate is not None:
             self.project_rate.consume()
-        in_flight = self.http.send(request.url, request.headers, request.body, lease)
+        in_flight = self.http.send(url, headers, body, lease)
         if in_flight is not None:
             self._in_flight[lease] = in_flight
 

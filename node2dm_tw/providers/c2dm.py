@@ -4,6 +4,7 @@ import functools
 import re
 import string
 from codecs import BOM_UTF8
+from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -81,21 +82,23 @@ class C2DM:
         return urlencode(form).encode()
 
     def judge(self, response: Response, now: float) -> Verdict:
-        status = response.status
-        verdict = _judge_body(response) if status == 200 else _judge_status(response, now)
-        if token := response.headers.get(b"update-client-auth"):
+        status, headers, body, truncated = response
+        if status == 200:
+            verdict = _judge_body(body, truncated)
+        else:
+            verdict = _judge_status(status, headers, now)
+        if token := headers.get(b"update-client-auth"):
             return NewToken(token.decode("ascii", "replace"), verdict)
         return verdict
 
 
-def _judge_status(response: Response, now: float) -> Verdict:
+def _judge_status(status: int, headers: Mapping[bytes, bytes], now: float) -> Verdict:
     """Decide by the status of an answer that is no 200."""
-    status = response.status
     if status == 401:
         return Unauthorized()
     if 200 < status < 300:
         return Rejected(f"http_{status}", is_explained=False)
-    after = retry_after(response.headers.get(b"retry-after"), now)
+    after = retry_after(headers.get(b"retry-after"), now)
     reason = f"{status}" if after is None else f"{status}, Retry-After"
     if status in UNAVAILABLE or status in TRANSIENT:
         return Retry(after, whole_lane=status in UNAVAILABLE, reason=reason)
@@ -141,10 +144,10 @@ def _quote(value: bytes) -> bytes:
     return quoted
 
 
-def _judge_body(response: Response) -> Verdict:
+def _judge_body(body: bytes, truncated: bool) -> Verdict:
     """Read the body of a 200: a line ``id=...`` or ``Error=...``; anything else is unreadable."""
-    kind, _, value = response.body.removeprefix(BOM_UTF8).strip().partition(b"=")
-    if response.truncated:
+    kind, _, value = body.removeprefix(BOM_UTF8).strip().partition(b"=")
+    if truncated:
         return Rejected("too_large", is_explained=False)
     if kind == b"id" and value:
         return Delivered(value)

@@ -92,16 +92,20 @@ class FCM:
 
 
 def _line_body(push: Push) -> bytes:
-    """Write the message of a push in node2dm's form: by hand, in half the time."""
-    rest = push.line[push.device_end :]  # A token never holds a control character.
+    """Write the message of a push in node2dm's form: by hand, in half the time.
+
+    Parts of the line are sliced here, for a property costs a call.
+    """
+    line, device_end, key_end = push.line, push.device_end, push.key_end
+    rest = line[device_end:]  # A token never holds a control character.
     escape = _escape_plain if rest.translate(_NO_CONTROLS) == rest else _escape
-    key = escape(push.collapse_key)
+    key = escape(line[device_end + 1 : key_end])
     return b"".join(
         (
             b'{"message":{"token":"',
-            escape(push.device),
+            escape(line[:device_end]),
             b'","data":{"data":"',
-            escape(push.payload),
+            escape(line[key_end + 1 :]),
             b'"},"android":{"collapse_key":"%b"}}}' % key if key else b'"}}}',
         )
     )

@@ -45,9 +45,8 @@ def request_headers(header: bytes, content_type: bytes) -> Headers:
     return ((b"Authorization", header), (b"Content-Type", content_type))
 
 
-@attrs.frozen
-class Delivered:
-    """The service took the push."""
+class Delivered(NamedTuple):
+    """The service took the push, under this name. A tuple, since nearly every answer makes one."""
 
     message_id: bytes
 
