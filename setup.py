@@ -11,6 +11,7 @@ FEATURES: dict[str, list[str]] = {
 ALL = sorted({requirement for needs in FEATURES.values() for requirement in needs})
 DEV = [
     *ALL,
+    "axe-core-python",
     "build",
     "Django",
     "firebase-admin",

@@ -110,34 +110,22 @@ def config_ini() -> str:
     return "\n".join(lines) + "\n"
 
 
+GENERATED = "<!-- What follows is written by `make docs`, from the code. -->\n"
+
+
 def configuration_md() -> str:
-    """The reference, a table for each section."""
-    lines = [
-        "# Configuration",
-        "",
-        "This page is written by `make docs`, from the code.",
-        "",
-        "The file is an INI file in UTF-8: `twistd node2dm -c config.ini`. `%` means itself.",
-        "Relative paths are relative to the file. Units are seconds and bytes; rates are",
-        "written `N/s`, `N/m`, `N/h` or `N/d`. An unknown section or option is an error, and",
-        "every error of the file is reported before anything starts: `[section] option = value:",
-        "expected ...`.",
-        "",
-        "An option marked *secret* is never logged nor shown, and can be read from a file",
-        "instead, named by the option `NAME_file`. A byte-order mark at the beginning of such a",
-        "file, or of any other, is skipped; line ends at its end are no part of the secret,",
-        "blanks are. A secret is one line. Every file must be a regular one: a FIFO is an",
-        "error.",
-        "",
-        "A change to an option marked *reloads* takes effect on SIGHUP, others at the next",
-        "start. A file that an option names has changed when its content has. A configuration",
-        "with errors changes nothing.",
-    ]
+    """The page as it is, and the reference below it: what reloads, and a table a section."""
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    text, _, _ = page.partition(GENERATED)
+    lines = ["These options reload:", ""]
+    for title, options in sections().items():
+        names = ", ".join(f"`{row.name}`" for row in options if row.reloads)
+        lines += [f"- `[{title}]`: {names}"] * bool(names)
     for title, options in sections().items():
         lines += ["", f"## [{title}]", "", NOTES[title].replace("\n", " "), ""]
         lines += ["| option | default | meaning |", "|---|---|---|"]
         lines += [_table_row(title, row) for row in options]
-    return "\n".join(lines) + "\n"
+    return f"{text}{GENERATED}\n" + "\n".join(lines) + "\n"
 
 
 def _table_row(title: str, row: Row) -> str:

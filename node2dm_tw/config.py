@@ -12,15 +12,14 @@ import attrs
 
 from node2dm_tw.converters import path, printable
 from node2dm_tw.ini import (
-    MAX_SHOWN,
     ConfigErrors,
     IniFile,
     describe_unknown,
-    format_value,
     option_names,
     parse,
     section,
 )
+from node2dm_tw.ini_lines import MAX_SHOWN, format_value
 from node2dm_tw.sections import (
     C2DMRoute,
     CallbackSection,
@@ -158,6 +157,7 @@ def load(
         errors.append("[node2dm] proxy: needs pycurl (pip install pycurl), not http_client = treq")
     errors += _section_errors(parser, [*titles, *callback_titles])
     errors += _callback_errors(callback_titles, titles)
+    errors += [] if gateway is None else _listener_errors(gateway, parser)
     errors += _route_errors([route for route in routes if route is not None])
     for place, title in enumerate(titles):
         if title.startswith("fcm"):
@@ -185,6 +185,19 @@ def _state_dir(parser: IniFile, working_directory: Path, folder: Path) -> Path:
         return working_directory  # an error of the option itself
 
 
+def _listener_errors(gateway: GatewaySection, parser: IniFile) -> list[str]:
+    """Find ports that would be opened twice."""
+    errors = []
+    if len({*gateway.udp}) < len(gateway.udp):
+        value = format_value(parser.get("node2dm", "udp"))
+        errors.append(f"[node2dm] udp = {value}: expected each address once")
+    if gateway.web == gateway.stats:
+        errors.append(
+            f"[node2dm] web = {format_value(gateway.web)}: expected another port than stats"
+        )
+    return errors
+
+
 def _section_errors(parser: IniFile, routes: list[str]) -> list[str]:
     """Name the sections that are unknown, and say so where there is none that sends."""
     errors = []
@@ -201,9 +214,10 @@ def _section_errors(parser: IniFile, routes: list[str]) -> list[str]:
 def _describe_unknown_section(title: str) -> str:
     """Write the error of an unknown section; the NAME of [fcm:NAME] says nothing about it."""
     kind, colon, name = title.strip().partition(":")
-    near = get_close_matches(kind.lower()[:MAX_SHOWN], KINDS, 1)
-    if colon and near and ROUTE.fullmatch(f"{near[0]}:{name}"):
-        return f"[{format_value(title)}]: unknown section; did you mean {near[0]}:{name}?"
+    near = get_close_matches(kind.lower()[:MAX_SHOWN], (*KINDS, "callback"), 1)
+    if colon and near:
+        meant = f"{near[0]}:{format_value(name)}"
+        return f"[{format_value(title)}]: unknown section; did you mean {meant}?"
     return describe_unknown(f"[{format_value(title)}]", "section", title, (*KINDS, *OTHERS))
 
 
@@ -276,7 +290,8 @@ def _check_key(
     try:
         own_project = check_key(key.content if is_made else None)
     except ValueError as error:
-        errors.append(f"[{title}] service_account = {format_value(name)}: expected {error}")
+        value = f" = {format_value(name)}" if is_made else ""
+        errors.append(f"[{title}] service_account{value}: expected {error}")
         return route
     is_whole_address = texts.get("url", "").endswith("/messages:send")
     if own_project == "" and not project and not is_whole_address:
@@ -292,13 +307,12 @@ def _replace_unmade(
     Returns:
         the defaults, with placeholders.
     """
-    unmade = {Path(defaults[name]): name for name in EMULATOR_FILES}
+    unmade = {Path(defaults[name]) for name in EMULATOR_FILES}
     for title in titles:
-        for option, value in parser.items(title):
+        for name, value in parser.items(title):
             with suppress(ValueError):
-                name = unmade.get(path(value, folder)) if option in EMULATOR_FILES else None
-                if name is not None:
-                    parser.set(title, option, _PLACEHOLDERS[option])
+                if name in EMULATOR_FILES and path(value, folder) in unmade:
+                    parser.set(title, name, _PLACEHOLDERS[name])
     return {**defaults, **{name: _PLACEHOLDERS[name] for name in EMULATOR_FILES}}
 
 

@@ -6,7 +6,7 @@ import attrs
 
 from node2dm_tw.config import Settings
 from node2dm_tw.converters import FileContent
-from node2dm_tw.ini import mask
+from node2dm_tw.ini_lines import mask
 
 PERIODS = {1.0: "s", 60.0: "m", 3_600.0: "h", 86_400.0: "d"}
 

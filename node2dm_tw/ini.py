@@ -13,25 +13,24 @@ from typing import Any, TypeVar
 
 import attrs
 
-from node2dm_tw.converters import Converter, file_text, printable, read_file
+from node2dm_tw.converters import Converter, describe_owner, file_text, printable, read_file
+from node2dm_tw.ini_lines import (
+    COMMENTS,
+    MAX_LINE_ERRORS,
+    MAX_SHOWN,
+    OPTION,
+    LineReader,
+    format_value,
+    hide,
+)
 
 Section = TypeVar("Section", bound=attrs.AttrsInstance)
 
 NOT_IMPLEMENTED = "is not implemented yet; remove it"
 
-MAX_SHOWN = 80
-"""Characters of a value that an error shows."""
-
-MAX_LINE_ERRORS = 20
-"""Errors about single lines; a file that is no INI file at all would have one for each."""
-
-COMMENTS = "comments need a line of their own"
-
 _COMMENT = re.compile(r"(?:^|\s)[;#]")
 _CLEAR_COMMENT = re.compile(r"(?:^|\s)[;#](?:\s|$)")
 _QUOTED = re.compile(r"(['\"]).*\1")
-_HEADER = re.compile(r"\[([^][=]+)\]")
-_OPTION = re.compile(r"([^\s=:]+)\s*[=:]\s*(.*)", re.DOTALL)
 
 
 class ConfigErrors(Exception):
@@ -41,26 +40,6 @@ class ConfigErrors(Exception):
         """Keep the lines."""
         super().__init__("\n".join(errors))
         self.errors = errors
-
-
-def mask(value: str) -> str:
-    """Hide the user and the password in a URL, and its query, which often is a secret too."""
-    form, hidden = (r"//.*@", "//***@") if "//" in value else (r"^.*:.*@", "***@")
-    return re.sub(form, hidden, value).partition("?")[0]
-
-
-def format_value(value: str) -> str:
-    """Format a value for an error: one line, escaped, bounded, without what may be secret.
-
-    Continuation lines are left out: an option that is indented by mistake is one of them, and may
-    be the password.
-    """
-    first, _, rest = value.partition("\n")
-    if first.startswith("{") or "-----" in first:
-        return "..."  # a key itself, in place of the path of its file
-    first = mask(first)
-    shown = printable(first[:MAX_SHOWN])
-    return f"{shown}..." if rest or len(first) > MAX_SHOWN else shown
 
 
 def describe_unknown(
@@ -128,7 +107,7 @@ class IniFile(RawConfigParser):
         """Parse a text."""
         super().__init__(strict=True, default_section="")
         self.optionxform = str  # type: ignore[assignment,method-assign]
-        reader = _LineReader()
+        reader = LineReader()
         for number, line in enumerate(text.split("\n"), 1):
             reader.read(number, line)
         self.read_dict(
@@ -144,76 +123,6 @@ class IniFile(RawConfigParser):
             self.errors.append(f"{more} more lines: expected option = value")
 
 
-@attrs.define
-class _LineReader:
-    """Reads lines as RawConfigParser does, which would stop at the first that is wrong.
-
-    No error repeats a line: a secret may be in it.
-    """
-
-    sections: dict[str, dict[str, list[str]]] = attrs.field(factory=dict)
-    errors: list[str] = attrs.field(factory=list)
-    incomplete: set[str] = attrs.field(factory=set)
-    _title: str | None = None
-    _is_lost: bool = False
-    _value: list[str] | None = None
-    _indent: int = 0
-    _defined: dict[tuple[str, str], int] = attrs.field(factory=dict)
-
-    def read(self, number: int, line: str) -> None:
-        """Read a line; `number` counts from 1."""
-        text = line.strip()
-        if text.startswith(("#", ";")):
-            return
-        if not text:
-            if self._value is not None:
-                self._value.append("")
-            return
-        indent = len(line) - len(line.lstrip())
-        if self._value is not None and indent > self._indent and not _HEADER.fullmatch(text):
-            self._value.append(text)
-            return
-        self._indent, self._value = indent, None
-        if text.startswith("["):
-            self._read_header(number, text)
-        elif self._title is not None:
-            self._read_option(number, text, self._title)
-        elif not self._is_lost:
-            self._is_lost = True
-            self.errors.append(f"line {number}: expected a [section] first")
-
-    def _read_header(self, number: int, text: str) -> None:
-        match = _HEADER.match(text)
-        self._title, self._is_lost = (match[1] if match else None), True
-        if match is None:
-            self.errors.append(f"line {number}: expected [section]")
-            return
-        rest = text[match.end() :].lstrip()
-        if rest:
-            reason = COMMENTS if rest[0] in "#;" else "options need a line of their own"
-            self.errors.append(f"line {number}: expected [section] alone; {reason}")
-            self.incomplete.add(match[1])
-        self._define(number, match[1], "")
-        self.sections.setdefault(match[1], {})
-
-    def _read_option(self, number: int, text: str, title: str) -> None:
-        match = _OPTION.fullmatch(text)
-        self._value = []  # also of a line that cannot be read: what continues it is no error
-        if match is None:
-            self.errors.append(f"line {number}: expected option = value")
-            self.incomplete.add(title)
-            return
-        self._value.append(match[2])
-        self._define(number, title, match[1])
-        self.sections[title].setdefault(match[1], self._value)
-
-    def _define(self, number: int, title: str, name: str) -> None:
-        first = self._defined.setdefault((title, name), number)
-        if first != number:
-            place = format_value(f"[{title}] {name}".rstrip())
-            self.errors.append(f"line {number}: {place} is defined twice, first in line {first}")
-
-
 def parse(file: Path) -> IniFile:
     """Parse a file; what is wrong with its lines is left to the caller.
 
@@ -223,7 +132,8 @@ def parse(file: Path) -> IniFile:
     try:
         content = read_file(file)
     except OSError as error:
-        raise ConfigErrors([f"{file}: {error.strerror}"]) from error
+        reason = f"{error.strerror}{describe_owner(file, error)}"
+        raise ConfigErrors([f"{file}: {reason}"]) from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -324,7 +234,7 @@ def _split_indented(
         found[name] = first
         inside = name
         for line in others:
-            match = _OPTION.fullmatch(line)
+            match = OPTION.fullmatch(line)
             if match and match[1] in names:
                 inside = match[1]
                 errors.append(
@@ -357,6 +267,8 @@ def _value(field: Any, given: Mapping[str, str], fallback: str | None, folder: P
     if file_option in given:
         if value is not None:
             raise ValueError(f"either {field.name} or {file_option}, not both")
+        if not given[file_option]:
+            raise ValueError("the path of a file, not empty")
         value = convert_text(file_text, given[file_option], folder)
     if value is None:
         value = fallback
@@ -381,8 +293,9 @@ def convert_text(convert: Converter, value: str, folder: Path, *, is_secret: boo
     try:
         converted = convert(value, folder)
     except ValueError as error:
-        # What is in brackets may repeat the value, of which only the first line may be shown.
-        expected = str(error).partition(" (")[0] if "\n" in value else str(error)
+        # What is in brackets may repeat the value, of which not all may be shown.
+        is_hidden = hide(value) != printable(value)
+        expected = str(error).partition(" (")[0] if is_hidden else str(error)
         raise ValueError(expected + _hint(convert, value, folder)) from None
     if not is_secret and _CLEAR_COMMENT.search(value):
         raise ValueError(f"a value alone; {COMMENTS}")
@@ -406,9 +319,10 @@ def _hint(convert: Converter, value: str, folder: Path) -> str:
 
 def _is_right(convert: Converter, value: str, folder: Path) -> bool:
     try:
-        return not value or convert(value, folder) is not None
+        convert(value, folder)
     except ValueError:
-        return False
+        return not value  # an empty value is the default
+    return True
 
 
 def _describe(field: Any, given: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
@@ -40,9 +41,10 @@ class InterruptGuard:
         self._is_held = self._is_pending = False
 
     def install(self) -> Callable[[], object]:
-        """Take over SIGINT unless it is ignored; return what gives it back."""
+        """Take over SIGINT where Python's own handler has it; return what gives it back."""
         before = signal.getsignal(signal.SIGINT)
-        if before is not signal.default_int_handler:
+        is_main = threading.current_thread() is threading.main_thread()
+        if before is not signal.default_int_handler or not is_main:
             return lambda: None
         signal.signal(signal.SIGINT, self._on_signal)
         return lambda: signal.signal(signal.SIGINT, before)
@@ -98,7 +100,7 @@ class BulkSender:
         size: int = SAFE_DATAGRAM,
         strict: bool = False,
         check: Callable[[Push], object] = lambda push: None,
-        guard: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it has no state
+        guard: AbstractContextManager[object] | None = None,
     ) -> None:
         self._send = send
         self._terminal = terminal
@@ -107,7 +109,7 @@ class BulkSender:
         self._size = size
         self._strict = strict
         self._check = check
-        self._guard = guard
+        self._guard = guard or nullcontext()
         self._clock = clock
         self._sleep = sleep
         self._next = clock()

@@ -121,19 +121,8 @@ class _Command:
         """Send the rows to where the options say; return the exit status and what was done."""
         options = self._options
         with ExitStack() as stack:
-            confirmation = None
-            if options.confirm:
-                try:
-                    confirmation = Confirmation(options.confirm, time.monotonic, time.sleep)
-                except GatewayError as fault:
-                    fail(self._parser, f"--confirm {fault}")
-            destination: DryRun | UDPDestination = DryRun()
-            if not options.dry_run:
-                client = stack.enter_context(PushClient(options.host, options.port, strict=True))
-                place = f"{options.host} port {options.port}"
-                destination = UDPDestination(
-                    client, terminal, place, expected=self._udp, strict=options.strict
-                )
+            confirmation = self._begin_confirmation()
+            destination = self._open_destination(stack, terminal)
             sender = BulkSender(
                 destination.send,
                 terminal,
@@ -156,12 +145,28 @@ class _Command:
                 next_line = max(options.from_line, sender.last_line + 1)
                 why = "interrupted" if is_interrupted else "stopped"
                 terminal.message(f"{why}; go on with --from-line {next_line}")
+            is_good = destination.confirm() and not sender.faulty and not sender.unsent
             if is_interrupted:
                 return INTERRUPTED, sender
-            is_good = destination.confirm() and not sender.faulty and not sender.unsent
             if confirmation is not None:
                 is_good &= _confirm(confirmation, sender.sent, terminal)
         return SENT if is_good else UNSENT, sender
+
+    def _begin_confirmation(self) -> Confirmation | None:
+        if not self._options.confirm:
+            return None
+        try:
+            return Confirmation(self._options.confirm, time.monotonic, time.sleep)
+        except GatewayError as fault:
+            fail(self._parser, f"--confirm {fault}")
+
+    def _open_destination(self, stack: ExitStack, terminal: Terminal) -> DryRun | UDPDestination:
+        options = self._options
+        if options.dry_run:
+            return DryRun()
+        client = stack.enter_context(PushClient(options.host, options.port, strict=True))
+        place = f"{options.host} port {options.port}"
+        return UDPDestination(client, terminal, place, expected=self._udp, strict=options.strict)
 
 
 def _find_routes(options: argparse.Namespace) -> GatewayRoutes | None:

@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "node2dm_tw"
 OURS = PACKAGE.name
 
-TOOLS = {"backoff", "files", "logs", "untracked"}
+TOOLS = {"backoff", "files", "logs", "response", "untracked"}
 """Helpers that import nothing of ours but one another; anybody but the purest may use them."""
 
 ALLOWED = {
     "push": set(),
     "stats": set(),
     "backoff": set(),
+    "response": set(),
     "files": {"logs"},
     "logs": set(),
     "log_output": {"logs"},
@@ -24,12 +25,13 @@ ALLOWED = {
     "untracked": set(),
     "descriptors": set(),
     "converters": set(),
-    "ini": {"converters"},
+    "ini_lines": {"converters"},
+    "ini": {"converters", "ini_lines"},
     "process": {"logs"},
     "statedir": {"files"},
     "sections": {"converters", "ini", "logs"},
-    "config": {"converters", "ini", "sections"},
-    "config_text": {"config", "converters", "ini"},
+    "config": {"converters", "ini", "ini_lines", "sections"},
+    "config_text": {"config", "converters", "ini_lines"},
     "http": {"http"} | TOOLS,
     "providers": {"providers", "push"} | TOOLS,
     "queues": {"queues", "push", "stats"} | TOOLS,
@@ -46,7 +48,7 @@ ALLOWED = {
     "callbacks": {"callback_target", "http.interface", "queues.spool", "push", "stats"} | TOOLS,
     "callback_target": {"http.interface"} | TOOLS,
     "admin": {"admin", "stats"} | TOOLS,
-    "emulator": {"emulator", "converters", "ini"},
+    "emulator": {"emulator", "converters", "ini", "ini_lines"},
     "client": set(),
     "routes": {"config", "sections", "delivery", "http", "intake", "providers", "queues"}
     | {"callbacks", "push", "stats"}

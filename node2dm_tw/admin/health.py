@@ -28,7 +28,9 @@ class Phase(enum.Enum):
     DRAINING = "draining"
 
 
-SEVERITY = ("ready", "signed out", "signing in", "paused", "held back", "not ready", "locked")
+HELD_BACK = "callbacks held back"
+
+SEVERITY = ("ready", "signed out", "signing in", "paused", HELD_BACK, "not ready", "locked")
 """The conditions of a route, from best to worst: its state, or what is worse than that."""
 
 
@@ -53,7 +55,7 @@ class HealthReport:
         reasons: why work should go elsewhere; empty: the gateway is ready.
         routes: the state of each route in words.
         conditions: of each route, the worst that is true of it.
-        notices: what a person should know or do.
+        notices: what a person should know or do, the worst first.
         phase: of the process; None while it runs.
     """
 
@@ -149,10 +151,11 @@ class Health:
         reasons = [] if is_running else [self.phase.value]
         if not self._ever_signed_in:
             reasons.append("no route has signed in yet")
-        conditions = {}
+        conditions, notices = {}, []
         for name, values in routes.items():
             faults = self._faults(name, values)
             reasons += [f"{name}: {fault}" for fault in faults]
+            notices += _notices(name, values)
             conditions[name] = _condition(values, is_faulty=bool(faults))
         if route is not None and not _is_open(routes[route]):
             reasons.append(f"{route}: {describe(routes[route])}")
@@ -160,7 +163,7 @@ class Health:
             tuple(reasons),
             {name: describe(values) for name, values in routes.items()},
             conditions,
-            tuple(notice for name, values in routes.items() for notice in _notices(name, values)),
+            tuple(sorted(notices, key=lambda notice: -SEVERITY.index(notice.condition))),
             None if is_running else self.phase.value,
         )
 
@@ -204,7 +207,7 @@ def _condition(values: Values, *, is_faulty: bool) -> str:
     """Find the worst that is true of a route, a word of `SEVERITY`."""
     found: list[str] = [values["state"]]
     if values.get("bad_device_alarm"):
-        found.append("held back")
+        found.append(HELD_BACK)
     if is_faulty:
         found.append("not ready")
     return max(found, key=SEVERITY.index)
@@ -222,7 +225,7 @@ def _notices(route: str, values: Values) -> list[Notice]:
     if values.get("bad_device_alarm"):
         notices.append(
             Notice(
-                "held back",
+                HELD_BACK,
                 f"{route}: most answers blame devices, so callbacks are held back:"
                 " check that project and key are the right ones",
             )
@@ -248,7 +251,7 @@ def describe(values: Values) -> str:
     elif state == "ready" and values["messages_in_queue"]:
         state = "sending"
     if values.get("bad_device_alarm"):
-        state = f"{state}, callbacks held back"
+        state = f"{state}, {HELD_BACK}"
     return f"{state}: {reason}" if reason else str(state)
 
 

@@ -22,7 +22,13 @@ from tests.admin.support import fake_route
 NAMES = ("shop", "news", "chat", "weather", "bank", "games", "maps", "music")
 STATES = {
     "news": {"state": "paused", "state_reason": "503, Retry-After", "pause_left": 42.0},
-    "bank": {"state": "locked", "state_reason": "QuotaExceeded", "signed_in": False},
+    "bank": {
+        "state": "locked",
+        "state_reason": "QuotaExceeded",
+        "state_advice": "once the quota is granted again, delete /var/lib/node2dm/quota.lock.bank"
+        " and send SIGHUP",
+        "signed_in": False,
+    },
     "maps": {"state": "signing in", "state_reason": "BadAuthentication", "signed_in": False},
 }
 FAULTS = [

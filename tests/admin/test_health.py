@@ -179,8 +179,8 @@ LOCKED = route(state="locked", state_reason="QuotaExceeded", state_advice="delet
         ([READY, READY], "ready", "ready"),
         ([READY, route(state="signing in")], "signing in", "r1: signing in"),
         ([PAUSED, route(state="signing in")], "paused", "r0: paused"),
-        ([PAUSED, HELD_BACK], "held back", "r1: held back"),
-        ([PAUSED | HELD_BACK | {"state": "paused"}], "held back", "held back"),
+        ([PAUSED, HELD_BACK], "callbacks held back", "r1: callbacks held back"),
+        ([PAUSED | HELD_BACK | {"state": "paused"}], "callbacks held back", "callbacks held back"),
         ([HELD_BACK, FULL, READY], "not ready", "r1: not ready"),
         ([FULL, LOCKED, READY, LOCKED, LOCKED], "locked", "r1 and 2 more: locked"),
         ([LOCKED, LOCKED], "locked", "locked"),
@@ -209,7 +209,7 @@ def test_a_process_that_starts_or_drains_comes_before_its_routes(phase):
             HELD_BACK,
             [
                 (
-                    "held back",
+                    "callbacks held back",
                     "shop: most answers blame devices, so callbacks are held back:"
                     " check that project and key are the right ones",
                 )
@@ -242,6 +242,12 @@ def test_what_a_person_should_know_or_do(values, notices):
     report = Bench().look(shop=values)
     assert [(notice.condition, notice.text) for notice in report.notices] == notices
     assert report.is_ready
+
+
+def test_the_worst_is_told_first():
+    """Whatever the order of the routes."""
+    report = Bench().look(a=route(renewal_error="x", token_left=5), b=HELD_BACK, c=LOCKED)
+    assert [notice.text[0] for notice in report.notices] == ["c", "b", "a"]
 
 
 def test_the_report_as_text_and_json():

@@ -2,25 +2,23 @@
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-
-import attrs
 
 from node2dm_tw import config, push
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM
+from tests.docs.demo import Demo
 from tests.docs.pages import NOT_RUN, ROOT, RUN_BY, Block
-from tests.e2e.gateway import Gateway, wait_until
-from tests.support.ports import free_port
+from tests.e2e.gateway import wait_until
 
 PACKAGE = ROOT / "node2dm_tw"
-OUTPUT = ("text",)
-"""Languages of what a command prints; nothing of it is run."""
+OUTPUT = "text"
+"""The language of what a command prints; nothing of it is run."""
 
 _CHANGES_THE_MACHINE = re.compile(
     r"\b(sudo|su|apt|apt-get|systemctl|useradd|chown|mount|docker|pip install|pkill|killall|reboot"
@@ -43,7 +41,7 @@ def marker_faults(block: Block) -> list[str]:
         return [] if block.note else ["the marker gives no reason"]
     if block.marker == RUN_BY:
         return [] if has_test(block.note) else [f"there is no test {block.note}"]
-    if block.language in (*OUTPUT, *READERS, *RUNNERS):
+    if block.language in (OUTPUT, *READERS, *RUNNERS):
         return []
     return [f"nothing runs {block.language}: the block needs a marker"]
 
@@ -98,6 +96,7 @@ def _check_push(fields: dict[str, object]) -> None:
         raise ValueError(f"the gateway would not take this push: {error.detail}") from None
 
 
+@cache
 def _logged() -> list[re.Pattern[str]]:
     """Return a pattern of each line that the package logs, but of those that are all values."""
     found = []
@@ -116,83 +115,26 @@ def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-@attrs.define
-class Desk:
-    """A folder like a checkout, in which the demo of etc/quickstart.ini runs at other ports."""
-
-    gateway: Gateway
-    web: int = attrs.field(factory=free_port)
-
-    def start(self) -> None:
-        """Start the gateway, unless it runs."""
-        if self.gateway.process is not None:
-            return
-        demo = (ROOT / "etc/quickstart.ini").read_text(encoding="utf-8")
-        demo = re.sub(r"^(#.*|state_dir.*|\[node2dm\])\n", "", demo, flags=re.MULTILINE)
-        before, _, rest = demo.partition("[")
-        self.gateway.node2dm = before.replace("8122", str(self.web))
-        self.gateway.config = f"[{rest}"
-        self.gateway.state_dir = "run"
-        folder = self.gateway.folder
-        for name in ("etc", "examples", "node2dm_tw"):
-            (folder / name).symlink_to(ROOT / name)
-        push = folder / "bin/node2dm-push"
-        push.parent.mkdir()
-        real = Path(sys.executable).with_name("node2dm-push")
-        push.write_text(f'#!/bin/sh\nexec {real} --port {self.gateway.udp} "$@"\n', "ascii")
-        push.chmod(0o755)
-        self.gateway.start()
-
-    def run(self, command: list[str], text: str) -> None:
-        self.start()
-        done = subprocess.run(
-            [*command, self._translate(text)],
-            cwd=self.gateway.folder,
-            env={
-                **os.environ,
-                "PATH": f"bin:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        if done.returncode:
-            raise ValueError(f"exit status {done.returncode}: {done.stderr[-2000:]}{done.stdout}")
-
-    def _translate(self, text: str) -> str:
-        """Put the ports of this demo in the place of those that pages name."""
-        ports = {
-            "8120": self.gateway.udp,
-            "8121": self.gateway.stats_port,
-            "8122": self.web,
-            "8443": self.gateway.emulator_port,
-        }
-        text = re.sub(rf"\b({'|'.join(ports)})\b", lambda found: str(ports[found[0]]), text)
-        return text.replace(".venv/bin/", "")
-
-
-def run_shell(text: str, desk: Desk) -> None:
+def run_shell(text: str, demo: Demo) -> None:
     """Run commands, but none that would change the machine of whoever runs the tests."""
     if found := _CHANGES_THE_MACHINE.search(text):
         raise ValueError(f"not run, for {found[0].strip()}: the block needs a marker")
-    desk.run(["bash", "-euo", "pipefail", "-c"], text)
+    demo.run(["bash", "-euo", "pipefail", "-c"], text)
 
 
-def run_python(text: str, desk: Desk) -> None:
+def run_python(text: str, demo: Demo) -> None:
     """Run a program."""
-    desk.run([sys.executable, "-c"], text)
+    demo.run([sys.executable, "-c"], text)
 
 
-def find_log(text: str, desk: Desk) -> None:
+def find_log(text: str, demo: Demo) -> None:
     """Find each line in the log of the demo, or among the lines that the code can log."""
     for line in text.splitlines():
         message = re.sub(r"^\S+ \[[^]]*\] ", "", line)
         if not any(event.fullmatch(message) for event in _logged()):
             try:
-                desk.start()
-                wait_until(lambda: message in desk.gateway.log, "it is logged", 5.0)  # noqa: B023
+                demo.start()
+                wait_until(lambda: message in demo.gateway.log, "it is logged", 5.0)  # noqa: B023
             except AssertionError:
                 raise ValueError(f"the code logs no such line: {line}") from None
 
@@ -201,20 +143,20 @@ READERS: dict[str, Callable[[str, Path], None]] = {
     "ini": read_ini,
     "json": read_json,
 }
-RUNNERS: dict[str, Callable[[str, Desk], None]] = {
+RUNNERS: dict[str, Callable[[str, Demo], None]] = {
     "sh": run_shell,
     "python": run_python,
     "log": find_log,
 }
 
 
-def content_faults(block: Block, desk: Desk) -> list[str]:
+def content_faults(block: Block, demo: Demo) -> list[str]:
     """Run or read a block without a marker; return what was wrong."""
     try:
         if read := READERS.get(block.language):
-            read(block.text, desk.gateway.folder)
+            read(block.text, demo.gateway.folder)
         elif run := RUNNERS.get(block.language):
-            run(block.text, desk)
+            run(block.text, demo)
     except (ValueError, config.ConfigErrors, subprocess.TimeoutExpired) as error:
         return [str(error)]
     return []

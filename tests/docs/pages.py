@@ -62,7 +62,7 @@ class Page:
 
     @cached_property
     def prose(self) -> str:
-        """The page without its fenced blocks."""
+        """The page without its fenced blocks and their markers."""
         return _BLOCK.sub("", self.text)
 
     @cached_property

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tests.docs.blocks import Desk, content_faults, marker_faults
+from tests.docs.blocks import content_faults, marker_faults
+from tests.docs.demo import Demo
 from tests.docs.pages import NOT_RUN, PAGES, ROOT, Page
 
 UNMARKED = [page for page in PAGES if any(not block.marker for block in page.blocks)]
@@ -14,27 +15,30 @@ TRIED_BY_NOBODY = [block for page in PAGES for block in page.blocks if block.mar
 @pytest.mark.parametrize("page", UNMARKED, ids=lambda page: page.name)
 def test_every_block_works(page, make_gateway):
     """Those without a marker, in their order, in one folder with one demo gateway."""
-    desk = Desk(make_gateway())
+    demo = Demo(make_gateway())
     faults = [
         f"{block.place}: {fault}"
         for block in page.blocks
         if not block.marker
-        for fault in content_faults(block, desk)
+        for fault in content_faults(block, demo)
     ]
     assert not faults, "\n".join(faults)
-    if desk.gateway.process is not None:  # the demo has not the routes of every page
-        stats = desk.gateway.stats()
+    if demo.gateway.process is not None:  # the demo has not the routes of every page
+        stats = demo.gateway.stats()
         invalid = stats["messages_invalid"] - stats.get("messages_invalid.unknown_route", 0)
-        assert invalid == 0, desk.gateway.log
+        assert invalid == 0, demo.gateway.log
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_has_a_language_and_who_runs_it_exists(page):
-    """A marker gives a reason, or names a test; it stands right before its block."""
+    """A marker gives a reason, or names a test; it stands right before its block.
+
+    Code that is only indented has neither, so there is none.
+    """
     faults = [f"{block.place}: {fault}" for block in page.blocks for fault in marker_faults(block)]
     assert not faults, "\n".join(faults)
-    markers = re.findall(r"<!-- *(?:not run|run by)", page.text)
-    assert len(markers) == sum(bool(block.marker) for block in page.blocks), page.name
+    assert not re.search(r"^ *<!-- *(?:not run|run by)", page.prose, re.MULTILINE)
+    assert re.findall(r"(?<=\n\n)    .*", page.prose) == []
 
 
 @pytest.mark.parametrize("block", TRIED_BY_NOBODY, ids=lambda block: block.place)
@@ -81,7 +85,7 @@ def one_block(language, text, marker=""):
 )
 def test_what_is_wrong_is_found(block, fault, make_gateway):
     """Each kind of fault that a block can have."""
-    faults = marker_faults(block) or content_faults(block, Desk(make_gateway()))
+    faults = marker_faults(block) or content_faults(block, Demo(make_gateway()))
     assert fault in "\n".join(faults)
 
 
@@ -99,4 +103,4 @@ def test_what_is_wrong_is_found(block, fault, make_gateway):
 def test_what_is_right_passes(block, make_gateway):
     """Parts of a configuration are completed, and lines of the log may have their time."""
     assert marker_faults(block) == []
-    assert content_faults(block, Desk(make_gateway())) == []
+    assert content_faults(block, Demo(make_gateway())) == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -86,6 +87,19 @@ def test_sighup_sees_what_changed_in_a_file(make_gateway):
     gateway.push(b"g|demo-phone:key:{}")
     gateway.wait_for(messages_sent=1)
     assert key["private_key"][100:200] not in gateway.log
+
+
+def test_certificates_that_are_damaged_are_not_reloaded(make_gateway):
+    """The bundle is read again with all the rest, and the configuration is refused for it."""
+    gateway = make_gateway("[c2dm]\nca_file = ca.pem\n[emulator]\n")
+    first = make_gateway(emulator_port=gateway.emulator_port).start()
+    first.stop()
+    shutil.copytree(first.folder / "state", gateway.folder / "state")
+    shutil.copy(first.folder / "state/emulator/ca.pem", gateway.folder)
+    gateway.start()
+    (gateway.folder / "ca.pem").write_text("nonsense", encoding="utf-8")
+    sighup(gateway, "[c2dm] ca_file = ca.pem: expected a file with certificates in PEM")
+    assert "the configuration is not reloaded" in gateway.log
 
 
 def test_a_key_file_that_is_damaged_is_not_reloaded(make_gateway):

@@ -304,7 +304,7 @@ def test_bad_requests_are_answered(server: str, path: str, body: bytes, status: 
 def test_the_commands_of_the_readme_exist(name: str, start: Start) -> None:
     """Each example's README runs programs that exist, with options that they have."""
     readme = (ROOT / "examples" / name / "README.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^    python -m examples\.(\S+)(.*)$", readme, re.MULTILINE)
+    commands = re.findall(r"^    .venv/bin/python -m examples\.(\S+)(.*)$", readme, re.MULTILINE)
     assert len(commands) >= 2
     for module, arguments in commands:
         program = start(module, *arguments.split(), "--help")

@@ -12,11 +12,8 @@ from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import pytest
-
 from node2dm_tw.admin.metric_names import LABELLED, PROCESS, ROUTE
 from node2dm_tw.stats import never_falls
-from tests.e2e.browser import browser
 from tests.e2e.gateway import free_port, telnet, wait_until
 from tests.support.tools import module
 from tests.upstream import Answer, upstream
@@ -24,21 +21,6 @@ from tests.upstream import Answer, upstream
 TOKEN = "APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 MOVING = {"uptime", "token_age", "token_left", "memory_rss", "memory_heapTotal", "memory_heapUsed"}
 """Lines that differ between two looks at a gateway at rest."""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """One browser for all tests of this module."""
-    with browser(tmp_path_factory.mktemp("browser")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def artefacts(tmp_path):
-    """Where screenshots go: the folder that TEST_ARTEFACTS names, else one of the test's own."""
-    folder = Path(os.environ.get("TEST_ARTEFACTS", tmp_path / "artefacts"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def answer(sent):
@@ -439,7 +421,7 @@ def test_without_the_extra_the_rest_goes_on(make_gateway, tmp_path):
         wait_until(lambda: said in gateway.log, "the start says it")
         status, body = get(web, "/metrics")
         assert status == 501
-        assert b"node2dm_tw[metrics]" in body
+        assert b"pip install prometheus-client" in body
         assert get(web, "/stats")[0] == 200
 
 

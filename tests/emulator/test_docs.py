@@ -4,71 +4,81 @@ import json
 import re
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 
 from node2dm_tw.emulator.faults import ENDPOINTS, Faults
 from node2dm_tw.emulator.faulty import FaultyAnswers
 from node2dm_tw.emulator.messages import Call
-from node2dm_tw.emulator.settings import DEFAULT_LISTEN, OPTIONS, read_section
-from tests.support.tools import tool
+from node2dm_tw.emulator.settings import OPTIONS, EmulatorSettings, read_section
+from tests.support.tools import module, tool
 
 TEXT = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
-SENDER = "sender@example.com"
 
 
 def _blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
-def _push_until_it_goes(emulator, registration_id):
-    """Stand for an application that signs in, pushes, and tries again."""
-    context = emulator.client._connect(1)._context
-    form = urlencode({"Email": SENDER, "Passwd": "x", "service": "ac2dm"}).encode()
-    with urllib.request.urlopen(emulator.login_url, form, context=context) as answer:
-        auth = answer.read().decode().split("Auth=")[1].strip()
-    fields = {"registration_id": registration_id, "collapse_key": "k", "data.data": "hello"}
-    headers = {"Authorization": f"GoogleLogin auth={auth}"}
-    request = urllib.request.Request(emulator.send_url, urlencode(fields).encode(), headers)
-    for _ in range(2):
-        try:
-            with urllib.request.urlopen(request, context=context) as answer:
-                assert answer.read().startswith(b"id=")
-            return
-        except urllib.error.HTTPError as error:
-            error.close()
+def _block(language, part):
+    """The one block of this language that has `part` in it."""
+    (found,) = [block for block in _blocks(language) if part in block]
+    return found
 
 
-@pytest.mark.parametrize("block", _blocks("python"))
-def test_python_examples(block, push_emulator):
-    """Each test of the page passes."""
-    names = {"my_application_pushes_to": _push_until_it_goes}
-    exec(block, names)
-    tests = [each for name, each in names.items() if name.startswith("test_")]
-    assert tests
-    for test in tests:
-        push_emulator.reset()
-        test(push_emulator)
+def _substituted(text, emulator):
+    """With the address and the folder of this emulator."""
+    folder = str(emulator.ca_file.parent)
+    return text.replace("https://127.0.0.1:8443", emulator.base_url).replace("run/emulator", folder)
 
 
-@pytest.mark.parametrize("block", _blocks("sh"))
-def test_shell_examples(block, push_emulator):
-    """Each command of the page works, at another port and with another folder."""
+def _run(*command, cwd="/"):
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_firebase_admin_for_python(push_emulator):
+    """The phone of `make run` gets what the program sends."""
+    module("firebase_admin")
+    program = _substituted(_block("python", "demo-fcm-phone"), push_emulator)
+    phone = push_emulator.register(push_emulator.project)
+    program = program.replace("demo-fcm-phone", phone.registration_id)
+    with phone:
+        printed = _run(sys.executable, "-c", program)
+        event = phone.receive()
+    assert printed == f"projects/{push_emulator.project}/messages/{event['message_id']}\n"
+    assert event["notification"] == {"title": "Hello", "body": "World"}
+
+
+def test_the_tests_of_an_application(tmp_path):
+    """As they stand they pass, in a folder that has nothing else."""
+    module("firebase_admin")
+    (tmp_path / "conftest.py").write_text(_block("python", "pytest_plugins"), encoding="utf-8")
+    (tmp_path / "test_push.py").write_text(_block("python", "def app("), encoding="utf-8")
+    output = _run(sys.executable, "-m", "pytest", "-q", "test_push.py", cwd=tmp_path)
+    assert re.search("^3 passed", output, re.MULTILINE)
+
+
+def test_every_python_example_is_run():
+    """By one of the tests above."""
+    assert len(_blocks("python")) == 3
+
+
+def test_shell_examples(push_emulator):
+    """The commands work, at another port and with another folder."""
     tool("curl")
-    script = block.replace("https://127.0.0.1:8443", push_emulator.base_url)
-    script = script.replace("state/emulator/ca.pem", str(push_emulator.ca_file))
-    done = subprocess.run(["sh", "-euc", script], capture_output=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(b"id=")
+    script = _substituted(_block("sh", "curl"), push_emulator)
+    assert _run("sh", "-euc", script).startswith("id=")
 
 
 def test_the_phones_command(push_emulator):
     """Its options are the ones the page names."""
-    (command,) = re.findall(r"^    node2dm-phone (.*)$", TEXT, re.MULTILINE)
-    arguments = command.replace("state/emulator/ca.pem", str(push_emulator.ca_file)).split()
+    command = _substituted(_block("sh", "node2dm-phone"), push_emulator)
+    arguments = command.removeprefix(".venv/bin/node2dm-phone ").split()
     phone = [sys.executable, "-m", "node2dm_tw.emulator.phone", *arguments]
     with subprocess.Popen(
         [*phone, f"--url={push_emulator.base_url}"], stdout=subprocess.PIPE
@@ -112,10 +122,9 @@ def test_every_error_code():
 
 
 def test_every_option():
-    """The section of the page is good once its remarks are taken off."""
-    block = re.search(r"^    \[emulator\]\n((?:    .*\n)+)", TEXT, re.MULTILINE)[1]
-    options = dict(re.match(r"    (\w+) = ?(\S*)", line).groups() for line in block.splitlines())
+    """The table has them all, with their defaults."""
+    options = {name: value.strip().strip("`") for name, value in _rows("option of .*?").items()}
     settings, errors = read_section(options, Path("/"), Path("/"))
     assert errors == []
-    assert settings.listen == DEFAULT_LISTEN
+    assert settings == EmulatorSettings(Path("/"))
     assert tuple(options) == OPTIONS

@@ -5,7 +5,7 @@ const $ = (id) => document.getElementById(id);
 const OUTCOMES = { sent: "sent", refused: "failed", bad_device: "failed", blocked: "failed", expired: "failed", overflowed: "failed", collapsed: "idle", handed_over: "idle" };
 const FAILED = Object.keys(OUTCOMES).filter((name) => OUTCOMES[name] === "failed");
 // The colours of a condition: what ends by itself, and what waits for a person.
-const KINDS = { ready: "good", "signed out": "wait", "signing in": "wait", paused: "wait", "held back": "bad", "not ready": "bad", locked: "bad" };
+const KINDS = { ready: "good", "signed out": "wait", "signing in": "wait", paused: "wait", "callbacks held back": "bad", "not ready": "bad", locked: "bad" };
 const SILENCE = 10_000; // milliseconds without an event, of which one comes a second, after which the stream is opened again
 const COLUMNS = ["Sent /s", "Queue", "Next push", "In flight", "Sent", "Failed", "Blocked"];
 const seconds = (value) => value < 10 && !Number.isInteger(value) ? `${value.toFixed(1)} s` : duration(value);

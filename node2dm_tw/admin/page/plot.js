@@ -44,7 +44,7 @@ function path(values, x, y, ground) {
     if (!skip) d += `${down ? "L" : "M"}${x(i).toFixed(1)} ${y(value).toFixed(1)}`;
     down = !skip;
   });
-  return d;
+  return values.length === 1 && d ? `${d}h0` : d; // a dot
 }
 
 export class Plot {
