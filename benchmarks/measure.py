@@ -54,8 +54,7 @@ def measure(bench: Bench, subject: dict[str, Any], meter: CPU | Callgrind, count
             seconds += _work_off(gateway, arrived, WARM + sent, batch)
             time.sleep(_SETTLING)
             used += meter.read_delta()
-        lost = max(0, WARM + count - arrived())
-        settled = count - lost
+        settled = count - (lost := max(0, WARM + count - arrived()))
         return Cost(used / settled, settled / seconds, lost, gateway.memory("VmHWM"))
 
 
@@ -74,7 +73,7 @@ def _work_off(
 
 def warm_up(bench: Bench, gateway: BenchmarkGateway, count: int) -> Callable[[], int]:
     """Send `count` pushes and wait for them; give a function that counts those that arrived."""
-    wait_until(lambda: gateway.stats()["signed_in"] == "true", "it signs in")
+    wait_until(lambda: gateway.stats()["signed_in"] == "true", "it signs in", 300)
     base = bench.upstream.requests()
 
     def arrived() -> int:
