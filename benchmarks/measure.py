@@ -19,11 +19,9 @@ FAST, GENTLE = 20_000.0, 2_000.0
 WARM = 2_000
 """Pushes sent before measuring begins: the window has opened, connections stand."""
 
-_CHARGED = 1_280
-"""Bytes that the kernel takes of the receive buffer for a datagram of ours."""
-
-_SETTLING = 0.1
-"""Seconds after the last request in which its answer is settled."""
+_CHARGED, _SETTLING = 1_280, 0.1
+"""Bytes that the kernel takes of the receive buffer for a datagram of ours; seconds after the last
+request in which its answer is settled."""
 
 
 @attrs.frozen
