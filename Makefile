@@ -37,9 +37,10 @@ run: .venv/installed ## start gateway, emulator and two demo phones in one proce
 	.venv/bin/$(INSTALL) '.[all]'
 	touch $@
 
-# What starts no process, or only few: the other tests wait for gateways, servers and environments.
+# All but those that wait for processes: gateways, servers, environments.
+WITH_PROCESSES = $(patsubst %,tests/test_%.py,frameworks hangups mistakes_config mistakes_push process readme)
 UNIT_TESTS = tests/admin tests/delivery tests/intake tests/providers tests/queues \
-	$(filter-out tests/test_readme.py tests/test_frameworks.py tests/test_process.py,$(wildcard tests/test_*.py))
+	$(filter-out $(WITH_PROCESSES),$(wildcard tests/test_*.py))
 
 .PHONY: check
 check: build/dev/installed ## check style and types and run the unit tests, in less than a minute
