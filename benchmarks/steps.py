@@ -11,17 +11,16 @@ from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from benchmarks.pushes import datagram
 from benchmarks.upstream import FCM_SENT
 from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.http.head import parse_head
-from node2dm_tw.http.interface import Response
+from node2dm_tw.http.interface import OnOutcomes, Outcome, Response
 from node2dm_tw.intake.lines import LineParser
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM, send_url
@@ -57,29 +56,32 @@ _HEAD = (
 with tempfile.TemporaryDirectory() as folder:
     SETTINGS = load_settings(Path(folder), _CONFIGURATION)
 
+_SENT = Response(*parse_head(_HEAD), b"id=0:1234")
+_SIGNED_IN = Response(*parse_head(_HEAD), b"Auth=a-token\n")
+
 
 class _Client:
-    """A client that answers when it is told to; as what is in flight, it cannot be cancelled."""
+    """Signs in at once and keeps pushes; as what is in flight, it cannot be cancelled."""
 
     name = "none"
-    on_reported: Callable[[], None]
     handshakes = reconnects = 0
 
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Any, object]] = []
+    def __init__(self, on_outcomes: OnOutcomes = lambda outcomes: None) -> None:
+        self.on_outcomes = on_outcomes
+        self.waiting: list[tuple[Outcome, Any]] = []
 
-    def send(self, url: str, headers: object, body: bytes, done: Any, context: object) -> "_Client":
-        self.waiting.append((done, context))
+    def send(self, url: str, headers: object, body: bytes, context: object) -> "_Client | None":
+        if url != _C2DM.send_url:
+            self.on_outcomes([(_SIGNED_IN, context)])
+            return None
+        self.waiting.append((_SENT, context))
         return self
-
-    def post(self, url: str, headers: object, body: bytes) -> Deferred[Response]:
-        return succeed(Response(*parse_head(_HEAD), b"Auth=a-token\n"))
 
 
 def parse() -> Step:
     """A datagram, of many that come together, becomes a push; reading the socket is not in it."""
     nowhere: Any = SimpleNamespace(put=lambda pushes: None)
-    wired = build_route(SETTINGS, Clock(), lambda: NOW, _Client()).route
+    wired = build_route(SETTINGS, Clock(), lambda: NOW, _Client).route
     route = attrs.evolve(wired, queue=nowhere)
     parser = LineParser({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock())
     together = [(datagram(number), ("127.0.0.1", 9)) for number in range(TOGETHER)]
@@ -89,7 +91,7 @@ def parse() -> Step:
 
 def queue() -> Step:
     """A push, of many that come together, is put on the queue, taken, and settled."""
-    way = build_route(SETTINGS, Clock(), lambda: NOW, _Client())
+    way = build_route(SETTINGS, Clock(), lambda: NOW, _Client)
     waiting, together = way.queue, [way.route.provider.split(datagram(1), NOW)] * TOGETHER
     waiting.on_ready = lambda: None
 
@@ -114,7 +116,6 @@ def judge(provider: Provider, body: bytes) -> Step:
 
     def once() -> None:
         answer = Response(*parse_head(_HEAD), body)
-        provider.replacement(answer)
         provider.judge(answer, NOW)
 
     return once
@@ -122,19 +123,20 @@ def judge(provider: Provider, body: bytes) -> Step:
 
 def lane() -> Step:
     """All from the queue to the client and back, with the steps above but parse; put is not."""
-    http, answer = _Client(), Response(*parse_head(_HEAD), b"id=0:1234")
-    way = build_route(SETTINGS, Clock(), lambda: NOW, http)
+    way = build_route(SETTINGS, Clock(), lambda: NOW, _Client)
     for number in range(3 * TIMES):
         way.queue.put((way.route.provider.split(datagram(number), NOW),))
     way.start()
-    left: list[tuple[Any, object]] = []
+    http = cast(_Client, way.lane.http)
+    left = 0
 
     def once() -> None:
-        if not left:
-            left[:], http.waiting = reversed(http.waiting), []
-        done, lease = left.pop()
-        done(answer, lease)
-        http.on_reported()
+        nonlocal left
+        if not left:  # As many as the window lets out end in one batch.
+            outcomes, http.waiting = http.waiting, []
+            http.on_outcomes(outcomes)
+            left = len(outcomes)
+        left -= 1
 
     return once
 
@@ -144,13 +146,13 @@ def rates() -> Step:
     section: Any = SETTINGS.routes[1]
     seconds = count(1_000.0, 0.001).__next__
     devices = DeviceRates(section.device_rate, section.device_burst, seconds)
-    pace = ProjectRate(section.project_rate, seconds)
+    project = ProjectRate(section.project_rate, seconds)
     pushes = iter([_FCM.split(datagram(number), NOW) for number in range(2 * TIMES)])
 
     def once() -> None:
-        pace.wait()
+        project.wait()
         devices.take(next(pushes).device)
-        pace.consume()
+        project.consume()
 
     return once
 

@@ -18,7 +18,7 @@ from node2dm_tw.routes import Way
 from node2dm_tw.stats import ENDINGS, RouteStats
 from tests.emulator.support import ACCOUNT, KEY, NOW
 from tests.heap_clock import HeapClock
-from tests.simulation.google import BASE, SimulatedGoogle
+from tests.simulation.google import BASE, SimulatedClient, SimulatedGoogle
 from tests.simulation.load import HOUR, Load, Wanted
 from tests.support.routes import build_route, load_settings
 
@@ -75,7 +75,7 @@ class Day:
             settings,
             self.clock,
             self.wall,
-            self.google,
+            partial(SimulatedClient, self.google),
             random=random.random,
             on_bad_outcome=self._on_bad_outcome,
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from node2dm_tw import config
+from node2dm_tw.http.interface import HTTPClient, OnOutcomes
 from node2dm_tw.push import Push
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.routes import Surroundings, Way, make_way
@@ -23,7 +24,7 @@ def build_route(
     settings: config.Settings,
     clock: Any,
     wall: Callable[[], float],
-    http: Any,
+    make_client: Callable[[OnOutcomes], HTTPClient],
     *,
     random: Callable[[], float] = lambda: 0.5,
     on_bad_outcome: Callable[[str, str, Push, str], None] = lambda *_: None,
@@ -36,7 +37,7 @@ def build_route(
         random,
         Stats(clock.seconds, "0"),
         ByteBudget(),
-        lambda *_, **__: http,
+        lambda *_, on_outcomes, **__: make_client(on_outcomes),
         on_bad_outcome,
         on_locked=lambda *_: None,
     )
