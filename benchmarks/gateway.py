@@ -1,33 +1,29 @@
-"""The gateway: `twistd node2dm` in a process of its own."""
+"""The gateway that is measured: `twistd node2dm` in a process and on a core of its own."""
 
-import socket
-import sys
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from benchmarks.server import Server
-from benchmarks.upstream import LOGIN, PATHS, Upstream
+from benchmarks.machine import MEASURED
+from benchmarks.upstream import Upstream
+from tests.support.gateway import GatewayProcess
 
 CHECKOUT = Path(__file__).parents[1]
-TWISTD = Path(sys.executable).with_name("twistd")
+CURL1, CURL2, FCM2 = "curl, HTTP/1.1", "curl, HTTP/2", "FCM, curl, HTTP/2"
+TREQ = "treq, HTTP/1.1"
+SUBJECTS: dict[str, dict[str, Any]] = {
+    CURL1: {},
+    CURL2: {"http2": True},
+    FCM2: {"service": "fcm", "http2": True},
+    TREQ: {"client": "treq"},
+}
+"""The gateways that are compared: the arguments of `make_gateway` for each."""
 
-_CONFIGURATION = """
-[node2dm]
-udp = 127.0.0.1:{udp}
-stats = tcp:{stats}:interface=127.0.0.1
-state_dir = {folder}
-http_client = {client}
-
-[{service}]
-ca_file = {ca_file}
-max_in_flight = {max_in_flight}
-timeout = {timeout}
-"""
-
-_SERVICES = {
+_SECTIONS = {
     "c2dm": """
 username = sender@example.com
 password = benchmark
@@ -43,83 +39,49 @@ project_rate = 1000000000/s
 }
 
 
-@attrs.frozen(kw_only=True)
-class Setup:
-    """How a gateway is started.
-
-    Args:
-        service: what is sent to, `c2dm` or `fcm`.
-        client: what sends, `curl` or `treq`.
-        http2: whether the upstream offers HTTP/2.
-        answers: how the upstream answers C2DM, a key of `PATHS`.
-        max_in_flight: requests in flight at the most.
-        timeout: seconds for a request, a sign-in that waits at the gate included.
-        wrapper: command that runs the gateway's, such as valgrind.
-    """
-
-    service: str = "c2dm"
-    client: str = "curl"
-    http2: bool = False
-    answers: str = ""
-    max_in_flight: int = 64
-    timeout: float = 600
-    wrapper: Sequence[str] = ()
-
-
 @attrs.define(eq=False)
-class Gateway(Server):
-    """A gateway of ours.
+class BenchmarkGateway(GatewayProcess):
+    """A gateway, and what the kernel knows of it."""
+
+    def sent(self) -> int:
+        """Ask how many pushes were sent."""
+        return int(self.stats()["messages_sent"])
+
+    def has_read_all(self) -> bool:
+        """Look whether the kernel holds no datagram; this costs the gateway nothing."""
+        sockets = Path("/proc/net/udp").read_text(encoding="ascii")
+        return bool(re.search(rf": \w+:{self.udp:04X} \S+ \S+ \w+:0+ ", sockets))
+
+
+def make_gateway(
+    folder: Path,
+    upstream: Upstream,
+    *,
+    service: str = "c2dm",
+    client: str = "curl",
+    http2: bool = False,
+    answers: str = "",
+    max_in_flight: int = 64,
+    wrapper: Sequence[str] = (),
+) -> BenchmarkGateway:
+    """Make a gateway with one route; nothing is started.
 
     Args:
-        upstream: where it sends to.
+        answers: how C2DM answers: "" at once, "/slow" after 50 ms, "/outage" by 503 in an outage.
+        wrapper: a command that runs the gateway's, such as valgrind.
     """
-
-    upstream: Upstream = attrs.field(kw_only=True)
-    setup: Setup = attrs.field(kw_only=True)
-
-    def prepare(self) -> Sequence[str | Path]:
-        file = self.folder / "config.ini"
-        file.write_text(self._configuration(), encoding="utf-8")
-        file.chmod(0o600)
-        twistd = (sys.executable, TWISTD, "-n", "--pidfile=", "node2dm", "-c", file)
-        return (*self.setup.wrapper, *twistd)
-
-    def environment(self) -> Mapping[str, str]:
-        return {"PYTHONPATH": str(CHECKOUT)}
-
-    def is_up(self) -> bool:
-        try:
-            return "uptime" in self.stats()
-        except OSError:
-            return False
-
-    def is_signed_in(self) -> bool:
-        """Tell whether it has a token."""
-        return bool(self.stats()["signed_in"] == "true")
-
-    def stats(self) -> dict[str, Any]:
-        """Ask for the statistics."""
-        with socket.create_connection(("127.0.0.1", self.stats_port), timeout=60) as connection:
-            connection.sendall(b"stats\r\nquit\r\n")
-            answer = b""
-            while chunk := connection.recv(65_536):
-                answer += chunk
-        lines = (line.split(": ", 1) for line in answer.decode().splitlines() if ": " in line)
-        return {name: int(value) if value.isdigit() else value for name, value in lines}
-
-    def _configuration(self) -> str:
-        setup, upstream = self.setup, self.upstream
-        return (_CONFIGURATION + _SERVICES[setup.service]).format(
-            udp=self.udp,
-            stats=self.stats_port,
-            folder=self.folder,
-            client=setup.client,
-            service=setup.service,
-            login_url=upstream.url(LOGIN, http2=False),
-            send_url=upstream.url(PATHS[setup.answers], http2=setup.http2),
-            fcm_url=upstream.url("", http2=setup.http2),
-            service_account=upstream.places.service_account,
-            ca_file=upstream.places.ca_file,
-            max_in_flight=setup.max_in_flight,
-            timeout=setup.timeout,
-        )
+    section = _SECTIONS[service].format(
+        login_url=upstream.url("/accounts/ClientLogin", http2=False),
+        send_url=upstream.url(f"/c2dm/send{answers}", http2=http2),
+        fcm_url=upstream.url("", http2=http2),
+        service_account=upstream.places.service_account,
+    )
+    ca_file = upstream.places.ca_file
+    return BenchmarkGateway(
+        folder,
+        f"[{service}]{section}ca_file = {ca_file}\n"
+        f"max_in_flight = {max_in_flight}\ntimeout = 600\n",
+        node2dm=f"http_client = {client}",
+        prefix=(*MEASURED, *wrapper),
+        environment={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )

@@ -1,78 +1,54 @@
-"""The machine: what it is, what runs on it, and which process has which core."""
+"""The machine: what it is, what is installed, and which process has which core."""
 
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Collection
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+
+from benchmarks.upstream import ECHO_MODULE
+from tests.support.tools import find
 
 CORES = sorted(os.sched_getaffinity(0))
 
-# The one that is measured has the last core; all others share the first.
-_PLACES = {"upstream": CORES[0], "load": CORES[0], "measured": CORES[-1]}
+MEASURED = ("taskset", "-c", str(CORES[-1]))
+"""Puts what is measured on the last core; all others share the first."""
 
 
-def tool(name: str) -> str:
-    """Find a command; daemons are often beside the path of a user. Empty: it is not there."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
-
-
-def spawn(
-    place: str,
-    command: Sequence[str | Path],
-    environment: Mapping[str, str] | None = None,
-    **options: Any,
-) -> subprocess.Popen[Any]:
-    """Start a command on the core of `place`.
-
-    A signal of the terminal does not reach it; it ends when ours ends, however that ends.
-
-    Args:
-        environment: variables beside ours.
-        options: of `subprocess.Popen`.
-    """
-    placed = ("setpriv", "--pdeathsig=TERM", "taskset", "-c", str(_PLACES[place]), *command)
-    given = {**os.environ, **(environment or {})}
-    return subprocess.Popen(placed, env=given, start_new_session=True, **options)  # noqa: S603
+def missing_requirements(parts: Collection[str]) -> list[str]:
+    """List what is not there though `parts` need it, and how to install it."""
+    always, compared = set(parts), {"cpu", "instructions"}
+    found = [
+        (find("nginx"), always, "nginx: apt-get install nginx-light"),
+        (find_spec("pycurl"), always, "pycurl: pip install '.[curl]'"),
+        (find_spec("jwt"), compared, "PyJWT: pip install '.[fcm]'"),
+        (find("h2load"), compared, "h2load: apt-get install nghttp2-client"),
+        (ECHO_MODULE.exists(), {"latency"}, "echo: apt-get install libnginx-mod-http-echo"),
+        (find("valgrind"), {"instructions", "depth", "steps"}, "apt-get install valgrind"),
+        (len(CORES) > 1, always, "a machine with two processor cores"),
+    ]
+    return [remedy for is_there, needing, remedy in found if needing & set(parts) and not is_there]
 
 
 def description() -> dict[str, str]:
     """Say what was measured on, and with what."""
-    options = str(sysconfig.get_config_var("CONFIG_ARGS"))
-    optimised = "" if "--enable-optimizations" in options else ", built without PGO"
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return {
-        "CPU": f"{_cpu()}, {len(CORES)} cores",
+        "CPU": f"{cpu[1] if cpu else platform.machine()}, {len(CORES)} cores",
         "kernel": platform.release(),
-        "Python": f"{platform.python_version()}{optimised}",
-        "packages": ", ".join(_package(name) for name in ("Twisted", "pycurl", "treq")),
-        "libcurl": _first_line([sys.executable, "-c", "import pycurl; print(pycurl.version)"]),
-        "nginx": _first_line([tool("nginx"), "-v"]).removeprefix("nginx version: "),
-        "h2load": _first_line([tool("h2load"), "--version"]).removeprefix("h2load "),
+        "Python": sys.version.partition("\n")[0],
+        "packages": ", ".join(f"{name} {version(name)}" for name in ("Twisted", "pycurl", "treq")),
+        "libcurl": _first_line(sys.executable, "-c", "import pycurl; print(pycurl.version)"),
+        "nginx": _first_line(find("nginx"), "-v"),
+        "h2load": _first_line(find("h2load"), "--version"),
     }
 
 
-def _cpu() -> str:
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    return found[1] if found else platform.machine()
-
-
-def _package(name: str) -> str:
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return f"no {name}"
-
-
-def _first_line(command: list[str]) -> str:
-    if not command[0]:
-        return "not installed"
-    done = subprocess.run(  # noqa: S603
-        command, capture_output=True, text=True, timeout=30, check=False
-    )
-    return next(iter((done.stdout or done.stderr).splitlines()), "")
+def _first_line(program: str | None, *arguments: str) -> str:
+    command = [program or "true", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).partition("\n")[0]

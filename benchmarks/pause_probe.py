@@ -1,88 +1,56 @@
 """Runs a Python program in this process and records its long pauses.
 
-`python -m benchmarks.pause_probe FILE PYTHON PROGRAM ARGUMENTS`: FILE gets a line for each garbage
-collection and each turn of the reactor that takes long, with its milliseconds of CPU time, which
-other processes on the machine do not lengthen.
+`python -m benchmarks.pause_probe FILE PROGRAM ARGUMENTS`: FILE gets a line for each garbage
+collection and each turn of the reactor that takes more than a millisecond of CPU time, which other
+processes on the machine do not lengthen.
 """
 
 import gc
+import math
 import runpy
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import attrs
 from twisted.internet import reactor as _reactor
 
 reactor: Any = _reactor
 
-LONG = 0.001
-"""Seconds; what takes less is not recorded."""
 
-
-@attrs.define(eq=False)
 class Probe:
-    """Measures each garbage collection, and each turn of the reactor.
+    """Measures each garbage collection, and each turn; stands in for the reactor's epoll object."""
 
-    Args:
-        file: gets a line for each that is long.
-    """
+    def __init__(self, file: Any, poller: Any) -> None:
+        self.file, self.poller = file, poller
+        self.begun = {"turn": math.inf, "collection": math.inf}
 
-    file: TextIO
-    _collection: float = attrs.field(default=0.0, init=False)
-    _turn: float | None = attrs.field(default=None, init=False)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.poller, name)
+
+    def poll(self, *arguments: Any) -> Any:
+        """Wait: a turn is over, and another begins."""
+        self.on_end("turn")
+        events = self.poller.poll(*arguments)
+        self.begun["turn"] = time.thread_time()
+        return events
 
     def on_collection(self, phase: str, _: dict[str, int]) -> None:
         """Note the beginning or the end of a collection (`gc.callbacks`)."""
         if phase == "start":
-            self._collection = time.thread_time()
+            self.begun["collection"] = time.thread_time()
         else:
-            self._note("collection", self._collection)
+            self.on_end("collection")
 
-    def begin_turn(self) -> None:
-        """Note that the reactor has something to do."""
-        self._turn = time.thread_time()
-
-    def end_turn(self) -> None:
-        """Note that the reactor waits for something to do."""
-        if self._turn is not None:
-            self._note("turn", self._turn)
-
-    def _note(self, what: str, begun: float) -> None:
-        seconds = time.thread_time() - begun
-        if seconds > LONG:
-            print(f"{what}: {1e3 * seconds:.1f}", file=self.file)
-
-
-@attrs.define(eq=False)
-class Poller:
-    """The reactor's epoll object, watched by a probe."""
-
-    wrapped: Any
-    probe: Probe
-
-    def poll(self, *arguments: Any) -> Any:
-        """Wait: a turn is over, and another begins."""
-        self.probe.end_turn()
-        events = self.wrapped.poll(*arguments)
-        self.probe.begin_turn()
-        return events
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.wrapped, name)
-
-
-def main() -> None:
-    """Run the program."""
-    file, _, program, *arguments = sys.argv[1:]
-    with Path(file).open("a", buffering=1, encoding="utf-8") as lines:
-        probe = Probe(lines)
-        gc.callbacks.append(probe.on_collection)
-        reactor._poller = Poller(reactor._poller, probe)
-        sys.argv = [program, *arguments]
-        runpy.run_path(program, run_name="__main__")
+    def on_end(self, what: str) -> None:
+        taken = 1e3 * (time.thread_time() - self.begun[what])
+        if taken > 1.0:
+            print(f"{what}: {taken:.1f}", file=self.file)
 
 
 if __name__ == "__main__":
-    main()
+    log, *sys.argv = sys.argv[1:]
+    with Path(log).open("a", buffering=1, encoding="utf-8") as lines:
+        reactor._poller = probe = Probe(lines, reactor._poller)
+        gc.callbacks.append(probe.on_collection)
+        runpy.run_path(sys.argv[0], run_name="__main__")

@@ -20,7 +20,7 @@ from node2dm_tw.callback_target import (
     from_record,
     to_record,
 )
-from node2dm_tw.http.interface import HTTPClient, RequestFailed, Response
+from node2dm_tw.http.interface import HTTPClient, RequestFailed, Response, post
 from node2dm_tw.logs import Throttle, logger
 from node2dm_tw.push import Push
 from node2dm_tw.queues.spool import Spool, SpoolReader
@@ -174,7 +174,7 @@ class CallbackSender:
     def _request(self, callback: Callback) -> Deferred[Response]:
         body = self.target.body(callback)
         headers = self.target.headers(callback, int(self.wall()), body)
-        return self.http.post(self.target.url, headers, body)
+        return post(self.http, self.target.url, headers, body)
 
     def _on_answer(self, response: Response, callback: Callback) -> None:
         status = response.status

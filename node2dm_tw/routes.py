@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from node2dm_tw.callbacks import HOLD_INTERVAL
 from node2dm_tw.config import Settings
@@ -24,14 +25,14 @@ from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.files import find_files
-from node2dm_tw.http.interface import HTTPClient
+from node2dm_tw.http.interface import HTTPClient, OnOutcomes, finish_posts, post
 from node2dm_tw.intake.lines import IntakeRoute
 from node2dm_tw.logs import logger
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credentials, Post, Provider
-from node2dm_tw.providers.oauth2 import ServiceAccount, read_key
+from node2dm_tw.providers.oauth2 import ServiceAccountCredentials, read_key
 from node2dm_tw.push import Push
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.memory import MemoryQueue
@@ -51,7 +52,13 @@ class MakeClient(Protocol):
     """Makes an HTTP client that the gateway closes at its stop."""
 
     def __call__(
-        self, timeout: float, connections: int, ca_file: Path | None, *, curl: bool
+        self,
+        timeout: float,
+        connections: int,
+        ca_file: Path | None,
+        *,
+        curl: bool,
+        on_outcomes: OnOutcomes,
     ) -> HTTPClient:
         """Raises `StartFailed`."""
         ...
@@ -100,9 +107,12 @@ class Way:
     quota_lock: QuotaLock
     renew: Callable[[Any], bool]
 
-    def start(self) -> None:
+    def start(self) -> Deferred[None]:
         """Restore what was left, and send, unless the route is over its quota."""
-        self.queue.start()
+        started: Deferred[None] = maybeDeferred(self.queue.start)
+        return started.addCallback(lambda _: self._start_lane())
+
+    def _start_lane(self) -> None:
         if self.quota_lock.is_set:
             self.lane.session.lock(LockReason.OVER_QUOTA, "QuotaExceeded")
         else:
@@ -117,7 +127,7 @@ class Way:
     def should_hold(self, reason: str) -> bool:
         """Whether a callback must go on waiting."""
         alarm, has_delivered = self.lane.alarm, self.lane.stats.messages_sent > 0
-        return alarm is not None and alarm.holds(reason, has_delivered=has_delivered)
+        return alarm is not None and alarm.should_hold(reason, has_delivered=has_delivered)
 
     def apply(self, gateway: GatewaySection, settings: C2DMRoute | FCMRoute) -> None:
         """Take over the options that change while running."""
@@ -149,10 +159,10 @@ class Way:
     def _apply_to_fcm(self, settings: FCMRoute) -> None:
         if self.lane.alarm is not None:
             self.lane.alarm.percent = settings.bad_device_alarm
-        if self.lane.pace is not None and settings.project_rate is not None:
-            self.lane.pace.change(settings.project_rate)
+        if self.lane.project_rate is not None and settings.project_rate is not None:
+            self.lane.project_rate.change(settings.project_rate)
         else:
-            self.lane.pace = _pace(settings, self.lane.clock)
+            self.lane.project_rate = _project_rate(settings, self.lane.clock)
 
 
 def quota_lock(settings: Settings, route: str) -> QuotaLock:
@@ -184,12 +194,12 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     stats = around.stats.route(name)
     ca_file = None if section.ca_file is None else section.ca_file.path
     client = partial(around.make_client, section.timeout, ca_file=ca_file)
-    http = client(section.max_in_flight, curl=gateway.uses_curl)
-    post = client(1, curl=gateway.proxy is not None).post
+    signin_client = client(1, curl=gateway.proxy is not None, on_outcomes=finish_posts)
+    post_signin = partial(post, signin_client)
     provider, credentials, renew = (
-        _fcm(section, post, wall)
+        _fcm(section, post_signin, wall)
         if isinstance(section, FCMRoute)
-        else _c2dm(section, post, wall, gateway.state_dir)
+        else _c2dm(section, post_signin, wall, gateway.state_dir)
     )
     spool = Spool(gateway.state_dir / f"{name}.spool")
     queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall, around.budget)
@@ -201,7 +211,9 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         route=name,
         queue=queue,
         provider=provider,
-        http=http,
+        make_client=lambda on_outcomes: client(
+            section.max_in_flight, curl=gateway.uses_curl, on_outcomes=on_outcomes
+        ),
         session=Session(signin, breaker),
         window=Window(section.max_in_flight),
         admission=Admission(
@@ -216,7 +228,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         clock=reactor,
         wall=wall,
         random=random,
-        pace=_pace(section, reactor),
+        project_rate=_project_rate(section, reactor),
         alarm=BadDeviceAlarm(section.bad_device_alarm) if isinstance(section, FCMRoute) else None,
         on_bad_outcome=partial(around.on_bad_outcome, name),
         on_locked=partial(around.on_locked, lock),
@@ -228,9 +240,9 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     if lane.alarm is not None:
         stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
     stats.gauges["state_advice"] = lambda: _advice(lane.session, lock)
-    stats.gauges["http_client"] = lambda: http.name
-    stats.gauges["handshakes"] = lambda: http.handshakes
-    stats.gauges["reconnects"] = lambda: http.reconnects
+    stats.gauges["http_client"] = lambda: lane.http.name
+    stats.gauges["handshakes"] = lambda: lane.http.handshakes
+    stats.gauges["reconnects"] = lambda: lane.http.reconnects
     names = (name,) if section.prefix is None else (name, section.prefix)
     return Way(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
 
@@ -265,22 +277,22 @@ def _c2dm(section: C2DMRoute, post: Post, wall: Callable[[], float], state_dir: 
     )
 
     def renew(changed: C2DMRoute) -> bool:
-        return credentials.use(changed.username, changed.password, changed.source)
+        return credentials.update(changed.username, changed.password, changed.source)
 
     return C2DM(section.send_url), credentials, renew
 
 
 def _fcm(section: FCMRoute, post: Post, wall: Callable[[], float]) -> Service:
     key = read_key(section.service_account.content)
-    credentials = ServiceAccount(post, wall, key)
+    credentials = ServiceAccountCredentials(post, wall, key)
 
     def renew(changed: FCMRoute) -> bool:
-        return credentials.use(read_key(changed.service_account.content))
+        return credentials.update(read_key(changed.service_account.content))
 
     return FCM(send_url(section.project or key.project, section.url)), credentials, renew
 
 
-def _pace(section: C2DMRoute | FCMRoute, reactor: Any) -> ProjectRate | None:
+def _project_rate(section: C2DMRoute | FCMRoute, reactor: Any) -> ProjectRate | None:
     if isinstance(section, FCMRoute) and section.project_rate is not None:
         return ProjectRate(section.project_rate, reactor.seconds)
     return None

@@ -15,10 +15,11 @@ from typing import Any, ClassVar, NoReturn
 import attrs
 from twisted.application.service import IService, Service
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import gatherResults, inlineCallbacks
+from twisted.internet.defer import FirstError, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from node2dm_tw import __version__, config, descriptors, untracked
 from node2dm_tw.admin.views import AdminServices, ViewLimits, statsd_sender
@@ -37,7 +38,7 @@ from node2dm_tw.emulator.settings import (
     differing,
     read_section,
 )
-from node2dm_tw.http.interface import HTTPClient
+from node2dm_tw.http.interface import HTTPClient, OnOutcomes, finish_posts
 from node2dm_tw.http.treq_client import TreqClient
 from node2dm_tw.ini import ConfigErrors
 from node2dm_tw.intake.lines import LineParser
@@ -51,7 +52,7 @@ from node2dm_tw.process import (
     StartFailed,
     drop_key_log,
     exit_with,
-    find_missing_folders,
+    find_unusable_options,
     hide_traceback,
     opened,
     run_shutdown_steps,
@@ -100,8 +101,8 @@ class Options(usage.Options):
         self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
-        if missing := find_missing_folders(self.parent or {}):
-            _refuse(FAILED, *missing)
+        if not self["check"] and (faults := find_unusable_options(self.parent or {}, os.geteuid())):
+            _refuse(FAILED, *faults)
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()
@@ -282,18 +283,20 @@ class GatewayService(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it in the background
                 signal.signal(number, lambda *_: reactor.callFromThread(self._stop_or_hurry))
-        try:
-            self._start_sending()
-        except Exception:  # noqa: BLE001 - a gateway that runs in part must not seem to run
-            log.failure("node2dm cannot start")
-            self._end(FAILED)
-        else:
-            hang_ups.obey(lambda: reactor.callFromThread(self._reload))
+        started = gatherResults([way.start() for way in self._ways.values()], consumeErrors=True)
+        started.addCallback(lambda _: self._start_rest()).addErrback(self._fail_to_start)
 
-    def _start_sending(self) -> None:
+    def _fail_to_start(self, failure: Failure) -> None:
+        """End: a gateway that runs in part must not seem to run."""
+        error = failure.value
+        cause = error.subFailure if isinstance(error, FirstError) else failure
+        log.failure("node2dm cannot start", cause)
+        self._end(FAILED)
+
+    def _start_rest(self) -> None:
+        if self._is_ending:
+            return
         gateway = self._settings.gateway
-        for way in self._ways.values():
-            way.start()
         if self._callbacks is not None:
             self._callbacks.start()
         self._admin.start()
@@ -304,6 +307,7 @@ class GatewayService(Service):
             udp=", ".join(f"{host}:{port}" for host, port in gateway.udp),
             stats=", ".join(place for place in (gateway.stats, gateway.web) if place),
         )
+        hang_ups.obey(lambda: reactor.callFromThread(self._reload))
 
     def _trace_pushes(self) -> None:
         """Log what becomes of each push, where the level is debug."""
@@ -387,12 +391,19 @@ class GatewayService(Service):
         return Callbacks(senders, self._stats.routes, spool, reactor, time.time)
 
     def _make_client(
-        self, timeout: float, connections: int, ca_file: Path | None, *, curl: bool
+        self,
+        timeout: float,
+        connections: int,
+        ca_file: Path | None,
+        *,
+        curl: bool,
+        on_outcomes: OnOutcomes = finish_posts,
     ) -> HTTPClient:
         options: dict[str, Any] = {
             "timeout": timeout,
             "connections": connections,
             "ca_file": ca_file,
+            "on_outcomes": on_outcomes,
         }
         make: Callable[..., HTTPClient] = TreqClient
         if curl:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.e2e.gateway import Gateway
 from tests.small_disk import SmallDisk
 from tests.support import processes
+from tests.support.gateway import GatewayProcess
 from tests.support.schedule import Schedule
 
 # How long an example takes says nothing on a busy machine.
@@ -67,14 +67,14 @@ def _no_process_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def make_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+def make_gateway(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
     """Makes gateways, each in a folder of its own; every one is gone at the end of the test."""
-    made: list[Gateway] = []
+    made: list[GatewayProcess] = []
 
-    def make(config: str = "[c2dm]\n[emulator]\n", **more: Any) -> Gateway:
+    def make(config: str = "[c2dm]\n[emulator]\n", **more: Any) -> GatewayProcess:
         folder = tmp_path / f"gateway{len(made)}"
         folder.mkdir()
-        made.append(Gateway(folder, config, **more))
+        made.append(GatewayProcess(folder, config, **more))
         return made[-1]
 
     yield make

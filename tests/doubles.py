@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
@@ -22,8 +22,15 @@ from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
-from node2dm_tw.http.interface import Done, Headers, NoAnswer, Outcome, RequestFailed, Response
-from node2dm_tw.http.posting import Posting
+from node2dm_tw.http.interface import (
+    Headers,
+    NoAnswer,
+    OnOutcomes,
+    Outcome,
+    RequestFailed,
+    Response,
+    finish_posts,
+)
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.interface import Credential, Provider, SignInFailed
 from node2dm_tw.push import Push, read_json, split_at_colons
@@ -47,9 +54,8 @@ class Posted:
     url: str
     headers: Headers
     body: bytes
-    done: Done
+    on_outcomes: OnOutcomes
     context: Any
-    reported: Callable[[], None]
     answered: bool = False
 
     @property
@@ -70,21 +76,21 @@ class Posted:
     def end(self, outcome: Outcome) -> None:
         assert not self.answered
         self.answered = True
-        self.done(outcome, self.context)
-        self.reported()
+        self.on_outcomes([(outcome, self.context)])
 
 
 @attrs.define(eq=False, repr=False)
-class MemoryHTTP(Posting):
+class MemoryHTTP:
     """An `HTTPClient` whose upstream is the test."""
 
+    on_outcomes: OnOutcomes = finish_posts
     name: str = "memory"
     handshakes: int = 0
     reconnects: int = 0
     posted: list[Posted] = attrs.field(factory=list)
 
-    def send(self, url: str, headers: Headers, body: bytes, done: Done, context: Any) -> Posted:
-        self.posted.append(Posted(url, headers, body, done, context, self.on_reported))
+    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> Posted:
+        self.posted.append(Posted(url, headers, body, self.on_outcomes, context))
         return self.posted[-1]
 
     def close(self) -> Deferred[None]:
@@ -223,7 +229,6 @@ def bench(
         return clock.seconds() + wall_offset[0]
 
     stats = RouteStats()
-    http = MemoryHTTP()
     credentials = MemoryCredentials(wall, list(script or []))
     queue = MemoryQueue(max_queued, stats, Spool(folder / "c2dm.spool"), clock, wall)
     signin = SignIn("c2dm", credentials, clock, wall, no_jitter)
@@ -244,7 +249,7 @@ def bench(
         route="c2dm",
         queue=queue,
         provider=provider,
-        http=http,
+        make_client=MemoryHTTP,
         session=Session(signin, breaker),
         window=Window(maximum),
         admission=Admission(
@@ -259,11 +264,12 @@ def bench(
         clock=clock,
         wall=wall,
         random=random,
-        pace=None if project_rate is None else ProjectRate(project_rate, clock.seconds),
+        project_rate=None if project_rate is None else ProjectRate(project_rate, clock.seconds),
         alarm=alarm,
         on_bad_outcome=report,
         on_locked=locked.append,
     )
+    http = cast(MemoryHTTP, lane.http)
     return Bench(
         clock, http, credentials, lane, stats, queue, bad_devices, reported, locked, wall_offset
     )

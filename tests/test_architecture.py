@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "node2dm_tw"
 OURS = PACKAGE.name
 
-TOOLS = {"backoff", "files", "logs", "untracked"}
+TOOLS = {"backoff", "files", "logs", "response", "untracked"}
 """Helpers that import nothing of ours but one another; anybody but the purest may use them."""
 
 ALLOWED = {
     "push": set(),
     "stats": set(),
     "backoff": set(),
+    "response": set(),
     "files": {"logs"},
     "logs": set(),
     "log_output": {"logs"},

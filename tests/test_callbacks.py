@@ -46,19 +46,18 @@ RECORD = ["c2dm", "gone", "größer 😀", "NotRegistered", "msg_1", 0]
 
 
 class BrokenHTTP(MemoryHTTP):
-    """A client with a fault: it raises where it should give a Deferred."""
+    """A client with a fault: it raises where it should send."""
 
-    def post(self, url, headers, body):
-        self.send(url, headers, body, lambda *_: None, None)
+    def send(self, url, headers, body, context):
+        super().send(url, headers, body, context)
         raise UnicodeError("label too long")
 
 
 class RefusingHTTP(MemoryHTTP):
     """A client whose requests fail before `post` returns."""
 
-    def send(self, url, headers, body, done, context):
-        posted = super().send(url, headers, body, done, context)
-        posted.fail(NotSent("refused"))
+    def send(self, url, headers, body, context):
+        super().send(url, headers, body, context).fail(NotSent("refused"))
 
 
 @attrs.define(eq=False)
@@ -521,7 +520,7 @@ def test_a_fault_while_requests_are_cancelled_is_logged_and_loses_nothing(tmp_pa
     sender, _ = start(tmp_path, http=(http := MemoryHTTP()))
     for number in range(2):
         sender.enqueue("c2dm", push(number), "NotRegistered")
-    http.posted[0].done = lambda outcome, context: 1 / 0
+    http.posted[0].on_outcomes = lambda outcomes: 1 / 0
     with capturedLogs() as events:
         sender.stop()
     assert [formatEvent(event) for event in events] == ["a callback could not be handled"]

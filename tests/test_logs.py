@@ -149,7 +149,10 @@ def test_a_registration_id_is_shortened(device, shown):
     [
         ("info, delivery=debug", {"node2dm_tw.delivery.lane": "debug", "node2dm_tw.http": "info"}),
         ("error, service = warn", {"node2dm_tw.service": "warn", "node2dm_tw.servicing": "error"}),
-        ("debug, http=critical", {"node2dm_tw.http.pool": "critical", "node2dm_tw.push": "debug"}),
+        (
+            "debug, http=critical",
+            {"node2dm_tw.http.tls": "critical", "node2dm_tw.push": "debug"},
+        ),
     ],
 )
 def test_a_part_may_have_a_level_of_its_own(text, shown, level):

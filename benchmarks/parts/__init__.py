@@ -1,52 +1,15 @@
 """The parts of the benchmark, by the names under which one chooses them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from benchmarks.bench import Bench, Outcome
-from benchmarks.parts.burst import burst
-from benchmarks.parts.cpu import cpu
-from benchmarks.parts.depth import depth
-from benchmarks.parts.idle import idle
-from benchmarks.parts.instructions import instructions
-from benchmarks.parts.latency import latency
-from benchmarks.parts.outage import outage
-from benchmarks.parts.pauses import pauses
-from benchmarks.parts.start import start
+from benchmarks.bench import Bench
+from benchmarks.parts.backlog import depth, outage, pauses
+from benchmarks.parts.cost import cpu, instructions
+from benchmarks.parts.process import idle, start
+from benchmarks.parts.rates import burst, latency
 from benchmarks.parts.steps import steps
 
-Part = Callable[[Bench], Outcome]
-
-PARTS: Mapping[str, Part] = {
-    "cpu": cpu,
-    "instructions": instructions,
-    "latency": latency,
-    "burst": burst,
-    "outage": outage,
-    "pauses": pauses,
-    "start": start,
-    "idle": idle,
-    "depth": depth,
-    "steps": steps,
-}
-"""In the order in which they run."""
-
-_STEPS = {
-    "instructions": 6,
-    "latency": 3,
-    "burst": 2,
-    "outage": 3,
-    "pauses": 2,
-    "start": 1,
-    "idle": 1,
-    "depth": 2,
-    "steps": 3,
-}
-
-
-def steps_in(parts: Sequence[str], rounds: int, contenders: int) -> int:
-    """Count the steps that the progress bar will be told of."""
-    return sum(rounds * contenders if part == "cpu" else _STEPS[part] for part in parts)
-
-
+_IN_ORDER = (cpu, instructions, latency, burst, outage, pauses, start, idle, depth, steps)
+PARTS: Mapping[str, Callable[[Bench], None]] = {each.__name__: each for each in _IN_ORDER}
 DEFAULT = tuple(name for name in PARTS if name != "steps")
-QUICK = ("cpu", "instructions", "latency", "burst", "outage", "pauses", "start", "idle")
+QUICK = tuple(name for name in DEFAULT if name != "depth")

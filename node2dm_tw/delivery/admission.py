@@ -108,8 +108,10 @@ class Admission:
             return BLOCKED
         if self.targets.delays and (wait := self.targets.wait(push.device)):
             return Delayed(wait, with_target=True)
-        if self.rates.limits and push.has_single_device and (wait := self.rates.take(push.device)):
-            return Delayed(wait, with_target=False)
+        if self.rates.limits and (not push.is_json or push.has_single_device):
+            wait = self.rates.take(push.line[: push.device_end])  # the property costs more
+            if wait:
+                return Delayed(wait, with_target=False)
         return ADMIT
 
     def block(self, device: bytes, seconds: float | None) -> None:

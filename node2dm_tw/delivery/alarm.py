@@ -4,13 +4,13 @@ from collections import deque
 
 import attrs
 
-ANSWERS = 500
+SAMPLE_SIZE = 500
 """Answers looked back on."""
 
-FOREIGN = "SENDER_ID_MISMATCH"
+SENDER_ID_MISMATCH = "SENDER_ID_MISMATCH"
 """FCM's word for a device of another project: ours may be the wrong one."""
 
-FEWEST = 20
+MIN_SAMPLES = 20
 """Answers before which nothing is concluded."""
 
 
@@ -19,17 +19,17 @@ class BadDeviceAlarm:
     """Whether callbacks must be held back.
 
     Args:
-        percent: of the last `ANSWERS` answers that may blame devices; 0: any number.
+        percent: of the last `SAMPLE_SIZE` answers that may blame devices; 0: any number.
     """
 
     percent: int
-    _blames: deque[bool] = attrs.field(factory=lambda: deque(maxlen=ANSWERS), init=False)
+    _blames: deque[bool] = attrs.field(factory=lambda: deque(maxlen=SAMPLE_SIZE), init=False)
     _blamed: int = attrs.field(default=0, init=False)
     _was_on: bool = attrs.field(default=False, init=False)
 
-    def answered(self, blames_device: bool) -> bool:
+    def record(self, blames_device: bool) -> bool:
         """Take in one answer; return whether it put the alarm on or off."""
-        if len(self._blames) == ANSWERS:
+        if len(self._blames) == SAMPLE_SIZE:
             self._blamed -= self._blames[0]
         self._blames.append(blames_device)
         self._blamed += blames_device
@@ -40,12 +40,16 @@ class BadDeviceAlarm:
     def is_on(self) -> bool:
         """Whether the share of answers that blame devices is too high to be believed."""
         count = len(self._blames)
-        return self.percent > 0 and count >= FEWEST and self._blamed * 100 > self.percent * count
+        return (
+            self.percent > 0 and count >= MIN_SAMPLES and self._blamed * 100 > self.percent * count
+        )
 
-    def holds(self, reason: str, *, has_delivered: bool) -> bool:
+    def should_hold(self, reason: str, *, has_delivered: bool) -> bool:
         """Whether a report must wait.
 
         While the alarm is on every report must; one of a foreign device must as long as the route
         has delivered nothing, since then it is more likely that the project is the wrong one.
         """
-        return self.is_on or (self.percent > 0 and reason == FOREIGN and not has_delivered)
+        return self.is_on or (
+            self.percent > 0 and reason == SENDER_ID_MISMATCH and not has_delivered
+        )

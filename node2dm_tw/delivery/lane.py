@@ -17,16 +17,23 @@ from node2dm_tw.delivery.session import LaneState, LockReason, Session
 from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement, TracedSettlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
-from node2dm_tw.http.interface import HTTPClient, InFlight, NotSent, Outcome, RequestFailed
+from node2dm_tw.http.interface import (
+    HTTPClient,
+    InFlight,
+    NotSent,
+    OnOutcomes,
+    Outcome,
+    RequestFailed,
+)
 from node2dm_tw.logs import logger, shorten
-from node2dm_tw.providers.interface import Credential, Delivered, Provider
+from node2dm_tw.providers.interface import Credential, Delivered, NewToken, Provider, Verdict
 from node2dm_tw.queues.interface import Lease, PushQueue
 from node2dm_tw.stats import RouteStats
 
 log = logger()
 
 SHORTEST_WAIT = 0.005
-"""Seconds between looks at the pace: a timer for each push would cost more than the push."""
+"""Seconds between checks of the project rate: a timer for each push costs more than the push."""
 
 MAX_LEASES_PER_TURN = 500
 """Leases looked at before the reactor gets its turn."""
@@ -40,7 +47,7 @@ class Lane:
         route: its name, for the log.
         queue: where the pushes come from.
         provider: what the push service speaks.
-        http: moves the requests.
+        make_client: makes the client that sends the requests, given where outcomes go.
         session: says when to send.
         window: says how many requests at once.
         admission: decides which pushes go, and holds where they sleep.
@@ -48,16 +55,19 @@ class Lane:
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        pace: how fast all of them may be; None: as fast as can be.
+        project_rate: limits all pushes of the route together; None: no limit.
         alarm: notices when too many answers blame devices; None: nobody does.
         on_bad_outcome: called when a push ended badly, with its outcome and the reason.
         on_locked: called when nothing more is sent until a person has acted, and why.
+
+    Attributes:
+        http: the client.
     """
 
     route: str
     queue: PushQueue
     provider: Provider
-    http: HTTPClient
+    make_client: Callable[[OnOutcomes], HTTPClient]
     session: Session
     window: Window
     admission: Admission
@@ -65,13 +75,14 @@ class Lane:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    pace: ProjectRate | None
+    project_rate: ProjectRate | None
     alarm: BadDeviceAlarm | None
     on_bad_outcome: OnBadOutcome
     on_locked: Callable[[LockReason], None]
+    http: HTTPClient = attrs.field(init=False)
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
-    _on_outcome: Callable[[Outcome, Lease], None] = attrs.field(init=False)
+    _is_traced: bool = attrs.field(default=False, init=False)
     _in_flight: dict[Lease, InFlight] = attrs.field(factory=dict, init=False)
     _earlier: int = attrs.field(default=0, init=False)
     _took_due: bool = attrs.field(default=False, init=False)
@@ -82,6 +93,7 @@ class Lane:
     _aborted: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.http = self.make_client(self._on_outcomes)
         blame = Blame()
         self._settlement = Settlement(
             self.route,
@@ -107,7 +119,6 @@ class Lane:
             self._lock,
         )
         self.queue.on_ready = self._pump
-        self.http.on_reported = self._pump
         self.admission.retry_queue.on_due = self._pump
         self.session.on_ready = self._resume
         self.session.breaker.on_open = self._on_open
@@ -129,15 +140,15 @@ class Lane:
 
     def trace_pushes(self, is_on: bool) -> None:
         """Log how each push ends, or do not; where they do not, no push pays for it."""
-        self._on_outcome = self._trace_outcome if is_on else self._ended
+        self._is_traced = is_on
         settlement = TracedSettlement.of(self._settlement) if is_on else self._settlement
         self._verdicts.settlement = settlement
         self.queue.on_overflow = settlement.on_overflow
 
     def start(self) -> None:
         """Sign in and send; also once a lock is taken away."""
-        if self.pace is not None:
-            self.pace.restart()
+        if self.project_rate is not None:
+            self.project_rate.restart()
         self.session.start()
 
     def stop(self, drain: float) -> Deferred[None]:
@@ -158,8 +169,8 @@ class Lane:
 
     def _resume(self) -> None:
         is_half_open = self.session.breaker.state is BreakerState.HALF_OPEN
-        if is_half_open and self.pace is not None:
-            self.pace.restart()
+        if is_half_open and self.project_rate is not None:
+            self.project_rate.restart()
         self._pump()
 
     def _on_open(self) -> None:
@@ -188,13 +199,15 @@ class Lane:
             seconds after which more may go without anything else happening; None: never.
         """
         now = self.clock.seconds()
-        breaker = self.session.breaker
+        breaker, rate = self.session.breaker, self.project_rate
+        if rate is not None:
+            rate.wait()  # One look at the clock for all that may go now.
         for _ in range(MAX_LEASES_PER_TURN):
             credential = self.session.credential
             limit = self._limit_after_pause() if self._earlier else self.window.size
             if credential is None or len(self._in_flight) >= limit:
                 return None
-            if self.pace is not None and (wait := self.pace.wait()):
+            if rate is not None and rate.available < 1.0 and (wait := rate.wait()):
                 return max(wait, SHORTEST_WAIT) if self.queue.depth else None
             due = self._take_due() if self.admission.retry_queue.heap else None
             lease = due or self.queue.take()
@@ -204,18 +217,31 @@ class Lane:
                     return None
             elif breaker.is_troubled and self._verdicts.sets_aside(lease):
                 continue
-            if lease.refused == credential.generation:
-                self._verdicts.retry_refused(lease)
-                continue
             try:
-                decision = self.admission.decide(lease, now, due is None)
-                if decision is ADMIT:
-                    self._send(lease, credential, now)
-                else:
-                    self._verdicts.apply_decision(decision, lease, is_fresh=due is None)
+                self._process(lease, credential, now, due is None)
             except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
                 self._verdicts.fail_internally(lease, Failure())
         return 0.0
+
+    def _process(self, lease: Lease, credential: Credential, now: float, is_fresh: bool) -> None:
+        """Send a push, unless it is decided otherwise."""
+        if lease.refused == credential.generation:
+            self._verdicts.retry_refused(lease)
+            return
+        decision = self.admission.decide(lease, now, is_fresh)
+        if decision is not ADMIT:
+            self._verdicts.apply_decision(decision, lease, is_fresh=is_fresh)
+            return
+        url, headers, body = self.provider.request(lease.push, credential, now)
+        lease.generation = credential.generation
+        lease.epoch = self.session.breaker.epoch
+        self.stats.queue_age.observe(now - lease.push.received)
+        lease.sent = self.clock.seconds()
+        if self.project_rate is not None:
+            self.project_rate.consume()
+        in_flight = self.http.send(url, headers, body, lease)
+        if in_flight is not None:
+            self._in_flight[lease] = in_flight
 
     def _limit_after_pause(self) -> int:
         """Requests that may be in flight where some are left from before it: one more at least."""
@@ -243,53 +269,43 @@ class Lane:
         self._next_turn = None
         self._pump()
 
-    def _send(self, lease: Lease, credential: Credential, now: float) -> None:
-        request = self.provider.request(lease.push, credential, now)
-        lease.generation = credential.generation
-        lease.epoch = self.session.breaker.epoch
-        self.stats.queue_age.observe(now - lease.push.received)
-        lease.sent = self.clock.seconds()
-        if self.pace is not None:
-            self.pace.consume()
-        in_flight = self.http.send(
-            request.url, request.headers, request.body, self._on_outcome, lease
-        )
-        if in_flight is not None:
-            self._in_flight[lease] = in_flight
-
     # Outcomes
 
-    def _ended(self, outcome: Outcome, lease: Lease) -> None:
-        """Apply what the end of a request means for its push."""
-        in_flight = self._in_flight.pop(lease, None)
-        if in_flight is not None and lease.epoch != self.session.breaker.epoch:
-            self._earlier -= 1
-        if isinstance(outcome, RequestFailed):
-            self._failed(outcome, lease)
-            return
-        self.stats.upstream_latency.observe(self.clock.seconds() - lease.sent)
-        try:
-            token = self.provider.replacement(outcome)
-            if token is not None:
-                self.session.signin.replace(token)
-            self._verdicts.apply_verdict(self.provider.judge(outcome, self.wall()), lease)
-        except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
-            self._verdicts.fail_internally(lease, Failure())
+    def _on_outcomes(self, outcomes: list[tuple[Outcome, Lease]]) -> None:
+        """Apply what the ends of requests mean for their pushes, then fill the window."""
+        now, wall = self.clock.seconds(), self.wall()
+        was_pumping, self._pumping = self._pumping, True
+        for outcome, lease in outcomes:
+            in_flight = self._in_flight.pop(lease, None)
+            if in_flight is not None and lease.epoch != self.session.breaker.epoch:
+                self._earlier -= 1
+            try:
+                if isinstance(outcome, RequestFailed):
+                    self._on_failure(outcome, lease)
+                else:
+                    self.stats.upstream_latency.observe(now - lease.sent)
+                    verdict = self.provider.judge(outcome, wall)
+                    if self._is_traced:
+                        self._trace(verdict, lease)
+                    self._verdicts.apply_verdict(verdict, lease)
+            except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
+                self._verdicts.fail_internally(lease, Failure())
+        self._pumping = was_pumping
+        self._pump()
 
-    def _trace_outcome(self, outcome: Outcome, lease: Lease) -> None:
-        """Log under which name the service took a push, and do what `_ended` does."""
-        if not isinstance(outcome, RequestFailed):
-            verdict = self.provider.judge(outcome, self.wall())
-            if isinstance(verdict, Delivered):
-                log.debug(
-                    "{route}: push to {target} sent: {name}",
-                    route=self.route,
-                    target=shorten(lease.push.device),
-                    name=verdict.message_id.decode("utf-8", "replace"),
-                )
-        self._ended(outcome, lease)
+    def _trace(self, verdict: Verdict, lease: Lease) -> None:
+        """Log under which name the service took a push."""
+        if isinstance(verdict, NewToken):
+            verdict = verdict.verdict
+        if isinstance(verdict, Delivered):
+            log.debug(
+                "{route}: push to {target} sent: {name}",
+                route=self.route,
+                target=shorten(lease.push.device),
+                name=verdict.message_id.decode("utf-8", "replace"),
+            )
 
-    def _failed(self, error: RequestFailed, lease: Lease) -> None:
+    def _on_failure(self, error: RequestFailed, lease: Lease) -> None:
         if not isinstance(error, NotSent):
             self.stats.messages_ambiguous += 1
         if self._aborted:

@@ -119,19 +119,17 @@ class DeviceRates:
         shard = self._shards[hash(device) % len(self._shards)]
         wait = 0.0
         for buckets in shard:
-            full = buckets.full_at.get(device)
-            if full is None:
-                if len(buckets.full_at) >= buckets.sweep_at and not buckets.make_room(now):
-                    return FULL_WAIT
-            elif full - now - buckets.tolerance > wait:
-                wait = full - now - buckets.tolerance
+            full_at = buckets.full_at
+            if device in full_at:
+                wait = max(wait, full_at[device] - now - buckets.tolerance)
+            elif len(full_at) >= buckets.sweep_at and not buckets.make_room(now):
+                return FULL_WAIT
         if wait > SHORTEST_WAIT:
             return wait
         for buckets in shard:
-            full = buckets.full_at.get(device, now)
-            if full < now:
-                full = now
-            buckets.full_at[device] = full + buckets.interval
+            full_at = buckets.full_at
+            full = max(now, full_at[device]) if device in full_at else now
+            full_at[device] = full + buckets.interval
         return 0.0
 
 
@@ -149,10 +147,14 @@ class ProjectRate:
     Args:
         limit: pushes in any so many seconds.
         seconds: the clock, monotonic.
+
+    Attributes:
+        available: pushes that may go, as of the last call of `wait`.
     """
 
     limit: Limit
     seconds: Callable[[], float]
+    available: float = attrs.field(default=0.0, init=False)
     _max_saved: float = attrs.field(init=False)
     _rate: float = attrs.field(init=False)
     _began: float = attrs.field(init=False)
@@ -182,15 +184,16 @@ class ProjectRate:
         self._rate = max(count - self._max_saved, 0.5) / safety_window(seconds)
 
     def wait(self) -> float:
-        """Seconds until a push may go; 0.0 where one may go now."""
+        """Look at the clock; return the seconds until a push may go, 0.0 where one may go now."""
         age = self.seconds() - self._began
         earned = self._earned(age)
-        if earned - self._spent > self._max_saved:
-            self._spent = earned - self._max_saved
-        return 0.0 if earned - self._spent >= 1.0 else self._until_next(age)
+        self.available = min(earned - self._spent, self._max_saved)
+        self._spent = earned - self.available
+        return 0.0 if self.available >= 1.0 else self._until_next(age)
 
     def consume(self) -> None:
         """Count a push that goes."""
+        self.available -= 1.0
         self._spent += 1.0
 
     def _earned(self, age: float) -> float:

@@ -15,7 +15,7 @@ from node2dm_tw.providers.interface import Credential, Credentials, SignInFailed
 
 log = logger()
 
-MOST_REFUSALS = 10
+MAX_REFUSALS = 10
 """Refusals in a row after which signing in is given up."""
 
 LONGEST_WAIT = 600.0
@@ -255,7 +255,7 @@ class SignIn:
             self._retry(reason, LONGEST_WAIT if final else exponential(self._failures, self.random))
             return
         self._refusals += 1
-        if final or self._refusals >= MOST_REFUSALS:
+        if final or self._refusals >= MAX_REFUSALS:
             log.error("{route}: signing in is given up: {reason}", route=self.route, reason=reason)
             self.on_given_up(reason)
         else:

@@ -29,6 +29,7 @@ from node2dm_tw.providers.interface import (
     BadDevice,
     Delivered,
     DeviceOverQuota,
+    NewToken,
     Provider,
     Rejected,
     Retry,
@@ -180,6 +181,9 @@ class VerdictApplier:
             case Delivered():
                 self.settlement.sent(lease)
                 self._on_explained(lease, verdict)
+            case NewToken(token, verdict_of_push):
+                self.session.signin.replace(token)
+                self.apply_verdict(verdict_of_push, lease)
             case BadDevice(reason):
                 self.settlement.bad_device(lease, reason)
                 self._on_explained(lease, verdict)
@@ -233,7 +237,7 @@ class VerdictApplier:
         """The service works, and so does the way of this push's target, unless it is delayed."""
         if self.blame.suspected:
             self.blame.on_explained(lease.push.device, type(verdict) is Delivered)
-        if self.alarm is not None and self.alarm.answered(type(verdict) is BadDevice):
+        if self.alarm is not None and self.alarm.record(type(verdict) is BadDevice):
             self._log_alarm(self.alarm.is_on)
         if self.admission.targets.delays and type(verdict) is not TargetDelayed:
             self._end_delay(lease.push.device)

@@ -7,33 +7,33 @@ from typing import Any
 import pycurl  # type: ignore[import-untyped]
 from twisted.internet.defer import Deferred, succeed
 
+from node2dm_tw.http.curl_multi import Multi
 from node2dm_tw.http.curl_outcome import failure_of, outcome_of, refusal_of
 from node2dm_tw.http.curl_transfer import Target, Transfer, header_lines
 from node2dm_tw.http.interface import (
     CertificateRefused,
-    Done,
     Headers,
     InFlight,
     NoAnswer,
     NotSent,
+    OnOutcomes,
     Outcome,
     RequestFailed,
+    finish_posts,
 )
 from node2dm_tw.http.limits import IDLE_TIMEOUT
-from node2dm_tw.http.multi import Multi
-from node2dm_tw.http.posting import Posting
 from node2dm_tw.http.tls import pin_of, platform_authorities, read_authorities
 
 _SUPPRESS_CONNECT_HEADERS = 265
 """CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer is no answer."""
 
 _KEPT_TARGETS = 64
-_MOST_KEYS = 4
+_MAX_KEYS = 4
 _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
 
 
-class CurlClient(Posting):
-    """Moves requests by libcurl; see `node2dm_tw.http.interface.HTTPClient`.
+class CurlClient:
+    """Sends requests by libcurl; see `node2dm_tw.http.interface.HTTPClient`.
 
     When a reused connection closes before any byte of the answer, libcurl sends the request once
     more by itself; `reconnects` counts that.
@@ -43,6 +43,7 @@ class CurlClient(Posting):
         timeout: seconds for connection, request and answer together.
         connections: how many idle connections are kept.
         ca_file: a PEM bundle of the roots to trust; None means the platform's.
+        on_outcomes: receives the outcomes; by default they are those of `post`.
         proxy: URL of the proxy for every request; None means none, whatever the environment says.
 
     Attributes:
@@ -62,11 +63,13 @@ class CurlClient(Posting):
         timeout: float,
         connections: int,
         ca_file: Path | None = None,
+        on_outcomes: OnOutcomes = finish_posts,
         proxy: str | None = None,
     ) -> None:
         self.handshakes = 0
         self.reconnects = 0
         self._timeout = timeout
+        self._on_outcomes = on_outcomes
         self._seconds = reactor.seconds
         self._closed = False
         self._targets: dict[str, Target] = {}
@@ -74,15 +77,14 @@ class CurlClient(Posting):
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
         self._transfers: dict[object, Transfer] = {}
+        self._ended: list[tuple[Outcome, Any]] = []
         self._silent: dict[int, bool] = {}
         self._options = _options(timeout, ca_file, proxy)
-        self._multi = Multi(reactor, connections, timeout, self._finished, self._on_batch)
+        self._multi = Multi(reactor, connections, timeout, self._on_finished, self._on_batch)
 
-    def send(
-        self, url: str, headers: Headers, body: bytes, done: Done, context: Any
-    ) -> InFlight | None:
+    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> InFlight | None:
         if self._closed:
-            done(NotSent("the client is closed"), context)
+            self._on_outcomes([(NotSent("the client is closed"), context)])
             return None
         transfer = self._free.pop() if self._free else self._make_transfer()
         try:
@@ -94,10 +96,10 @@ class CurlClient(Posting):
             transfer.setopt(pycurl.POSTFIELDS, body)
         except _WRONG_ARGUMENTS as error:
             self._discard(transfer)
-            done(NotSent(f"the request cannot be built: {type(error).__name__}"), context)
+            text = f"the request cannot be built: {type(error).__name__}"
+            self._on_outcomes([(NotSent(text), context)])
             return None
         transfer.expected_size = transfer.head_size + len(body)
-        transfer.done = done
         transfer.context = context
         if target.known:
             self._multi.add(transfer.curl)
@@ -108,17 +110,17 @@ class CurlClient(Posting):
     def close(self) -> Deferred[None]:
         if not self._closed:
             self._closed = True
-            for transfer in list(self._transfers.values()):
-                if transfer.done is not None:
-                    self._cancel(transfer, "the client was closed")
-            self._multi.close()
             for transfer in self._free:
                 self._discard(transfer)
             self._free.clear()
+            while self._transfers:
+                self._end_early(next(iter(self._transfers.values())), "the client was closed")
+            self._multi.close()
+            self._hand_back()
         return succeed(None)
 
     def _make_transfer(self) -> Transfer:
-        transfer = Transfer(self._cancel, self._multi.opened)
+        transfer = Transfer(self._cancel, self._multi.on_socket_opened)
         self._transfers[transfer.curl] = transfer
         for option, value in self._options:
             transfer.setopt(option, value)
@@ -159,9 +161,7 @@ class CurlClient(Posting):
         target.known = bool(target.keys)
         waiting, target.waiting = target.waiting, deque()
         for transfer in waiting:
-            if transfer.done is None:  # Cancelled by one that ended before it.
-                self._release(transfer)
-            elif target.known:
+            if target.known:
                 self._try_again(transfer, target)
             elif error is not None:
                 self._settle(transfer, type(error)(str(error), timed_out=error.timed_out))
@@ -174,7 +174,7 @@ class CurlClient(Posting):
     def _verify_new_key(self, transfer: Transfer, target: Target) -> None:
         """Look at the certificate of a server with an unknown key; go on if it is good."""
         transfer.tries += 1
-        if transfer.tries > _MOST_KEYS:
+        if transfer.tries > _MAX_KEYS:
             text = "the server shows another key at every connection"
             self._conclude(transfer, target, NotSent(text))
             return
@@ -204,7 +204,7 @@ class CurlClient(Posting):
 
     # Outcomes
 
-    def _finished(self, curl: object, code: int, text: str) -> None:
+    def _on_finished(self, curl: object, code: int, text: str) -> None:
         transfer = self._transfers[curl]
         target = transfer.target
         assert target is not None
@@ -213,13 +213,8 @@ class CurlClient(Posting):
         if transfer.getinfo(pycurl.REQUEST_SIZE) > 1.5 * transfer.expected_size:
             self.reconnects += 1
         lines = transfer.lines
-        is_plain = not code and lines and lines[-1] == b"\r\n" and target.pilot is not transfer
-        if is_plain and transfer.done is not None:
-            self._settle(transfer, transfer.answer())
-        elif transfer.done is None:  # Cancelled after it was done.
-            if target.pilot is transfer:
-                self._end_pilot(target, None)
-            self._release(transfer)
+        if not code and lines and lines[-1] == b"\r\n" and target.pilot is not transfer:
+            self._settle(transfer, transfer.make_response())
         elif code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
             self._verify_new_key(transfer, target)
         else:
@@ -231,10 +226,7 @@ class CurlClient(Posting):
     def _conclude(self, transfer: Transfer, target: Target, outcome: Outcome) -> None:
         if target.pilot is transfer:
             self._end_pilot(target, outcome if isinstance(outcome, RequestFailed) else None)
-        if transfer.done is None:  # Cancelled by one that waited for it.
-            self._release(transfer)
-        else:
-            self._settle(transfer, outcome)
+        self._settle(transfer, outcome)
 
     def _count(self, transfer: Transfer, target: Target) -> None:
         """Count a connection that was opened, if the request got to use it."""
@@ -245,40 +237,35 @@ class CurlClient(Posting):
                 target.found_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)
 
     def _settle(self, transfer: Transfer, outcome: Outcome) -> None:
-        done, context = transfer.done, transfer.context
-        assert done is not None
-        self._release(transfer)
-        done(outcome, context)
-
-    def _release(self, transfer: Transfer) -> None:
-        """Make the handle free for the next request."""
+        """Keep an outcome for the next batch; the handle is free for another request."""
+        self._ended.append((outcome, transfer.context))
         transfer.reset()
         if self._closed:
             self._discard(transfer)
         else:
             self._free.append(transfer)
 
-    def _cancel(self, transfer: Transfer, text: str = "cancelled") -> None:
-        self._break_off(transfer, text)
-        self.on_reported()
+    def _hand_back(self) -> None:
+        if self._ended:
+            ended, self._ended = self._ended, []
+            self._on_outcomes(ended)
 
-    def _break_off(self, transfer: Transfer, text: str, *, is_collateral: bool = False) -> None:
-        """End a request from our side; its handle is free unless libcurl's report is on its way."""
-        target, done, context = transfer.target, transfer.done, transfer.context
+    def _cancel(self, transfer: Transfer) -> None:
+        self._end_early(transfer, "cancelled")
+        self._hand_back()
+
+    def _end_early(self, transfer: Transfer, text: str, *, is_collateral: bool = False) -> None:
+        """End a request from our side."""
+        target = transfer.target
         assert target is not None
-        assert done is not None
-        was_running = self._multi.is_running(transfer.curl)
-        has_ended = not (self._multi.remove(transfer.curl) or _removed(target.waiting, transfer))
         outcome: RequestFailed = NotSent(text)
-        if was_running or has_ended:
+        if self._multi.is_running(transfer.curl):
             outcome = failure_of(transfer, text, is_collateral=is_collateral)
-        if not has_ended:
-            if target.pilot is transfer:
-                self._end_pilot(target, None)
-            self._settle(transfer, outcome)
-        else:
-            transfer.done = None
-            done(outcome, context)
+        if not self._multi.remove(transfer.curl):
+            target.waiting.remove(transfer)
+        if target.pilot is transfer:
+            self._end_pilot(target, None)
+        self._settle(transfer, outcome)
 
     # Connections on which nothing is answered any more, by the port at our end
 
@@ -302,18 +289,17 @@ class CurlClient(Posting):
     def _on_batch(self) -> None:
         if self._silent:
             self._close_silent()
-        self.on_reported()
+        self._hand_back()
 
     def _close_silent(self) -> None:
         """Close condemned connections, end the requests on them, and doubt those long idle."""
         silent, self._silent = self._silent, {}
         for transfer in list(self._transfers.values()):
-            is_waiting = transfer.done is not None and not transfer.lines
-            if not is_waiting or not self._multi.is_running(transfer.curl):
+            if transfer.lines or not self._multi.is_running(transfer.curl):
                 continue
             if transfer.getinfo(pycurl.LOCAL_PORT) in silent:
                 text = "its connection answers nothing any more"
-                self._break_off(transfer, text, is_collateral=True)
+                self._end_early(transfer, text, is_collateral=True)
         self._multi.shut_down(silent)
         if any(silent.values()):  # An old one: what was wrong with it may be so with others.
             self._multi.shut_down_idle(self._timeout / 2)
@@ -344,11 +330,3 @@ def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tu
     if proxy and proxy.startswith("https:"):
         options.append((pycurl.PROXY_CAINFO, str(platform_authorities())))
     return options
-
-
-def _removed(waiting: deque[Transfer], transfer: Transfer) -> bool:
-    try:
-        waiting.remove(transfer)
-    except ValueError:
-        return False
-    return True

@@ -47,7 +47,7 @@ def outcome_of(
     head = transfer.final_lines()
     if head and (parse_status(head[0]) or 0) >= 200:
         is_complete = any(line in BLANK_LINES for line in head)
-        return transfer.answer(cut=code != 0 or not is_complete)
+        return transfer.make_response(cut=code != 0 or not is_complete)
     if code == 0:
         return failure_of(transfer, "no whole header came", lost=True)
     text = text or f"libcurl's error {code}"

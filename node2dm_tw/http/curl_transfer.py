@@ -10,7 +10,7 @@ import pycurl  # type: ignore[import-untyped]
 
 from node2dm_tw.http.content import decode
 from node2dm_tw.http.head import parse_head, parse_status
-from node2dm_tw.http.interface import MAX_RESPONSE, Done, Headers, NoAnswer, Response
+from node2dm_tw.http.interface import MAX_RESPONSE, Headers, NoAnswer, Response
 
 _KEPT_PINS = 16
 _MATCHES_NOTHING = "sha256//" + "A" * 43 + "="
@@ -84,9 +84,9 @@ class Transfer:
     Attributes:
         curl: the handle. Looking up an attribute of it costs as much as sending, so its methods
             are kept as `setopt` and `getinfo`.
-        cancel: breaks the request off.
+        cancel: ends the request from our side.
         connected: a socket was opened for it.
-        done: told the outcome of the request under way, with `context`; None where nobody waits.
+        context: handed back with the outcome of the request.
         target: where it goes; `options` are the target's that were set.
         headers: the tuple whose lines were set.
         deadline: the moment of the reactor's clock when a request that is tried again must end.
@@ -98,14 +98,13 @@ class Transfer:
     """
 
     __slots__ = (
-        "_opened",
+        "_on_socket_opened",
         "cancel",
         "chunks",
         "connected",
         "context",
         "curl",
         "deadline",
-        "done",
         "expected_size",
         "getinfo",
         "head_size",
@@ -118,17 +117,18 @@ class Transfer:
         "tries",
     )
 
-    def __init__(self, cancel: Callable[["Transfer"], None], opened: Callable[[int], None]) -> None:
+    def __init__(
+        self, cancel: Callable[["Transfer"], None], on_socket_opened: Callable[[int], None]
+    ) -> None:
         self.cancel: Callable[[], None] = partial(cancel, self)
         self.curl: Any = pycurl.Curl()
         self.setopt: Callable[[int, object], None] = self.curl.setopt
         self.getinfo: Callable[[int], Any] = self.curl.getinfo
         self.chunks: list[bytes] = []
         self.lines: list[bytes] = []
-        self._opened = opened
+        self._on_socket_opened = on_socket_opened
         self.connected = False
         self.head_size = self.expected_size = self.size = self.tries = 0
-        self.done: Done | None = None
         self.context: Any = None
         self.options: object = None
         self.target: Target | None = None
@@ -155,7 +155,7 @@ class Transfer:
         self.lines.clear()
         self.size = 0
         self.connected = False
-        self.done = self.context = None
+        self.context = None
         if self.tries:
             self.tries = 0
             self.deadline = self.options = None
@@ -169,7 +169,7 @@ class Transfer:
                 return lines[index:]
         return []
 
-    def answer(self, *, cut: bool = False) -> Response | NoAnswer:
+    def make_response(self, *, cut: bool = False) -> Response | NoAnswer:
         """Make the outcome of what came in; `cut` says that a part is missing."""
         head = b"".join(self.lines)
         chunks = self.chunks
@@ -196,7 +196,7 @@ class Transfer:
     def _connect(self, descriptor: int, purpose: int) -> int:
         """Note that a socket was made for this request, before it is connected or watched."""
         self.connected = True
-        self._opened(descriptor)
+        self._on_socket_opened(descriptor)
         return 0  # pycurl.SOCKOPT_OK
 
     def set_headers(self, headers: Headers, lines: list[bytes]) -> None:

@@ -1,32 +1,13 @@
 """The seam between pushes and the wire: one request out, one response back."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-MAX_RESPONSE = 64 * 1024
-"""Bytes read of a body, and of a header block; the rest is cut off."""
-
-Headers = tuple[tuple[bytes, bytes], ...]
-"""Request headers in order. Clients may key a cache by the identity of the tuple."""
-
-
-class Response(NamedTuple):
-    """One answer.
-
-    Args:
-        status: the HTTP status code.
-        headers: names in lower case; values of a repeated header joined with ``b", "``.
-        body: at most `MAX_RESPONSE` bytes, uncompressed.
-        truncated: a part is missing: header block or body was longer than `MAX_RESPONSE`, broken
-            off, or could not be read.
-    """
-
-    status: int
-    headers: Mapping[bytes, bytes]
-    body: bytes
-    truncated: bool = False
+from node2dm_tw.response import MAX_RESPONSE as MAX_RESPONSE
+from node2dm_tw.response import Headers as Headers
+from node2dm_tw.response import Response as Response
 
 
 class RequestFailed(Exception):
@@ -68,20 +49,23 @@ class CertificateRefused(NotSent):
 
 Outcome = Response | RequestFailed
 
-Done = Callable[[Outcome, Any], None]
-"""Is told an outcome, and the context that came with the request."""
+OnOutcomes = Callable[[list[tuple[Outcome, Any]]], None]
+"""Receives the outcomes of requests that have ended, each with the context of its request."""
 
 
 class InFlight(Protocol):
     """A request that has not ended."""
 
     def cancel(self) -> None:
-        """Break it off: it ends with `NotSent` or `NoAnswer`. Not after it has ended."""
+        """End it now, with `NotSent` or `NoAnswer`. Must not be called after it has ended."""
         ...
 
 
 class HTTPClient(Protocol):
-    """Moves requests. Redirects are not followed, and nothing is retried.
+    """Sends requests. Redirects are not followed, and nothing is retried.
+
+    Outcomes go to the constructor's argument `on_outcomes`, in batches: all that end in one
+    wake-up of the reactor. A request has ended once `on_outcomes` is called with its outcome.
 
     A whole status line of 200 or above makes a `Response`, whatever becomes of the rest. A
     connection on which a request times out while nothing is answered is closed, and its other
@@ -89,12 +73,9 @@ class HTTPClient(Protocol):
 
     Attributes:
         name: ``treq`` or ``curl``, for the statistics.
-        on_reported: called after outcomes have been told, of one request or of many at once, but
-            not for a request that ends within `send`.
     """
 
     name: str
-    on_reported: Callable[[], None]
 
     @property
     def handshakes(self) -> int:
@@ -106,26 +87,55 @@ class HTTPClient(Protocol):
         """Requests that the client sent a second time by itself."""
         ...
 
-    def send(
-        self, url: str, headers: Headers, body: bytes, done: Done, context: Any
-    ) -> InFlight | None:
-        """POST `body`, and call done(outcome, context) once, when the request has ended.
+    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> InFlight | None:
+        """POST `body`; the outcome is handed back once, with `context`.
 
         The client adds Host, Content-Length and `Accept-Encoding: identity`. Connection, request
         and the reading of the body share one time-out, set when the client is made.
 
         Returns:
-            What cancels the request; None where it has ended already.
-        """
-        ...
-
-    def post(self, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-        """Do as `send` does, but give a Deferred.
-
-        It can be cancelled, and fails with `RequestFailed` alone.
+            What cancels the request; None if it ended within this call.
         """
         ...
 
     def close(self) -> Deferred[None]:
         """Close every connection; requests in flight fail with `NoAnswer`."""
         ...
+
+
+class _Pending:
+    """The context of one request of `post`."""
+
+    def __init__(self) -> None:
+        self.result: Deferred[Response] = Deferred(self._cancel)
+        self.in_flight: InFlight | None = None
+
+    def _cancel(self, _: object) -> None:
+        if self.in_flight is not None:
+            self.in_flight.cancel()
+        else:  # It has ended, in one batch with the request whose callback cancels it.
+            self.result.errback(NoAnswer("cancelled"))
+
+
+def post(client: HTTPClient, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
+    """POST `body` by a client whose outcomes go to `finish_posts`: for what is not hot.
+
+    Returns:
+        A Deferred that can be cancelled, and that fails with `RequestFailed` alone.
+    """
+    pending = _Pending()
+    pending.in_flight = client.send(url, headers, body, pending)
+    return pending.result
+
+
+def finish_posts(outcomes: list[tuple[Outcome, Any]]) -> None:
+    """Fire the Deferreds of the requests that have ended."""
+    for _, pending in outcomes:
+        pending.in_flight = None
+    for outcome, pending in outcomes:
+        if pending.result.called:
+            continue
+        if isinstance(outcome, Response):
+            pending.result.callback(outcome)
+        else:
+            pending.result.errback(outcome)

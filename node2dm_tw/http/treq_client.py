@@ -13,12 +13,11 @@ from twisted.web.http_headers import Headers as WebHeaders
 from twisted.web.iweb import IAgent, IResponse
 from zope.interface import implementer
 
-from node2dm_tw.http.exchange import TreqRequest
-from node2dm_tw.http.hosts import PlainURL
-from node2dm_tw.http.interface import Done, Headers, InFlight, NoAnswer, Outcome
-from node2dm_tw.http.pool import RequestEndpoints, RequestPool
-from node2dm_tw.http.posting import Posting
+from node2dm_tw.http.interface import Headers, InFlight, NoAnswer, OnOutcomes, Outcome, finish_posts
 from node2dm_tw.http.tls import VerifiedTLS
+from node2dm_tw.http.treq_hosts import PlainURL
+from node2dm_tw.http.treq_pool import RequestEndpoints, RequestPool
+from node2dm_tw.http.treq_request import TreqRequest
 
 
 @implementer(IAgent)
@@ -47,14 +46,15 @@ class _InnermostAgent:
         return answer.addCallback(treq_request.read)
 
 
-class TreqClient(Posting):
-    """Moves requests by treq; see `node2dm_tw.http.interface.HTTPClient`.
+class TreqClient:
+    """Sends requests by treq; see `node2dm_tw.http.interface.HTTPClient`.
 
     Args:
         reactor: provides TCP, name resolution and time.
         timeout: seconds for connection, request and answer together.
         connections: how many idle connections to one server are kept.
         ca_file: a PEM bundle of the roots to trust; None means the platform's.
+        on_outcomes: receives the outcomes; by default they are those of `post`.
         agent: carries the requests in tests; a pool of real connections otherwise.
 
     Raises:
@@ -71,10 +71,12 @@ class TreqClient(Posting):
         timeout: float,
         connections: int,
         ca_file: Path | None = None,
+        on_outcomes: OnOutcomes = finish_posts,
         agent: IAgent | None = None,
     ) -> None:
         self._reactor = reactor
         self._timeout = timeout
+        self._on_outcomes = on_outcomes
         self._agent = agent
         self._tls = VerifiedTLS(ca_file)
         self._pool = RequestPool(reactor, connections, timeout)
@@ -90,18 +92,15 @@ class TreqClient(Posting):
     def handshakes(self) -> int:
         return self._pool.handshakes
 
-    def send(
-        self, url: str, headers: Headers, body: bytes, done: Done, context: Any
-    ) -> InFlight | None:
-        def done_here(outcome: Outcome) -> None:
+    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> InFlight | None:
+        def on_outcome(outcome: Outcome) -> None:
             self._requests.discard(request)
             is_silent = request.reused and not request.answered
             if is_silent and isinstance(outcome, NoAnswer) and outcome.timed_out:
                 self._pool.close_silent(self._timeout / 2)
-            done(outcome, context)
-            self.on_reported()
+            self._on_outcomes([(outcome, context)])
 
-        request = TreqRequest(self._reactor, self._timeout, body, done_here)
+        request = TreqRequest(self._reactor, self._timeout, body, on_outcome)
         if self._closed:
             request.abort("the client is closed")
             return None

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from node2dm_tw.logs import Throttle, logger, shorten
 from node2dm_tw.providers.interface import Provider
@@ -76,6 +79,7 @@ class LineParser:
     _is_tracing: bool = attrs.field(default=False, init=False)
     _last: float = attrs.field(default=0.0, init=False)
     _throttle: Throttle = attrs.field(init=False)
+    _puts: set[Deferred[None]] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
@@ -158,9 +162,18 @@ class LineParser:
                     "{route}: push to {target} taken", route=route.name, target=shorten(push.device)
                 )
         try:
-            route.queue.put(pushes)
+            kept = route.queue.put(pushes)
         except Exception:  # noqa: BLE001 - nor may the queue of one route stop the others'
             log.failure("{route}: pushes could not be queued", route=route.name)
+        else:
+            if kept is not None:
+                self._puts.add(kept)
+                kept.addErrback(_log_failed_put, route)
+                kept.addCallback(lambda _: self._puts.discard(kept))
+
+    def wait_for_puts(self) -> Deferred[Any] | None:
+        """Fire when the queues keep every push read so far; None: they do."""
+        return DeferredList(list(self._puts)) if self._puts else None
 
     def refuse(self, error: InvalidPush, source: Source, size: int) -> None:
         """Count `size` bytes from `source` that are no push; log each reason once a second."""
@@ -182,6 +195,10 @@ class LineParser:
             known = b", ".join(self.routes).decode()
             raise InvalidPush("unknown_route", "route", f"one of {known[:MAX_NAMES]}")
         return route
+
+
+def _log_failed_put(failure: Failure, route: IntakeRoute) -> None:
+    log.failure("{route}: pushes could not be queued", failure, route=route.name)
 
 
 def _split(datagram: bytes) -> list[bytes]:

@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
@@ -149,9 +150,14 @@ class UDPIntake(DatagramProtocol):
         """Read what waits in the kernel, and leave the rest to the next turn of the reactor."""
         self.parser.datagrams(self._receive(MAX_BYTES_PER_WAKEUP))
 
-    def drain_socket(self) -> None:
-        """Read what the kernel still holds, at most a buffer full, before the port is closed."""
+    def drain_socket(self) -> Deferred[Any] | None:
+        """Read what the kernel still holds, at most a buffer full, before the port is closed.
+
+        Returns:
+            Fires when the queues keep what was read; None: they do.
+        """
         self.parser.datagrams(self._receive(self.effective_rcvbuf))
+        return self.parser.wait_for_puts()
 
     def _receive(self, most: int) -> Iterator[tuple[bytes, Source]]:
         """Take datagrams from the kernel; yield those of allowed sources, each with its source.

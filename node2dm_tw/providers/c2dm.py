@@ -4,6 +4,7 @@ import functools
 import re
 import string
 from codecs import BOM_UTF8
+from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -11,11 +12,11 @@ import attrs
 
 from node2dm_tw.backoff import retry_after
 from node2dm_tw.providers.interface import (
-    Answer,
     BadDevice,
     Credential,
     Delivered,
     DeviceOverQuota,
+    NewToken,
     Rejected,
     Request,
     Retry,
@@ -26,6 +27,7 @@ from node2dm_tw.providers.interface import (
     request_headers,
 )
 from node2dm_tw.push import InvalidPush, Push, check_size, split_at_colons
+from node2dm_tw.response import Response
 
 MAX_BYTES = 1024
 """Keys and values of the data of one message, and likewise its collapse key."""
@@ -41,8 +43,8 @@ REFUSAL_PAUSE = 60.0
 
 _request = functools.partial(tuple.__new__, Request)  # Calling the class costs half as much again.
 _ERROR_WORD = re.compile(rb"[A-Za-z0-9_-]{1,40}$")
-_USUAL = (string.ascii_letters + string.digits + '_.-~%": ,{}').encode()
-_UNUSUAL = bytes(byte not in _USUAL for byte in range(256))
+_SAFE = (string.ascii_letters + string.digits + '_.-~%": ,{}').encode()
+_NEEDS_QUOTING = bytes(byte not in _SAFE for byte in range(256))
 """For each byte 1 where `_quote` has more to do."""
 
 _CONTENT_TYPE = b"application/x-www-form-urlencoded;charset=UTF-8"
@@ -79,25 +81,30 @@ class C2DM:
             form["delay_while_idle"] = b"1"
         return urlencode(form).encode()
 
-    def judge(self, answer: Answer, now: float) -> Verdict:
-        status = answer.status
+    def judge(self, response: Response, now: float) -> Verdict:
+        status, headers, body, truncated = response
         if status == 200:
-            return _judge_body(answer)
-        if status == 401:
-            return Unauthorized()
-        if 200 < status < 300:
-            return Rejected(f"http_{status}", is_explained=False)
-        after = retry_after(answer.headers.get(b"retry-after"), now)
-        reason = f"{status}" if after is None else f"{status}, Retry-After"
-        if status in UNAVAILABLE or status in TRANSIENT:
-            return Retry(after, whole_lane=status in UNAVAILABLE, reason=reason)
-        pause = REFUSAL_PAUSE if 300 <= status < 500 else None
-        hint = f"{reason}: is send_url right?" if pause else reason
-        return Unexplained(f"http_{status}", hint, after, pause)
+            verdict = _judge_body(body, truncated)
+        else:
+            verdict = _judge_status(status, headers, now)
+        if token := headers.get(b"update-client-auth"):
+            return NewToken(token.decode("ascii", "replace"), verdict)
+        return verdict
 
-    def replacement(self, answer: Answer) -> str | None:
-        token = answer.headers.get(b"update-client-auth")
-        return token.decode("ascii", "replace") if token else None
+
+def _judge_status(status: int, headers: Mapping[bytes, bytes], now: float) -> Verdict:
+    """Decide by the status of an answer that is no 200."""
+    if status == 401:
+        return Unauthorized()
+    if 200 < status < 300:
+        return Rejected(f"http_{status}", is_explained=False)
+    after = retry_after(headers.get(b"retry-after"), now)
+    reason = f"{status}" if after is None else f"{status}, Retry-After"
+    if status in UNAVAILABLE or status in TRANSIENT:
+        return Retry(after, whole_lane=status in UNAVAILABLE, reason=reason)
+    pause = REFUSAL_PAUSE if 300 <= status < 500 else None
+    hint = f"{reason}: is send_url right?" if pause else reason
+    return Unexplained(f"http_{status}", hint, after, pause)
 
 
 def _check_fields(fields: dict[str, Any]) -> None:
@@ -131,16 +138,16 @@ def _quote(value: bytes) -> bytes:
         .replace(b"{", b"%7B")
         .replace(b"}", b"%7D")
     )
-    if 1 in value.translate(_UNUSUAL):
-        for byte in set(value.translate(None, _USUAL)):
+    if 1 in value.translate(_NEEDS_QUOTING):
+        for byte in set(value.translate(None, _SAFE)):
             quoted = quoted.replace(b"%c" % byte, b"%%%02X" % byte)
     return quoted
 
 
-def _judge_body(answer: Answer) -> Verdict:
+def _judge_body(body: bytes, truncated: bool) -> Verdict:
     """Read the body of a 200: a line ``id=...`` or ``Error=...``; anything else is unreadable."""
-    kind, _, value = answer.body.removeprefix(BOM_UTF8).strip().partition(b"=")
-    if answer.truncated:
+    kind, _, value = body.removeprefix(BOM_UTF8).strip().partition(b"=")
+    if truncated:
         return Rejected("too_large", is_explained=False)
     if kind == b"id" and value:
         return Delivered(value)

@@ -14,13 +14,12 @@ from node2dm_tw.backoff import retry_after
 from node2dm_tw.files import as_number, parse_json, read_own_file, write_atomically
 from node2dm_tw.logs import logger
 from node2dm_tw.providers.interface import (
-    Answer,
     Credential,
-    Headers,
     Post,
     SignInFailed,
     SignInRefused,
 )
+from node2dm_tw.response import Headers, Response
 
 log = logger()
 
@@ -31,7 +30,7 @@ _TOKEN = re.compile(r"[!-~]{1,16384}")
 MAX_FILE_BYTES = 65_536
 """Bounds the token file."""
 
-_NOT_OURS = frozenset(("Unknown", "ServiceUnavailable"))
+_TRANSIENT_CODES = frozenset(("Unknown", "ServiceUnavailable"))
 """Codes that say nothing about the account: tried again for ever, never counted."""
 
 
@@ -58,7 +57,7 @@ class ClientLogin:
     _is_discarded: bool = attrs.field(default=False, init=False)
     _kept: dict[str, str | float] = attrs.field(factory=dict, init=False, repr=False)
 
-    def use(self, username: str, password: str, source: str) -> bool:
+    def update(self, username: str, password: str, source: str) -> bool:
         """Sign in with these from now on; return whether that is another account or password."""
         is_other = (username, password) != (self.username, self.password)
         self.username, self.password, self.source = username, password, source
@@ -132,24 +131,24 @@ def _is_token(token: object) -> TypeGuard[str]:
     return isinstance(token, str) and _TOKEN.fullmatch(token) is not None
 
 
-def read_answer(answer: Answer, now: float) -> str:
+def read_answer(response: Response, now: float) -> str:
     """Find the token in an answer to a sign-in.
 
     Raises:
         SignInRefused: the answer names an error of the account; final for a captcha.
         SignInFailed: anything else that is no token.
     """
-    lines = [line.strip() for line in answer.body.decode("utf-8", "replace").split("\n")]
+    lines = [line.strip() for line in response.body.decode("utf-8", "replace").split("\n")]
     values = dict(line.split("=", 1) for line in lines if "=" in line)
-    if answer.status == 200:
+    if response.status == 200:
         token = values.get("Auth", "")
         if not token:
             raise SignInFailed("an answer without a token")
         return token
     code = values.get("Error", "")
-    if answer.status >= 500 or not code or code in _NOT_OURS:
-        after = retry_after(answer.headers.get(b"retry-after"), now)
-        raise SignInFailed(f"status {answer.status} {code[:60]}".rstrip(), after)
+    if response.status >= 500 or not code or code in _TRANSIENT_CODES:
+        after = retry_after(response.headers.get(b"retry-after"), now)
+        raise SignInFailed(f"status {response.status} {code[:60]}".rstrip(), after)
     if code == "CaptchaRequired":
         url = _captcha_url(values.get("CaptchaUrl", ""))
         raise SignInRefused(f"{code}, to be solved at {url}", final=True)

@@ -1,16 +1,16 @@
 """FCM HTTP v1, Firebase Cloud Messaging: what messages:send can carry, and its requests."""
 
+import functools
 import json
 import math
 import re
-from json.encoder import encode_basestring as quote
 from typing import Any, ClassVar
 from urllib.parse import quote as quote_path
 
 import attrs
 
 from node2dm_tw.providers import fcm_answers
-from node2dm_tw.providers.interface import Answer, Credential, Request, Verdict, request_headers
+from node2dm_tw.providers.interface import Credential, Request, Verdict, request_headers
 from node2dm_tw.push import (
     NO_SUCH_FIELD,
     TARGETS,
@@ -22,14 +22,15 @@ from node2dm_tw.push import (
     data_of,
     split_at_colons,
 )
+from node2dm_tw.response import Response
 
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 """Keys and values of the data of one message."""
 
-MOST_BYTES_TOPIC = 2048
+MAX_TOPIC_BYTES = 2048
 """The same, of a message to a topic or a condition."""
 
-MOST_TOPICS = 5
+MAX_TOPICS = 5
 """In one condition."""
 
 _RESERVED = re.compile(r"from|message_type|(?:google|gcm).*", re.DOTALL)
@@ -38,6 +39,10 @@ _CONDITION = re.compile(rf"(?:\s*(?:'{_TOPIC}'\s+in\s+topics\b|&&|\|\||[!()]))+\
 _NOTIFICATION = frozenset(("title", "body", "image"))
 
 _CONTENT_TYPE = b"application/json; charset=UTF-8"
+_NO_CONTROLS = bytes(byte if byte >= 32 else 255 for byte in range(256))
+"""Changes control characters alone."""
+
+_request = functools.partial(tuple.__new__, Request)  # Calling the class costs half as much again.
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -71,7 +76,7 @@ class FCM:
         return split_at_colons(line, received, key_end)
 
     def validate(self, push: Push) -> None:
-        most = _check_fields(push.fields) if push.is_json else MOST_BYTES
+        most = _check_fields(push.fields) if push.is_json else MAX_BYTES
         if len(push.line) >= most:  # nothing of a shorter line is too large
             _check_sizes(push, most)
 
@@ -79,22 +84,45 @@ class FCM:
         return push.fields.get("ttl")
 
     def request(self, push: Push, credential: Credential, now: float) -> Request:
-        if push.is_json:
-            body = _dumps({"message": _message(push, now)})
-        else:
-            key = push.collapse_key.decode()
-            android = f',"android":{{"collapse_key":{quote(key)}}}' if key else ""
-            body = (
-                f'{{"message":{{"token":{quote(push.device.decode())},'
-                f'"data":{{"data":{quote(push.payload.decode())}}}{android}}}}}'
-            )
-        return Request(self.url, request_headers(credential.header, _CONTENT_TYPE), body.encode())
+        body = _json_body(push, now) if push.is_json else _line_body(push)
+        return _request((self.url, request_headers(credential.header, _CONTENT_TYPE), body))
 
-    def judge(self, answer: Answer, now: float) -> Verdict:
-        return fcm_answers.judge(answer, now)
+    def judge(self, response: Response, now: float) -> Verdict:
+        return fcm_answers.judge(response, now)
 
-    def replacement(self, answer: Answer) -> str | None:
-        return None
+
+def _line_body(push: Push) -> bytes:
+    """Write the message of a push in node2dm's form: by hand, in half the time.
+
+    Parts of the line are sliced here, for a property costs a call.
+    """
+    line, device_end, key_end = push.line, push.device_end, push.key_end
+    rest = line[device_end:]  # A token never holds a control character.
+    escape = _escape_plain if rest.translate(_NO_CONTROLS) == rest else _escape
+    key = escape(line[device_end + 1 : key_end])
+    return b"".join(
+        (
+            b'{"message":{"token":"',
+            escape(line[:device_end]),
+            b'","data":{"data":"',
+            escape(line[key_end + 1 :]),
+            b'"},"android":{"collapse_key":"%b"}}}' % key if key else b'"}}}',
+        )
+    )
+
+
+def _escape_plain(text: bytes) -> bytes:
+    """Write the inside of a JSON string of a text without control characters."""
+    return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+
+
+def _escape(text: bytes) -> bytes:
+    """Write the inside of a JSON string."""
+    return _dumps(text.decode())[1:-1].encode()
+
+
+def _json_body(push: Push, now: float) -> bytes:
+    return _dumps({"message": _message(push, now)}).encode()
 
 
 def _message(push: Push, now: float) -> dict[str, Any]:
@@ -160,11 +188,11 @@ def _check_target(fields: dict[str, Any]) -> int:
     if "topic" in fields:
         if not re.fullmatch(_TOPIC, fields["topic"]):
             raise InvalidPush("field", "topic", "1 to 900 letters, digits, -, _, ., ~ and %")
-        return MOST_BYTES_TOPIC
+        return MAX_TOPIC_BYTES
     if "condition" in fields:
         text = fields["condition"]
-        if not _CONDITION.fullmatch(text) or text.count("'") > 2 * MOST_TOPICS:
-            expected = f"'TOPIC' in topics, at most {MOST_TOPICS}, joined by && || ! ( )"
+        if not _CONDITION.fullmatch(text) or text.count("'") > 2 * MAX_TOPICS:
+            expected = f"'TOPIC' in topics, at most {MAX_TOPICS}, joined by && || ! ( )"
             raise InvalidPush("field", "condition", expected)
-        return MOST_BYTES_TOPIC
-    return MOST_BYTES
+        return MAX_TOPIC_BYTES
+    return MAX_BYTES

@@ -1,15 +1,14 @@
 """The seam to a push service: what one must know of it, and the verdicts on its answers."""
 
 import functools
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from node2dm_tw.push import Push
-
-Headers = tuple[tuple[bytes, bytes], ...]
+from node2dm_tw.response import Headers, Response
 
 
 @attrs.frozen
@@ -46,33 +45,8 @@ def request_headers(header: bytes, content_type: bytes) -> Headers:
     return ((b"Authorization", header), (b"Content-Type", content_type))
 
 
-class Answer(Protocol):
-    """What a provider reads of an answer: see `node2dm_tw.http.interface.Response`."""
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        ...
-
-    @property
-    def headers(self) -> Mapping[bytes, bytes]:
-        """The headers, by their names in lower case."""
-        ...
-
-    @property
-    def body(self) -> bytes:
-        """The body, perhaps cut."""
-        ...
-
-    @property
-    def truncated(self) -> bool:
-        """Whether body or headers were cut."""
-        ...
-
-
-@attrs.frozen
-class Delivered:
-    """The service took the push."""
+class Delivered(NamedTuple):
+    """The service took the push, under this name. A tuple, since nearly every answer makes one."""
 
     message_id: bytes
 
@@ -164,6 +138,14 @@ class SenderOverQuota:
     """The sender is over its quota: sending must stop until a person has looked."""
 
 
+@attrs.frozen
+class NewToken:
+    """The answer brought a token to use from now on; `verdict` is what it says of the push."""
+
+    token: str = attrs.field(repr=False)
+    verdict: "Verdict"
+
+
 Verdict = (
     Delivered
     | Retry
@@ -174,6 +156,7 @@ Verdict = (
     | BadDevice
     | Rejected
     | SenderOverQuota
+    | NewToken
 )
 
 
@@ -216,16 +199,12 @@ class Provider(Protocol):
         """
         ...
 
-    def judge(self, answer: Answer, now: float) -> Verdict:
+    def judge(self, response: Response, now: float) -> Verdict:
         """Decide what an answer means. Never raises.
 
         Args:
             now: seconds since the epoch.
         """
-        ...
-
-    def replacement(self, answer: Answer) -> str | None:
-        """The token which an answer says to use from now on, or None."""
         ...
 
 
@@ -257,12 +236,8 @@ class SignInFailed(Exception):
         self.after = after
 
 
-class Post(Protocol):
-    """Sends one POST: `node2dm_tw.http.interface.HTTPClient.post`."""
-
-    def __call__(self, url: str, headers: Headers, body: bytes) -> Deferred[Any]:
-        """Fire with an `Answer`."""
-        ...
+Post = Callable[[str, Headers, bytes], Deferred[Response]]
+"""POSTs a body to a URL, as `node2dm_tw.http.interface.post` does by one client."""
 
 
 class Credentials(Protocol):

@@ -18,13 +18,12 @@ from twisted.internet.defer import Deferred, fail
 from node2dm_tw.backoff import http_date, retry_after
 from node2dm_tw.providers.bodies import read_object
 from node2dm_tw.providers.interface import (
-    Answer,
     Credential,
-    Headers,
     Post,
     SignInFailed,
     SignInRefused,
 )
+from node2dm_tw.response import Headers, Response
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -55,12 +54,12 @@ _TOKEN = re.compile(r"[!-~]{1,16384}")
 """What can stand in a header."""
 
 _LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{40,}")
-_NOT_OURS = frozenset(("temporarily_unavailable", "server_error", "internal_failure"))
+_TRANSIENT_CODES = frozenset(("temporarily_unavailable", "server_error", "internal_failure"))
 """Errors that say nothing about the account: tried again for ever, never counted."""
 
 
 @attrs.frozen
-class Key:
+class ServiceAccountKey:
     """A service account and its private key, as a key file holds them.
 
     Args:
@@ -76,7 +75,7 @@ class Key:
     project: str
 
 
-def read_key(file: bytes) -> Key:
+def read_key(file: bytes) -> ServiceAccountKey:
     """Read a service account's key, as Google's console gives it out in a file.
 
     Raises:
@@ -145,7 +144,7 @@ def _read_json(file: bytes) -> dict[str, Any]:
     return content
 
 
-def _read_key(file: bytes) -> Key:
+def _read_key(file: bytes) -> ServiceAccountKey:
     content = _read_json(file)
     kind = content.get("type")
     if kind in _OTHER_TYPES:
@@ -155,7 +154,7 @@ def _read_key(file: bytes) -> Key:
             if member in content:
                 raise _KeyFault(what)
         raise _KeyFault(f"its type is {_one_line(kind, 60) or 'nothing'}, not service_account")
-    key = Key(
+    key = ServiceAccountKey(
         client_email=_field(content, "client_email"),
         # Whoever passes a key through the environment may end up with \n in two characters, which
         # can mean nothing else: PEM has no backslashes.
@@ -212,7 +211,7 @@ def _private_key(pem: str) -> RSAPrivateKey:
     return key
 
 
-def sign(key: Key, now: float) -> str:
+def sign(key: ServiceAccountKey, now: float) -> str:
     """Make an assertion: "this is the account, and it wants to send".
 
     Args:
@@ -234,7 +233,7 @@ def sign(key: Key, now: float) -> str:
 
 
 @attrs.define(eq=False)
-class ServiceAccount:
+class ServiceAccountCredentials:
     """Signs in with a service account's key. No token outlives the process: a new one is cheap.
 
     Args:
@@ -244,11 +243,11 @@ class ServiceAccount:
 
     post: Post = attrs.field(repr=False)
     wall: Callable[[], float]
-    key: Key
+    key: ServiceAccountKey
     _generation: int = attrs.field(default=0, init=False)
     _last_token: str = attrs.field(default="", init=False, repr=False)
 
-    def use(self, key: Key) -> bool:
+    def update(self, key: ServiceAccountKey) -> bool:
         """Sign in with this key from now on; return whether it is another one."""
         is_other = key != self.key
         self.key = key
@@ -274,9 +273,9 @@ class ServiceAccount:
     def discard_stored(self) -> None:
         """Nothing is kept."""
 
-    def _signed_in(self, answer: Answer) -> Credential:
+    def _signed_in(self, response: Response) -> Credential:
         now = self.wall()
-        token, life = read_answer(answer, now)
+        token, life = read_answer(response, now)
         shortest = SHORTEST_LIFE_REPEATED if token == self._last_token else SHORTEST_LIFE
         self._last_token = token
         self._generation += 1
@@ -284,7 +283,7 @@ class ServiceAccount:
         return Credential(header, self._generation, now, now + max(life, shortest))
 
 
-def read_answer(answer: Answer, now: float) -> tuple[str, float]:
+def read_answer(response: Response, now: float) -> tuple[str, float]:
     """Find the token in an answer of the token endpoint.
 
     Args:
@@ -297,8 +296,8 @@ def read_answer(answer: Answer, now: float) -> tuple[str, float]:
         SignInRefused: the answer names an error of the account, its key, or our clock.
         SignInFailed: anything else that is no token.
     """
-    content = read_object(answer.body)
-    if answer.status == 200:
+    content = read_object(response.body)
+    if response.status == 200:
         token, kind = content.get("access_token"), content.get("token_type", "Bearer")
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise SignInFailed("an answer without a token")
@@ -306,12 +305,17 @@ def read_answer(answer: Answer, now: float) -> tuple[str, float]:
             raise SignInFailed("a token of another type than Bearer")
         return token, _seconds(content.get("expires_in"))
     code, description = _error(content)
-    if not code or code in _NOT_OURS or answer.status >= 500 or answer.status in (408, 429):
-        after = retry_after(answer.headers.get(b"retry-after"), now)
-        raise SignInFailed(f"status {answer.status} {code}".rstrip(), after)
+    if (
+        not code
+        or code in _TRANSIENT_CODES
+        or response.status >= 500
+        or response.status in (408, 429)
+    ):
+        after = retry_after(response.headers.get(b"retry-after"), now)
+        raise SignInFailed(f"status {response.status} {code}".rstrip(), after)
     reason = f"{code}: {description}" if description else code
     if code == "invalid_grant":
-        reason += _clock(http_date(answer.headers.get(b"date")), now)
+        reason += _clock(http_date(response.headers.get(b"date")), now)
     raise SignInRefused(reason)
 
 

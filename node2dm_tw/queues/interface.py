@@ -58,8 +58,11 @@ class PushQueue(Protocol):
     @property
     def next_received(self) -> float | None: ...
 
-    def start(self) -> None:
-        """Open what is behind the queue, and take over what an earlier process left."""
+    def start(self) -> Deferred[None] | None:
+        """Open what is behind the queue, and take over what an earlier process left.
+
+        Like `put` and `stop`, it is done once it returns None, or its Deferred fires.
+        """
         ...
 
     def stop(self) -> Deferred[None] | None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,10 @@ from typing import Any
 
 import attrs
 
-from tests.e2e.gateway import free_port, wait_until
+from tests.support import processes
+from tests.support.ports import free_port
 from tests.support.tools import tool
+from tests.support.waiting import wait_until
 
 FLAGS = [
     "--headless",
@@ -98,10 +99,9 @@ class Browser:
 def browser(folder: Path) -> Iterator[Browser]:
     """A browser with a profile of its own below `folder`; gone afterwards."""
     port, chromium, chromedriver = free_port(), tool("chromium"), tool("chromedriver")
-    with (folder / "chromedriver.log").open("wb") as log:
-        driver = subprocess.Popen(
-            [chromedriver, f"--port={port}"], stdout=log, stderr=subprocess.STDOUT, cwd=folder
-        )
+    driver = processes.start(
+        [chromedriver, f"--port={port}"], folder / "chromedriver.log", cwd=folder
+    )
     made = Browser(f"http://127.0.0.1:{port}")
     try:
         wait_until(lambda: _is_ready(made), "chromedriver answers")
@@ -119,8 +119,7 @@ def browser(folder: Path) -> Iterator[Browser]:
         yield made
         made.call("", "DELETE")
     finally:
-        driver.terminate()
-        driver.wait(60)
+        processes.stop(driver)
 
 
 def _is_ready(driver: Browser) -> bool:

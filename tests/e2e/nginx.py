@@ -6,10 +6,11 @@ from pathlib import Path
 
 import attrs
 
-from tests.nginx import running
+from tests.support.nginx import run_nginx
 
 HTTP = """
     log_format requests '$server_protocol $status $request_uri';
+    access_log access.log requests;
     upstream emulator {{ server {address}; keepalive 8; }}
     server {{
         listen 127.0.0.1:{port} ssl http2;
@@ -52,5 +53,5 @@ def in_front_of(base_url: str, ca_file: Path, folder: Path) -> Iterator[Front]:
             identity=ca_file.with_name("server.pem"),
         )
 
-    with running(folder, http) as port:
+    with run_nginx(folder, http) as (port,):
         yield Front(f"https://127.0.0.1:{port}", folder)

@@ -4,7 +4,6 @@ As a process of its own, `python -m tests.e2e.steady_load PORT RATE`, it sends u
 and then prints how many it sent.
 """
 
-import os
 import select
 import socket
 import subprocess
@@ -20,10 +19,9 @@ from typing import Any
 import attrs
 
 from tests.e2e.gateway import Gateway
-from tests.nginx import running
+from tests.support.nginx import run_nginx
 
 UPSTREAM = """
-    log_format requests '$request_uri';
     keepalive_requests 1000000000;
     server {{
         listen 127.0.0.1:{port};
@@ -39,7 +37,7 @@ TICK = 0.01
 def quick_upstream(folder: Path) -> Iterator[str]:
     """nginx, which costs little and answers at once; gives the section that sends to it."""
     folder.mkdir()
-    with running(folder, lambda port: UPSTREAM.format(port=port)) as port:
+    with run_nginx(folder, lambda port: UPSTREAM.format(port=port)) as (port,):
         url = f"http://127.0.0.1:{port}"
         yield (
             "[c2dm]\nusername = a@example.com\npassword = x\n"
@@ -59,7 +57,7 @@ class SteadyLoad:
     _watch: Any = None
 
     def __enter__(self) -> "SteadyLoad":
-        self.memory.append(self.memory_now())
+        self.memory.append(self.gateway.memory())
         command = [sys.executable, "-m", __name__, str(self.gateway.udp), str(self.rate)]
         root = Path(__file__).parents[2]
         self._process = subprocess.Popen(
@@ -90,15 +88,9 @@ class SteadyLoad:
         """Bytes of resident memory, at the most, beyond those of the begin."""
         return max(self.memory) - self.memory[0]
 
-    def memory_now(self) -> int:
-        """Bytes of the gateway's resident memory."""
-        assert self.gateway.process is not None
-        pages = Path(f"/proc/{self.gateway.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGESIZE")
-
     def _measure(self) -> None:
         while not self._stop.wait(0.05):
-            self.memory.append(self.memory_now())
+            self.memory.append(self.gateway.memory())
 
 
 def send(port: int, rate: int) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from tests.e2e.gateway import HEEDING, TWISTD, Gateway, wait_until
 from tests.e2e.test_outage import push_many
+from tests.support import processes
 from tests.upstream import Answer, Sent, Upstream, sign_in_or, upstream
 
 HERE = Path(__file__).parent
@@ -84,14 +84,12 @@ def test_a_step_of_the_stop_that_fails_loses_nothing(make_gateway, number):
         more = google.section("prefix = m").replace("[c2dm]", "[c2dm:more]")
         gateway = make_gateway(google.section() + more, node2dm="drain = 0.2")
         gateway.write_config()
-        with (gateway.folder / "log").open("ab") as log:
-            gateway.process = subprocess.Popen(
-                [TWISTD, "-n", "--pidfile=", "-y", HERE / "failing_stop.tac"],
-                cwd=gateway.folder,
-                env={**os.environ, "FAILING_STEP": str(number)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        gateway.process = processes.start(
+            [TWISTD, "-n", "--pidfile=", "-y", HERE / "failing_stop.tac"],
+            gateway.folder / "log",
+            cwd=gateway.folder,
+            env={**os.environ, "FAILING_STEP": str(number)},
+        )
         wait_until(lambda: gateway.log.count("signed in") == 2, "both routes have signed in")
         gateway.push(*(b"d%d:k:%d" % (n, n) for n in range(100)))
         gateway.push(*(b"more|d%d:k:%d" % (n, n) for n in range(30)))

@@ -7,7 +7,7 @@ from http_fixtures import HEADERS, ClientFixtures
 from http_servers import OK, always
 from twisted.internet.task import LoopingCall
 
-from node2dm_tw.http.interface import MAX_RESPONSE, NoAnswer
+from node2dm_tw.http.interface import MAX_RESPONSE, NoAnswer, post
 
 STATUS = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 2\r\n"
@@ -89,7 +89,7 @@ class AnswerTests(ClientFixtures):
             connection.close()
 
         server = self.server(script)
-        return await self.client(**settings).post(server.url(), HEADERS, b"x")
+        return await post(self.client(**settings), server.url(), HEADERS, b"x")
 
     async def test_odd_answers(self):
         """What can be read is read."""
@@ -126,7 +126,7 @@ class AnswerTests(ClientFixtures):
         """An answer that does not end, ends with the time-out; its status counts."""
         for raw in (STATUS, STATUS + b"X-A: 1\r\n", STATUS + b"Content-Length: 3\r\n\r\nok"):
             server = self.server(always(raw))
-            response = await self.client(timeout=0.3).post(server.url(), HEADERS, b"x")
+            response = await post(self.client(timeout=0.3), server.url(), HEADERS, b"x")
             assert (response.status, response.truncated) == (200, True)
             await server.used[0].gone
 
@@ -140,7 +140,7 @@ class AnswerTests(ClientFixtures):
             connection.gone.addCallback(lambda _: dripping.stop())
 
         server = self.server(script)
-        response = await self.client(timeout=0.3).post(server.url(), HEADERS, b"x")
+        response = await post(self.client(timeout=0.3), server.url(), HEADERS, b"x")
         assert (response.status, response.truncated) == (200, True)
         assert set(response.body) == {ord("z")}
         await server.used[0].gone
@@ -154,7 +154,7 @@ class AnswerTests(ClientFixtures):
                 connection.close()
 
             server = self.server(script)
-            error = await self.failure(self.client().post(server.url(), HEADERS, b"x"), NoAnswer)
+            error = await self.failure(post(self.client(), server.url(), HEADERS, b"x"), NoAnswer)
             assert not error.retry_at_once, case
 
     async def test_interim_answers(self):
@@ -168,7 +168,7 @@ class AnswerTests(ClientFixtures):
                     connection.write(raw[start : start + size])
 
             server = self.server(script)
-            response = await self.client().post(server.url(), HEADERS, b"x")
+            response = await post(self.client(), server.url(), HEADERS, b"x")
             assert (response.status, response.body) == (200, b"ok")
             assert b"x-a" not in response.headers
 
@@ -187,7 +187,7 @@ class AnswerTests(ClientFixtures):
 
             server = self.server(script)
             error = await self.failure(
-                self.client(timeout=2.0).post(server.url(), HEADERS, b"x"), NoAnswer
+                post(self.client(timeout=2.0), server.url(), HEADERS, b"x"), NoAnswer
             )
             assert not error.retry_at_once
             await server.used[0].gone
@@ -202,7 +202,7 @@ class AnswerTests(ClientFixtures):
 
         server = self.server(script)
         error = await self.failure(
-            self.client(timeout=0.4).post(server.url(), HEADERS, b"x"), NoAnswer
+            post(self.client(timeout=0.4), server.url(), HEADERS, b"x"), NoAnswer
         )
         assert error.timed_out
         await server.used[0].gone

@@ -6,10 +6,11 @@ from http_certificates import authority, good
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from tests.nginx import running
+from tests.support.nginx import run_nginx
 
 HTTP = """
     log_format requests '$connection $server_protocol $request_uri';
+    access_log access.log requests;
     keepalive_requests {keepalive_requests};
     server {{
         listen 127.0.0.1:{port} ssl{http2};
@@ -57,5 +58,5 @@ def nginx(folder, *, http2, keepalive_requests=100_000, identity=None):
         limit = keepalive_requests
         return HTTP.format(folder=folder, port=port, http2=protocol, keepalive_requests=limit)
 
-    with running(folder, http) as port:
+    with run_nginx(folder, http) as (port,):
         yield Nginx(folder, port, ca_file)

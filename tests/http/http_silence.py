@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from node2dm_tw.http.interface import NoAnswer
+from node2dm_tw.http.interface import NoAnswer, post
 
 TIMEOUT = 0.6
 
@@ -44,8 +44,8 @@ class SilenceTests(ClientFixtures):
 
     async def open(self, client, server, connections):
         """Have idle connections; a first request goes alone."""
-        await client.post(server.url(), HEADERS, b"x")
-        await gatherResults([client.post(server.url(), HEADERS, b"x") for _ in range(connections)])
+        await post(client, server.url(), HEADERS, b"x")
+        await gatherResults([post(client, server.url(), HEADERS, b"x") for _ in range(connections)])
 
     async def test_idle_connections_go_with_a_silent_one(self):
         """When a kept connection is silent, those that were idle as long are not tried at all."""
@@ -54,11 +54,11 @@ class SilenceTests(ClientFixtures):
         await self.open(client, server, 6)
         server.silence()
         before = client.handshakes
-        error = await self.failure(client.post(server.url(), HEADERS, b"x"), NoAnswer)
+        error = await self.failure(post(client, server.url(), HEADERS, b"x"), NoAnswer)
         assert error.timed_out
         assert not error.is_collateral
         for _ in range(3):
-            assert (await client.post(server.url(), HEADERS, b"x")).status == 200
+            assert (await post(client, server.url(), HEADERS, b"x")).status == 200
         assert client.handshakes == before + 1
 
     async def test_many_silent_connections_at_once(self):
@@ -67,10 +67,10 @@ class SilenceTests(ClientFixtures):
         client = self.client(timeout=TIMEOUT)
         await self.open(client, server, 8)
         server.silence()
-        for request in [client.post(server.url(), HEADERS, b"x") for _ in range(5)]:
+        for request in [post(client, server.url(), HEADERS, b"x") for _ in range(5)]:
             error = await self.failure(request, NoAnswer)
             assert not error.is_collateral
-        assert (await client.post(server.url(), HEADERS, b"x")).status == 200
+        assert (await post(client, server.url(), HEADERS, b"x")).status == 200
 
     async def test_a_slow_answer_leaves_connections_in_use_alone(self):
         """A connection that answered of late is kept when another one times out."""
@@ -83,13 +83,13 @@ class SilenceTests(ClientFixtures):
         client = self.client(timeout=TIMEOUT)
         await self.open(client, server, 2)
         before = client.handshakes
-        slow = self.failure(client.post(server.url(), HEADERS, b"slow"), NoAnswer)
+        slow = self.failure(post(client, server.url(), HEADERS, b"slow"), NoAnswer)
         waiting = Deferred.fromCoroutine(slow)
         while not waiting.called:
-            assert (await client.post(server.url(), HEADERS, b"x")).status == 200
+            assert (await post(client, server.url(), HEADERS, b"x")).status == 200
             await deferLater(reactor, 0.02)
         await waiting
-        assert (await client.post(server.url(), HEADERS, b"x")).status == 200
+        assert (await post(client, server.url(), HEADERS, b"x")).status == 200
         assert client.handshakes == before
 
     async def test_a_time_out_on_a_new_connection_costs_no_other(self):
@@ -104,18 +104,18 @@ class SilenceTests(ClientFixtures):
 
         server = self.server(script)
         client = self.client(timeout=TIMEOUT)
-        await client.post(server.url(), HEADERS, b"x")
-        hold = client.post(server.url(), HEADERS, b"hold")
-        slow = client.post(server.url(), HEADERS, b"slow")
+        await post(client, server.url(), HEADERS, b"x")
+        hold = post(client, server.url(), HEADERS, b"hold")
+        slow = post(client, server.url(), HEADERS, b"slow")
         reactor.callLater(0.05, held.callback, None)
         await hold
         await self.failure(slow, NoAnswer)
         before = client.handshakes
-        assert (await client.post(server.url(), HEADERS, b"x")).status == 200
+        assert (await post(client, server.url(), HEADERS, b"x")).status == 200
         assert client.handshakes == before
 
     async def test_unacknowledged_data_ends_a_connection(self):
         """The kernel ends a connection whose data stays unacknowledged for the time-out."""
         server = self.server(always(OK))
-        await self.client(timeout=7.0).post(server.url(), HEADERS, b"x")
+        await post(self.client(timeout=7.0), server.url(), HEADERS, b"x")
         assert user_timeout(server.used[0].transport.getPeer().port) == 7000

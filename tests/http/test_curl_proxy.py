@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from node2dm_tw.http.curl_client import CurlClient
-from node2dm_tw.http.interface import NotSent
+from node2dm_tw.http.interface import NotSent, post
 
 
 class OtherEnd(Protocol):
@@ -63,7 +63,7 @@ class ProxyTests(ClientFixtures, TestCase):
         proxy = self.server(connect, tls=False)
         client = self.client(proxy=proxy.url("127.0.0.1", ""))
         for _ in range(3):
-            response = await client.post(server.url(), HEADERS, b"x")
+            response = await post(client, server.url(), HEADERS, b"x")
             assert (response.status, response.body) == (200, b"ok")
             assert b"x-proxy" not in response.headers
         assert len(server.requests) == 3
@@ -75,7 +75,7 @@ class ProxyTests(ClientFixtures, TestCase):
         server = self.server(always(OK))
         proxy = self.server(connect, tls=False)
         url = proxy.url("user%40x:se%C3%A9%3Acret!$%2F@127.0.0.1", "")
-        response = await self.client(proxy=url).post(server.url(), HEADERS, b"x")
+        response = await post(self.client(proxy=url), server.url(), HEADERS, b"x")
         assert response.status == 200
         credentials = b64encode("user@x:se\xe9:cret!$/".encode())
         assert proxy.requests[0].headers[b"proxy-authorization"] == b"Basic " + credentials
@@ -88,7 +88,7 @@ class ProxyTests(ClientFixtures, TestCase):
         proxy = self.server(always(answer), tls=False)
         urls = [proxy.url("user:hush@127.0.0.1", ""), "http://user:hush@no.invalid:1"]
         for url in [*urls, urls[0]]:
-            request = self.client(proxy=url).post("https://a.example/", HEADERS, b"")
+            request = post(self.client(proxy=url), "https://a.example/", HEADERS, b"")
             assert "hush" not in str(await self.failure(request, NotSent))
             if url == urls[-1]:
                 await proxy.stop()
@@ -96,7 +96,7 @@ class ProxyTests(ClientFixtures, TestCase):
     async def test_environment_is_ignored(self):
         """Without a proxy given, none is used."""
         server = self.server(always(OK))
-        response = await self.client().post(server.url("127.0.0.1"), HEADERS, b"x")
+        response = await post(self.client(), server.url("127.0.0.1"), HEADERS, b"x")
         assert response.status == 200
 
     async def test_proxy_refuses(self):
@@ -104,6 +104,10 @@ class ProxyTests(ClientFixtures, TestCase):
         answer = b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"
         proxy = self.server(always(answer), tls=False)
         url = proxy.url("127.0.0.1", "")
-        await self.failure(self.client(proxy=url).post("https://a.example/", HEADERS, b""), NotSent)
+        await self.failure(
+            post(self.client(proxy=url), "https://a.example/", HEADERS, b""), NotSent
+        )
         await proxy.stop()
-        await self.failure(self.client(proxy=url).post("https://a.example/", HEADERS, b""), NotSent)
+        await self.failure(
+            post(self.client(proxy=url), "https://a.example/", HEADERS, b""), NotSent
+        )

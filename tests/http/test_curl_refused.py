@@ -7,7 +7,7 @@ from twisted.internet.defer import gatherResults
 from twisted.trial.unittest import TestCase
 
 from node2dm_tw.http.curl_client import CurlClient
-from node2dm_tw.http.interface import NoAnswer, NotSent
+from node2dm_tw.http.interface import NoAnswer, NotSent, post
 
 
 class RefusedTests(ClientFixtures, TestCase):
@@ -30,8 +30,8 @@ class RefusedTests(ClientFixtures, TestCase):
 
     async def both_fail(self, client, server, kind):
         """Send one request that is answered, then two at once that are not."""
-        await client.post(server.url(), HEADERS, b"x")
-        requests = [client.post(server.url(), HEADERS, b"x") for _ in range(2)]
+        await post(client, server.url(), HEADERS, b"x")
+        requests = [post(client, server.url(), HEADERS, b"x") for _ in range(2)]
         return [await self.failure(request, kind) for request in requests]
 
     async def test_every_stream_is_refused(self):
@@ -104,7 +104,7 @@ class RefusedTests(ClientFixtures, TestCase):
 
         server = self.server(script, http2=True)
         client = self.client()
-        await client.post(server.url(), HEADERS, b"x")
-        requests = [client.post(server.url(), HEADERS, b"x") for _ in range(2)]
+        await post(client, server.url(), HEADERS, b"x")
+        requests = [post(client, server.url(), HEADERS, b"x") for _ in range(2)]
         assert [answer.status for answer in await gatherResults(requests)] == [200, 200]
         assert client.handshakes == 2

@@ -1,9 +1,6 @@
 """Hosts that are no domain names, with every client."""
 
-from ipaddress import IPv6Address
-
 import http_certificates as certificates
-from cryptography import x509
 from http_fixtures import HEADERS, ClientFixtures
 from http_servers import OK, ClockedReactor, always
 from twisted.internet import reactor
@@ -14,7 +11,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from node2dm_tw.http.curl_client import CurlClient
-from node2dm_tw.http.interface import CertificateRefused, NotSent
+from node2dm_tw.http.interface import CertificateRefused, NotSent, post
 from node2dm_tw.http.treq_client import TreqClient
 
 
@@ -23,13 +20,11 @@ class HostTests(ClientFixtures):
 
     async def test_an_ipv6_address(self):
         """It is asked, by TLS, and named in Host."""
-        name = x509.IPAddress(IPv6Address("::1"))
-        identity = certificates.make("x", issuer=certificates.authority(), names=[name])
-        server = self.server(always(OK), identity, host="::1")
+        server = self.server(always(OK), certificates.make("::1"), host="::1")
         url = server.url("[::1]")
         client = self.client()
         for _ in range(2):
-            response = await client.post(url, HEADERS, b"x")
+            response = await post(client, url, HEADERS, b"x")
             assert (response.status, response.body) == (200, b"ok")
         assert client.handshakes == 1
         assert server.requests[0].headers[b"host"] == url.split("/")[2].encode()
@@ -38,7 +33,7 @@ class HostTests(ClientFixtures):
     async def test_an_ipv6_address_without_tls(self):
         """It is no other."""
         server = self.server(always(OK), tls=False, host="::1")
-        response = await self.client().post(server.url("[::1]", "/a?b=%2F"), HEADERS, b"x")
+        response = await post(self.client(), server.url("[::1]", "/a?b=%2F"), HEADERS, b"x")
         assert response.status == 200
         assert server.requests[0].line == b"POST /a?b=%2F HTTP/1.1"
 
@@ -46,14 +41,14 @@ class HostTests(ClientFixtures):
         """It is refused, and no token leaves."""
         server = self.server(always(OK), host="::1")
         await self.failure(
-            self.client().post(server.url("[::1]"), HEADERS, b"x"), CertificateRefused
+            post(self.client(), server.url("[::1]"), HEADERS, b"x"), CertificateRefused
         )
         assert server.received == b""
 
     async def test_a_name_in_capitals(self):
         """It is the same name to DNS, and to the certificate."""
         server = self.server(always(OK))
-        response = await self.client().post(server.url("LOCALHOST"), HEADERS, b"x")
+        response = await post(self.client(), server.url("LOCALHOST"), HEADERS, b"x")
         assert response.status == 200
 
 
@@ -94,6 +89,6 @@ class TreqHostTests(HostTests, TestCase):
         names.nameResolver = OneName("my_app")
         server = self.server(always(OK), tls=False)
         client = self.client(reactor=names)
-        response = await client.post(server.url("my_app"), HEADERS, b"x")
+        response = await post(client, server.url("my_app"), HEADERS, b"x")
         assert response.status == 200
-        await self.failure(client.post(server.url("my_other"), HEADERS, b"x"), NotSent)
+        await self.failure(post(client, server.url("my_other"), HEADERS, b"x"), NotSent)

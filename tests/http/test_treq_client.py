@@ -13,7 +13,7 @@ from twisted.web.client import ResponseNeverReceived
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from node2dm_tw.http.interface import NoAnswer, NotSent
+from node2dm_tw.http.interface import NoAnswer, NotSent, post
 from node2dm_tw.http.treq_client import TreqClient
 
 
@@ -34,21 +34,21 @@ class TreqContractTests(ContractTests, TestCase):
 
         server = self.server(script)
         client = self.client()
-        await client.post(server.url(), HEADERS, b"x")
-        error = await self.failure(client.post(server.url(), HEADERS, b"x"), NoAnswer)
+        await post(client, server.url(), HEADERS, b"x")
+        error = await self.failure(post(client, server.url(), HEADERS, b"x"), NoAnswer)
         assert error.retry_at_once
         assert len(server.connections) == 1
-        error = await self.failure(client.post(server.url(), HEADERS, b"x"), NoAnswer)
+        error = await self.failure(post(client, server.url(), HEADERS, b"x"), NoAnswer)
         assert not error.retry_at_once
 
     async def test_unasked_bytes(self):
         """Bytes that come on an idle connection end it, and belong to no answer."""
         server = self.server(lambda connection, request: connection.write(OK))
         client = self.client()
-        await client.post(server.url(), HEADERS, b"x")
+        await post(client, server.url(), HEADERS, b"x")
         server.connections[0].write(b"HTTP/1.1 500 Surprise\r\n\r\n")
         await server.connections[0].gone
-        response = await client.post(server.url(), HEADERS, b"x")
+        response = await post(client, server.url(), HEADERS, b"x")
         assert response.status == 200
 
     async def test_close_leaves_no_call_behind(self):
@@ -56,7 +56,7 @@ class TreqContractTests(ContractTests, TestCase):
         clock = Clock()
         server = self.server(lambda connection, request: connection.write(OK))
         client = self.client(reactor=ClockedReactor(clock))
-        await client.post(server.url(), HEADERS, b"x")
+        await post(client, server.url(), HEADERS, b"x")
         await client.close()
         assert clock.getDelayedCalls() == []
 
@@ -104,7 +104,7 @@ class TreqUnitTests(SynchronousTestCase):
 
         agent = RequestTraversalAgent(StringStubbingResource(render))
         client = self.client(agent)
-        answer = client.post("https://push.example/send", HEADERS, b"x")
+        answer = post(client, "https://push.example/send", HEADERS, b"x")
         agent.flush()
         response = self.successResultOf(answer)
         assert (response.status, response.body) == (503, b"later")
@@ -116,7 +116,7 @@ class TreqUnitTests(SynchronousTestCase):
         """The time-out covers everything, and says whether the request was out."""
         for write, kind in ((False, NotSent), (True, NoAnswer)):
             agent = InertAgent(Deferred(), write=write)
-            answer = self.client(agent).post("https://push.example/", HEADERS, b"x")
+            answer = post(self.client(agent), "https://push.example/", HEADERS, b"x")
             self.clock.advance(29.9)
             self.assertNoResult(answer)
             self.clock.advance(0.2)
@@ -132,7 +132,7 @@ class TreqUnitTests(SynchronousTestCase):
             (ValueError("a header with secret-token in it"), False),
         ):
             agent = InertAgent(lambda e=exception: fail(e), write=False)
-            answer = self.client(agent).post("https://push.example/", HEADERS, b"x")
+            answer = post(self.client(agent), "https://push.example/", HEADERS, b"x")
             failure = self.failureResultOf(answer, NotSent)
             assert failure.value.timed_out == timed_out
             assert "secret-token" not in str(failure.value)
@@ -141,7 +141,7 @@ class TreqUnitTests(SynchronousTestCase):
         """What fails once the request is out is NoAnswer."""
         lost = ResponseNeverReceived([Failure(error.ConnectionLost())])
         agent = InertAgent(lambda: fail(lost), write=True)
-        answer = self.client(agent).post("https://push.example/", HEADERS, b"x")
+        answer = post(self.client(agent), "https://push.example/", HEADERS, b"x")
         failure = self.failureResultOf(answer, NoAnswer)
         assert "ConnectionLost" in str(failure.value)
 
@@ -151,5 +151,5 @@ class TreqUnitTests(SynchronousTestCase):
         def broken():
             raise RuntimeError("broken")
 
-        answer = self.client(InertAgent(broken)).post("https://push.example/", HEADERS, b"x")
+        answer = post(self.client(InertAgent(broken)), "https://push.example/", HEADERS, b"x")
         self.failureResultOf(answer, NotSent)

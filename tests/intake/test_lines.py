@@ -6,10 +6,11 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.push import REASONS, InvalidPush
-from tests.intake.support import NOW, Intake
+from tests.intake.support import NOW, Intake, KeptPushes
 
 
 @pytest.mark.parametrize(
@@ -277,3 +278,34 @@ def test_the_deepest_nesting_that_json_can_read_is_counted():
         line = b'{"token":"a","collapse_key":"b","notification":' + deep + b"}"
         with pytest.raises(InvalidPush):
             intake.parser.read(line, NOW)
+
+
+class SlowQueue(KeptPushes):
+    """A queue that keeps pushes once its Deferred fires."""
+
+    def put(self, pushes):
+        super().put(pushes)
+        self.kept = Deferred()
+        return self.kept
+
+
+def test_a_put_may_take_its_time():
+    """The parser says when the queues keep what was read; a put that fails is logged."""
+    intake = Intake()
+    queue = SlowQueue()
+    intake.parser.default = attrs.evolve(intake.shop, queue=queue)
+    assert intake.parser.wait_for_puts() is None
+    intake.parser.datagram(b"a:b:c", ("127.0.0.1", 9))
+    first, kept = intake.parser.wait_for_puts(), queue.kept
+    intake.parser.datagram(b"d:e:f", ("127.0.0.1", 9))
+    both = intake.parser.wait_for_puts()
+    kept.callback(None)
+    assert first.called
+    assert not both.called
+    with capturedLogs() as captured:
+        queue.kept.errback(OSError("disk full"))
+    assert both.called
+    assert intake.parser.wait_for_puts() is None
+    [line] = [formatEvent(event) for event in captured]
+    assert line == "shop: pushes could not be queued"
+    assert intake.shop.stats.messages_received == 2

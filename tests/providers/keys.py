@@ -3,7 +3,7 @@
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from node2dm_tw.providers.oauth2 import Key
+from node2dm_tw.providers.oauth2 import ServiceAccountKey
 
 
 def pem(key, encryption=None):
@@ -21,4 +21,6 @@ CONTENT = {
     "client_id": "1",
     "token_uri": "https://oauth2.example/token",
 }
-KEY = Key("robot@shop.example", pem(RSA), "0a1b2c", "https://oauth2.example/token", "shop")
+KEY = ServiceAccountKey(
+    "robot@shop.example", pem(RSA), "0a1b2c", "https://oauth2.example/token", "shop"
+)

@@ -13,6 +13,7 @@ from node2dm_tw.providers.interface import (
     BadDevice,
     Delivered,
     DeviceOverQuota,
+    NewToken,
     Rejected,
     Retry,
     SenderOverQuota,
@@ -161,10 +162,11 @@ def test_each_row(said, verdict):
 
 @pytest.mark.parametrize("status", [200, 401, 503, 404])
 def test_any_answer_may_bring_a_token(status):
-    """An empty header brings none."""
-    assert SERVICE.replacement(answer(status, Update_Client_Auth="fresh")) == "fresh"
-    assert SERVICE.replacement(answer(status, Update_Client_Auth="")) is None
-    assert SERVICE.replacement(answer(status)) is None
+    """It says what it says of the push all the same; an empty header brings none."""
+    verdict = SERVICE.judge(answer(status), NOW)
+    said = answer(status, Update_Client_Auth="fresh")
+    assert SERVICE.judge(said, NOW) == NewToken("fresh", verdict)
+    assert SERVICE.judge(answer(status, Update_Client_Auth=""), NOW) == verdict
 
 
 BODIES = st.lists(
@@ -176,10 +178,11 @@ BODIES = st.lists(
 def test_whatever_comes_is_judged(said):
     """No body, status or header makes it raise."""
     verdict = SERVICE.judge(said, NOW)
+    if isinstance(verdict, NewToken):
+        assert verdict.token
+        verdict = verdict.verdict
     assert isinstance(verdict, get_args(Verdict))
     if isinstance(verdict, Retry) and verdict.after is not None:
         assert 0 <= verdict.after <= 86_400
     if isinstance(verdict, Rejected | BadDevice):
         assert verdict.reason.isprintable()
-    token = SERVICE.replacement(said)
-    assert token is None or token

@@ -1,6 +1,7 @@
 """Signing in with ClientLogin, and the token that outlives the process."""
 
 import json
+from functools import partial
 from urllib.parse import parse_qsl
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from node2dm_tw.http.interface import post
 from node2dm_tw.providers.clientlogin import ClientLogin, read_answer
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
 from tests.doubles import MemoryHTTP
@@ -27,7 +29,7 @@ class Account:
         self.http = MemoryHTTP()
         self.file = folder / "c2dm.token"
         self.login = ClientLogin(
-            self.http.post,
+            partial(post, self.http),
             lambda: self.now,
             self.file,
             url,
@@ -307,8 +309,8 @@ def test_a_disk_that_takes_nothing_does_not_stop_a_sign_in(tmp_path):
 
 def test_another_account_is_used_from_the_next_sign_in_on(account):
     """Another source alone wants no new one."""
-    assert not account.login.use("a@example.com", "hunter2", "other")
-    assert account.login.use("a@example.com", "other", "other")
-    assert account.login.use("b@example.com", "other", "other")
+    assert not account.login.update("a@example.com", "hunter2", "other")
+    assert account.login.update("a@example.com", "other", "other")
+    assert account.login.update("b@example.com", "other", "other")
     account.login.fetch()
     assert b"Email=b%40example.com&Passwd=other" in account.http.posted[-1].body

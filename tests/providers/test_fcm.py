@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node2dm_tw.providers.fcm import FCM, send_url
+from node2dm_tw.providers.interface import Delivered
 from node2dm_tw.push import InvalidPush, read_json
 from tests.grammar import TOKENS
 from tests.providers.answers import CREDENTIAL, NAME, NOW, TEXT, answer
@@ -301,4 +302,5 @@ def test_the_address_of_a_project(arguments, url):
 
 def test_no_answer_brings_a_token():
     """Only C2DM's do."""
-    assert FCM_SERVICE.replacement(answer(200, b"{}", Update_Client_Auth="x")) is None
+    said = answer(200, b'{"name": "x"}', Update_Client_Auth="x")
+    assert FCM_SERVICE.judge(said, NOW) == Delivered(b"x")

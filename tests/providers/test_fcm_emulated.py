@@ -24,13 +24,13 @@ from node2dm_tw.providers.interface import (
     Unauthorized,
     Unexplained,
 )
-from node2dm_tw.providers.oauth2 import Key, ServiceAccount
+from node2dm_tw.providers.oauth2 import ServiceAccountCredentials, ServiceAccountKey
 from node2dm_tw.push import read_json
 from tests.emulator.support import ACCOUNT, KEY, NOW, Firebase
 from tests.providers.answers import TEXT
 
 TOKEN = "dQw4w9WgXcQ_x-yz012345:APA91b" + "x" * 134
-SIGNER = Key(ACCOUNT.client_email, KEY, "0a1b2c", ACCOUNT.token_uri, PROJECT)
+SIGNER = ServiceAccountKey(ACCOUNT.client_email, KEY, "0a1b2c", ACCOUNT.token_uri, PROJECT)
 
 
 class Gateway:
@@ -40,7 +40,7 @@ class Gateway:
         self.world = Firebase(**settings)
         self.provider = FCM(send_url(project, "https://127.0.0.1:8443"))
         self.clock_is_off = 0.0
-        self.account = ServiceAccount(self.post, self.wall, key)
+        self.account = ServiceAccountCredentials(self.post, self.wall, key)
 
     def wall(self):
         return self.world.now + self.clock_is_off

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from urllib.parse import parse_qs
 
 import jwt
@@ -19,12 +20,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from node2dm_tw.backoff import http_date
 from node2dm_tw.delivery.signin import SignIn
+from node2dm_tw.http.interface import post
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
 from node2dm_tw.providers.oauth2 import (
     GRANT_TYPE,
     NEEDS_EXTRA,
     SCOPE,
-    ServiceAccount,
+    ServiceAccountCredentials,
     read_answer,
     read_key,
     sign,
@@ -128,7 +130,7 @@ def test_the_extra_is_named_where_it_is_missing(key, monkeypatch):
     monkeypatch.setitem(sys.modules, "jwt", None)
     with pytest.raises(ValueError, match=r"PyJWT, which FCM needs: pip install 'PyJWT\[crypto\]'"):
         read_key(file_of(CONTENT))
-    account = ServiceAccount(MemoryHTTP().post, lambda: NOW, key)
+    account = ServiceAccountCredentials(partial(post, MemoryHTTP()), lambda: NOW, key)
     error = failure(account.fetch())
     assert error.final
     assert NEEDS_EXTRA in str(error)
@@ -146,7 +148,7 @@ def failure(deferred):
 def test_the_assertion_says_who_asks_for_what(key, clock):
     """Issuer, scope, audience, at most an hour of life, and which key has signed it."""
     http = MemoryHTTP()
-    ServiceAccount(http.post, lambda: clock, key).fetch()
+    ServiceAccountCredentials(partial(post, http), lambda: clock, key).fetch()
     (posted,) = http.posted
     assert posted.url == "https://oauth2.example/token"
     assert dict(posted.headers) == {b"Content-Type": b"application/x-www-form-urlencoded"}
@@ -169,7 +171,7 @@ def test_the_assertion_says_who_asks_for_what(key, clock):
 def test_a_token_is_a_credential(key):
     """Each has a generation of its own, and its header never shows."""
     http = MemoryHTTP()
-    account = ServiceAccount(http.post, lambda: NOW, key)
+    account = ServiceAccountCredentials(partial(post, http), lambda: NOW, key)
     for generation in (1, 2):
         fetched = account.fetch()
         token = {"access_token": f"ya29.{generation}", "expires_in": 3599, "token_type": "Bearer"}
@@ -184,7 +186,7 @@ def test_a_token_is_a_credential(key):
 
 def test_nothing_is_kept_for_the_next_process(key):
     """And no answer of FCM's brings a token."""
-    account = ServiceAccount(MemoryHTTP().post, lambda: NOW, key)
+    account = ServiceAccountCredentials(partial(post, MemoryHTTP()), lambda: NOW, key)
     account.keep()
     account.discard_stored()
     assert account.stored() is None
@@ -195,9 +197,9 @@ def test_nothing_is_kept_for_the_next_process(key):
 def test_another_key_is_used_from_the_next_sign_in_on(key):
     """Only another one wants a new sign-in."""
     http = MemoryHTTP()
-    account = ServiceAccount(http.post, lambda: NOW, key)
-    assert not account.use(read_key(file_of(CONTENT)))
-    assert account.use(read_key(file_of({**CONTENT, "token_uri": "https://other.example/"})))
+    account = ServiceAccountCredentials(partial(post, http), lambda: NOW, key)
+    assert not account.update(read_key(file_of(CONTENT)))
+    assert account.update(read_key(file_of({**CONTENT, "token_uri": "https://other.example/"})))
     account.fetch()
     assert http.posted[-1].url == "https://other.example/"
 
@@ -341,7 +343,8 @@ def test_no_secret_is_logged(key):
     clock = Clock()
     http = MemoryHTTP()
     wall = lambda: NOW + clock.seconds()  # noqa: E731
-    signin = SignIn("fcm", ServiceAccount(http.post, wall, key), clock, wall, no_jitter)
+    credentials = ServiceAccountCredentials(partial(post, http), wall, key)
+    signin = SignIn("fcm", credentials, clock, wall, no_jitter)
     with capturedLogs() as events:
         signin.start()
         http.posted[-1].say(400, b'{"error": "invalid_grant"}', Date=DATE)
@@ -361,7 +364,7 @@ def test_no_secret_is_logged(key):
 def test_a_request_for_a_token_can_be_cancelled(key):
     """A stop gives it up."""
     http = MemoryHTTP()
-    fetching: Deferred = ServiceAccount(http.post, lambda: NOW, key).fetch()
+    fetching: Deferred = ServiceAccountCredentials(partial(post, http), lambda: NOW, key).fetch()
     fetching.cancel()
     assert fetching.called
     fetching.addErrback(lambda _: None)

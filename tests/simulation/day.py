@@ -14,13 +14,13 @@ import attrs
 from node2dm_tw import config
 from node2dm_tw.emulator.certificates import PROJECT
 from node2dm_tw.push import Push
-from node2dm_tw.queues.budget import ByteBudget
-from node2dm_tw.routes import Surroundings, Way, make_way
-from node2dm_tw.stats import ENDINGS, RouteStats, Stats
+from node2dm_tw.routes import Way
+from node2dm_tw.stats import ENDINGS, RouteStats
 from tests.emulator.support import ACCOUNT, KEY, NOW
 from tests.heap_clock import HeapClock
-from tests.simulation.google import BASE, SimulatedGoogle
+from tests.simulation.google import BASE, SimulatedClient, SimulatedGoogle
 from tests.simulation.load import HOUR, Load, Wanted
+from tests.support.routes import build_route, load_settings
 
 OUTAGE = 16_000.0
 """Seconds after midnight. The token is due for renewal in it, and ends before it does."""
@@ -41,17 +41,13 @@ def write_config(folder: Path, project_rate: int) -> config.Settings:
         "client_email": ACCOUNT.client_email,
         "token_uri": ACCOUNT.token_uri,
     }
-    for name, text in (
-        ("key.json", json.dumps(key)),
-        (
-            "config.ini",
-            f"[node2dm]\n[fcm]\nservice_account = key.json\nurl = {BASE}\n"
-            f"project_rate = {project_rate}/m\n",
-        ),
-    ):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o600)
-    return config.load(folder / "config.ini", folder, lambda *_: {}, lambda _: None)
+    (folder / "key.json").write_text(json.dumps(key))
+    (folder / "key.json").chmod(0o600)
+    return load_settings(
+        folder,
+        f"[node2dm]\n[fcm]\nservice_account = key.json\nurl = {BASE}\n"
+        f"project_rate = {project_rate}/m\n",
+    )
 
 
 @attrs.define(eq=False)
@@ -75,18 +71,14 @@ class Day:
         self.google = SimulatedGoogle(self.clock, self.wall, (rate, 60.0), self.load.devices)
         settings = write_config(self.folder, rate)
         random = Random(self.load.seed)
-        around = Surroundings(
+        self.way = build_route(
             settings,
             self.clock,
             self.wall,
-            random.random,
-            Stats(self.clock.seconds, "0"),
-            ByteBudget(),
-            lambda *_, **__: self.google,
-            self._on_bad_outcome,
-            lambda *_: None,
+            partial(SimulatedClient, self.google),
+            random=random.random,
+            on_bad_outcome=self._on_bad_outcome,
         )
-        self.way = make_way(around, settings.routes[0])
         ordinary = range(1 + len(self.load.flooded), self.load.devices)
         self.gone = frozenset(random.sample(ordinary, self.load.devices // 100))
         self.google.unregister(self.gone)

@@ -1,4 +1,4 @@
-"""Google's side in simulated time: an `HTTPClient` whose other end is the emulator's rules."""
+"""Google's side in simulated time: `HTTPClient`s whose other end is the emulator's rules."""
 
 import json
 from array import array
@@ -14,8 +14,7 @@ from node2dm_tw.emulator.certificates import PROJECT
 from node2dm_tw.emulator.google import Google
 from node2dm_tw.emulator.messages import Answer, Call, Message
 from node2dm_tw.emulator.settings import EmulatorSettings
-from node2dm_tw.http.interface import Done, Headers, NotSent, Response
-from node2dm_tw.http.posting import Posting
+from node2dm_tw.http.interface import Headers, NotSent, OnOutcomes, Response
 from tests.doubles import Posted
 from tests.emulator.support import ACCOUNT
 from tests.heap_clock import HeapClock
@@ -68,8 +67,8 @@ class Manners:
 
 
 @attrs.define(eq=False)
-class SimulatedGoogle(Posting):
-    """The emulator behind a network that takes its time, and may be down.
+class SimulatedGoogle:
+    """The emulator's rules behind a network that takes its time, and may be down.
 
     Args:
         clock: simulated.
@@ -90,9 +89,6 @@ class SimulatedGoogle(Posting):
     wall: Callable[[], float]
     project_rate: tuple[int, float]
     devices: int
-    name: str = "simulated"
-    handshakes: int = 0
-    reconnects: int = 0
     refusing: bool = False
     refused: int = 0
     manners: Manners = attrs.field(factory=Manners)
@@ -132,9 +128,8 @@ class SimulatedGoogle(Posting):
             said = self._call("POST", "/faults", json.dumps(rules).encode())
             assert said.status == 200, said.body
 
-    def send(self, url: str, headers: Headers, body: bytes, done: Done, context: Any) -> Posted:
-        posted = Posted(url, headers, body, done, context, self.on_reported)
-        path = url.removeprefix(BASE)
+    def send(self, posted: Posted) -> None:
+        path = posted.url.removeprefix(BASE)
         if path != "/token":
             self.manners.posted(self.clock.seconds())
         if self.refusing:
@@ -142,10 +137,6 @@ class SimulatedGoogle(Posting):
             self.clock.callLater(0.002, self._refuse, posted)
         else:
             self.clock.callLater(self._way(), self._arrive, path, posted)
-        return posted
-
-    def close(self) -> Deferred[None]:
-        return succeed(None)
 
     def most_of_project(self, seconds: float) -> int:
         """The most messages that came in any stretch of `seconds`."""
@@ -199,3 +190,22 @@ class SimulatedGoogle(Posting):
     def _show(self, event: object) -> None:
         if isinstance(event, Message):
             self.deliveries[json.loads(event.data["data"])["n"]] += 1
+
+
+@attrs.define(eq=False)
+class SimulatedClient:
+    """An `HTTPClient` whose requests go to the simulated Google."""
+
+    google: SimulatedGoogle
+    on_outcomes: OnOutcomes
+    name: str = "simulated"
+    handshakes: int = 0
+    reconnects: int = 0
+
+    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> Posted:
+        posted = Posted(url, headers, body, self.on_outcomes, context)
+        self.google.send(posted)
+        return posted
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)

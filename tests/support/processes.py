@@ -3,10 +3,33 @@
 import ctypes
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from tests.support.waiting import PATIENCE
 
 PR_SET_CHILD_SUBREAPER = 36
+
+
+def start(command: Sequence[str | Path], log: Path, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program; what it prints is appended to `log`."""
+    with log.open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+
+
+def stop(
+    process: subprocess.Popen[Any], how: int = signal.SIGTERM, seconds: float = PATIENCE
+) -> int:
+    """End a program, at the latest after `seconds`; return its exit status."""
+    process.send_signal(how)
+    try:
+        return process.wait(seconds)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def adopt_orphans() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import wait_until
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DAEMON = """

@@ -45,9 +45,9 @@ class Multi:
         reactor: provides time, and reads the epoll.
         connections: how many connections are kept when idle.
         timeout: seconds for which what was sent may stay unacknowledged.
-        finished: called as finished(handle, code, text) with each handle that is done, out of the
-            multi already; code is libcurl's CURLcode, 0 for success.
-        reported: called after each batch of them.
+        on_finished: called as on_finished(handle, code, text) with each handle that is done and
+            out of the multi; code is libcurl's CURLcode, 0 for success.
+        on_batch: called after each batch of them.
 
     Attributes:
         dispatched_at: the moment of the reactor's clock of the last batch.
@@ -59,14 +59,14 @@ class Multi:
         reactor: Any,
         connections: int,
         timeout: float,
-        finished: Callable[[Any, int, str], None],
-        reported: Callable[[], None],
+        on_finished: Callable[[Any, int, str], None],
+        on_batch: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._connections = connections
         self._user_timeout = timeout
-        self._finished = finished
-        self._reported = reported
+        self._on_finished = on_finished
+        self._on_batch = on_batch
         self._seconds: Callable[[], float] = reactor.seconds
         self._running = 0
         self._collecting = False
@@ -188,20 +188,20 @@ class Multi:
                 self._dispatch([(handle, 0, "") for handle in done] + failed)
 
     def _dispatch(self, outcomes: list[tuple[Any, int, str]]) -> None:
-        """Tell of each; a fault must not cost the others their report, nor us our reader."""
+        """Report each; a fault must cost neither the others their report nor us our reader."""
         self.dispatched_at = self._seconds()
         self._running -= len(outcomes)
         for handle, _, _ in outcomes:
             self._remove_handle(handle)
         for handle, code, text in outcomes:
             try:
-                self._finished(handle, code, text)
+                self._on_finished(handle, code, text)
             except Exception:  # noqa: BLE001
                 log.failure("while reporting a finished request")
         try:
-            self._reported()
+            self._on_batch()
         except Exception:  # noqa: BLE001
-            log.failure("after reporting finished requests")
+            log.failure("while handing back the outcomes of requests")
 
     def _act(self) -> None:
         """Let libcurl start what was added, and end what has run out of time."""
@@ -240,7 +240,7 @@ class Multi:
 
     # libcurl's side: callbacks, in which nothing may be reported
 
-    def opened(self, descriptor: int) -> None:
+    def on_socket_opened(self, descriptor: int) -> None:
         """Prepare a new connection's socket: its number may be that of one that closed."""
         self._masks[descriptor] = 0
         self._identities[descriptor] = sockets.identity(descriptor)

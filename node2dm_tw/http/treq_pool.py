@@ -19,12 +19,12 @@ from twisted.web.error import SchemeNotSupported
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from node2dm_tw.http.exchange import TreqRequest
-from node2dm_tw.http.hosts import PlainHostEndpoint
 from node2dm_tw.http.interface import CertificateRefused
 from node2dm_tw.http.limits import IDLE_TIMEOUT
 from node2dm_tw.http.sockets import seconds_silent, set_user_timeout
 from node2dm_tw.http.tls import VerifiedTLS, verify_name
+from node2dm_tw.http.treq_hosts import PlainHostEndpoint
+from node2dm_tw.http.treq_request import TreqRequest
 
 
 @implementer(IHandshakeListener)

@@ -51,7 +51,7 @@ class TreqRequest(Protocol):
         clock: where the time-out is scheduled.
         timeout: seconds for the whole request.
         body: the body of the request.
-        done: called with the outcome.
+        on_outcome: called with the outcome.
 
     Attributes:
         sent: the request's header was written; the upstream may act on it from here on.
@@ -61,12 +61,16 @@ class TreqRequest(Protocol):
     """
 
     def __init__(
-        self, clock: IReactorTime, timeout: float, body: bytes, done: Callable[[Outcome], None]
+        self,
+        clock: IReactorTime,
+        timeout: float,
+        body: bytes,
+        on_outcome: Callable[[Outcome], None],
     ) -> None:
         self.length = len(body)
         self.sent = self.reused = self.answered = self.is_done = False
         self._request_body = body
-        self._done = done
+        self._on_outcome = on_outcome
         self._head = HeadReader()
         self._chunks: list[bytes] = []
         self._received = 0
@@ -133,11 +137,11 @@ class TreqRequest(Protocol):
         self._chunks.append(data)
         self._received += len(data)
         if self._received > MAX_RESPONSE:
-            self._settle(self._answer(truncated=True))
+            self._settle(self._make_response(truncated=True))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if isinstance(reason.value, (ResponseDone, PotentialDataLoss)):
-            self._settle(self._answer(truncated=False))
+            self._settle(self._make_response(truncated=False))
         else:
             self._on_failure(reason)
 
@@ -149,7 +153,7 @@ class TreqRequest(Protocol):
         """End it from our side."""
         self.abort("cancelled")
 
-    def _answer(self, *, truncated: bool) -> Response:
+    def _make_response(self, *, truncated: bool) -> Response:
         status, fields = self._head.status, self._head.fields
         if not status:  # An agent of the tests has no connection, and so nothing was filtered.
             status, fields = self._response.code, _fields_of(self._response)
@@ -172,7 +176,7 @@ class TreqRequest(Protocol):
     def _fail(self, text: str, *, timed_out: bool = False, lost: bool = False) -> None:
         """End with what there is: an answer counts from its status line on."""
         if self._head.status:
-            self._settle(self._answer(truncated=True))
+            self._settle(self._make_response(truncated=True))
         else:
             self._settle(self._failure(text, timed_out=timed_out, lost=lost))
 
@@ -190,7 +194,7 @@ class TreqRequest(Protocol):
         if self._timer.active():
             self._timer.cancel()
         self._break_off()
-        self._done(outcome)
+        self._on_outcome(outcome)
 
     def _break_off(self) -> None:
         """Close the connection if anything is still to come on it."""

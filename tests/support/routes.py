@@ -1,0 +1,44 @@
+"""A route in this process, wired as the gateway does it, with a client and a clock of ours."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from node2dm_tw import config
+from node2dm_tw.http.interface import HTTPClient, OnOutcomes
+from node2dm_tw.push import Push
+from node2dm_tw.queues.budget import ByteBudget
+from node2dm_tw.routes import Surroundings, Way, make_way
+from node2dm_tw.stats import Stats
+
+
+def load_settings(folder: Path, text: str) -> config.Settings:
+    """Read the settings as the gateway does, from a file in `folder`."""
+    file = folder / "config.ini"
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o600)
+    return config.load(file, folder, lambda *_: {}, lambda _: None)
+
+
+def build_route(
+    settings: config.Settings,
+    clock: Any,
+    wall: Callable[[], float],
+    make_client: Callable[[OnOutcomes], HTTPClient],
+    *,
+    random: Callable[[], float] = lambda: 0.5,
+    on_bad_outcome: Callable[[str, str, Push, str], None] = lambda *_: None,
+) -> Way:
+    """Wire the first route; nothing is started."""
+    around = Surroundings(
+        settings,
+        clock,
+        wall,
+        random,
+        Stats(clock.seconds, "0"),
+        ByteBudget(),
+        lambda *_, on_outcomes, **__: make_client(on_outcomes),
+        on_bad_outcome,
+        on_locked=lambda *_: None,
+    )
+    return make_way(around, settings.routes[0])
