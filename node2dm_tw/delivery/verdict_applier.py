@@ -175,12 +175,17 @@ class VerdictApplier:
 
     # Requests that have ended
 
-    def apply_verdict(self, verdict: Verdict, lease: Lease) -> None:  # noqa: C901 - a table
-        """Do what a verdict asks for: the table of the design, row by row."""
+    def apply_verdict(self, verdict: Verdict, lease: Lease) -> None:
+        """Do what a verdict asks for."""
+        if type(verdict) is Delivered:
+            self.settlement.sent(lease)
+            self._on_explained(lease, verdict)
+        else:
+            self._apply_other_verdict(verdict, lease)
+
+    def _apply_other_verdict(self, verdict: Verdict, lease: Lease) -> None:
+        """Do what the table of the design says, row by row."""
         match verdict:
-            case Delivered():
-                self.settlement.sent(lease)
-                self._on_explained(lease, verdict)
             case NewToken(token, verdict_of_push):
                 self.session.signin.replace(token)
                 self.apply_verdict(verdict_of_push, lease)

@@ -21,6 +21,7 @@ from node2dm_tw.providers.interface import (
     Unauthorized,
     Unexplained,
     Verdict,
+    delivered,
 )
 from node2dm_tw.response import Response
 
@@ -110,7 +111,7 @@ def judge(response: Response, now: float) -> Verdict:
     status, _, body, truncated = response
     is_success = status == 200 and not truncated
     if is_success and (plain_name := _read_plain_success(body)):
-        return Delivered(plain_name)
+        return delivered((plain_name,))
     content = read_object(body)
     if is_success and (name := _text(content, "name")):
         return Delivered(name.encode("utf-8", "replace"))

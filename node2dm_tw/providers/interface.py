@@ -51,6 +51,10 @@ class Delivered(NamedTuple):
     message_id: bytes
 
 
+delivered = functools.partial(tuple.__new__, Delivered)
+"""Makes a `Delivered` out of a tuple, at a third of the cost."""
+
+
 @attrs.frozen
 class Retry:
     """Not now.
