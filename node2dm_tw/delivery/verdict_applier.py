@@ -183,7 +183,7 @@ class VerdictApplier:
         else:
             self._apply_other_verdict(verdict, lease)
 
-    def _apply_other_verdict(self, verdict: Verdict, lease: Lease) -> None:
+    def _apply_other_verdict(self, verdict: Verdict, lease: Lease) -> None:  # noqa: C901 - a table
         """Do what the table of the design says, row by row."""
         match verdict:
             case NewToken(token, verdict_of_push):

@@ -89,23 +89,15 @@ class FCM:
 
 
 def _line_body(push: Push) -> bytes:
-    """Write the message of a push in node2dm's form: by hand, in half the time.
-
-    Parts of the line are sliced here, for a property costs a call.
-    """
-    line, device_end, key_end = push.line, push.device_end, push.key_end
-    rest = line[device_end:]  # A token never holds a control character.
-    escape = _escape_plain if rest.translate(_NO_CONTROLS) == rest else _escape
-    key = escape(line[device_end + 1 : key_end])
-    return b"".join(
-        (
-            b'{"message":{"token":"',
-            line[:device_end].replace(b"\\", b"\\\\"),  # nor a quotation mark
-            b'","data":{"data":"',
-            escape(line[key_end + 1 :]),
-            b'"},"android":{"collapse_key":"%b"}}}' % key if key else b'"}}}',
-        )
-    )
+    """Write the message of a push in node2dm's form: by hand, in half the time."""
+    line, device_end = push.line, push.device_end
+    token = _escape_plain(line[:device_end])  # the intake lets no control character through
+    rest = line[device_end + 1 :]
+    is_plain = rest.translate(_NO_CONTROLS) == rest
+    # Escaped as a whole: the collapse key holds no colon.
+    key, _, data = (_escape_plain(rest) if is_plain else _escape(rest)).partition(b":")
+    android = b'"},"android":{"collapse_key":"%b"}}}' % key if key else b'"}}}'
+    return b"".join((b'{"message":{"token":"', token, b'","data":{"data":"', data, android))
 
 
 def _escape_plain(text: bytes) -> bytes:
