@@ -157,7 +157,7 @@ def load(
         errors.append("[node2dm] proxy: needs pycurl (pip install pycurl), not http_client = treq")
     errors += _section_errors(parser, [*titles, *callback_titles])
     errors += _callback_errors(callback_titles, titles)
-    errors += [] if gateway is None else _listener_errors(gateway)
+    errors += [] if gateway is None else _listener_errors(gateway, parser)
     errors += _route_errors([route for route in routes if route is not None])
     for place, title in enumerate(titles):
         if title.startswith("fcm"):
@@ -185,11 +185,12 @@ def _state_dir(parser: IniFile, working_directory: Path, folder: Path) -> Path:
         return working_directory  # an error of the option itself
 
 
-def _listener_errors(gateway: GatewaySection) -> list[str]:
+def _listener_errors(gateway: GatewaySection, parser: IniFile) -> list[str]:
     """Find ports that would be opened twice."""
     errors = []
     if len({*gateway.udp}) < len(gateway.udp):
-        errors.append("[node2dm] udp: expected each address once")
+        value = format_value(parser.get("node2dm", "udp"))
+        errors.append(f"[node2dm] udp = {value}: expected each address once")
     if gateway.web == gateway.stats:
         errors.append(
             f"[node2dm] web = {format_value(gateway.web)}: expected another port than stats"

@@ -81,14 +81,14 @@ def file_content(limit: int = MAX_FILE_BYTES) -> Converter:
         try:
             return FileContent(found, read_file(found, limit))
         except OSError as error:
-            reason = f"{error.strerror}: {printable(str(found))}{_owner(found, error)}"
+            reason = f"{error.strerror}: {printable(str(found))}{describe_owner(found, error)}"
             raise ValueError(f"a file that can be read ({reason})") from error
 
     return convert
 
 
-def _owner(file: Path, error: OSError) -> str:
-    """Say whose file it is that may not be read."""
+def describe_owner(file: Path, error: OSError) -> str:
+    """Say whose file it is that may not be read; empty for any other error."""
     try:
         status = file.stat() if isinstance(error, PermissionError) else None
     except OSError:  # a folder on the way to it may not be entered

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from node2dm_tw.converters import Converter, file_text, printable, read_file
+from node2dm_tw.converters import Converter, describe_owner, file_text, printable, read_file
 from node2dm_tw.ini_lines import (
     COMMENTS,
     MAX_LINE_ERRORS,
@@ -132,7 +132,8 @@ def parse(file: Path) -> IniFile:
     try:
         content = read_file(file)
     except OSError as error:
-        raise ConfigErrors([f"{file}: {error.strerror}"]) from error
+        reason = f"{error.strerror}{describe_owner(file, error)}"
+        raise ConfigErrors([f"{file}: {reason}"]) from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -49,24 +49,30 @@ def hide_traceback(kind: type[BaseException], error: BaseException, traceback: A
         sys.__excepthook__(kind, error, traceback)
 
 
-def find_missing_folders(options: Mapping[str, Any]) -> list[str]:
-    """Name the folders of twistd's options that are not there.
+def find_unusable_options(options: Mapping[str, Any], user: int) -> list[str]:
+    """Say which of twistd's options cannot work.
 
-    twistd itself notices too late: the daemon's log gets a traceback, or nothing at all is said.
+    twistd itself notices too late: the daemon's log gets a traceback, or it waits for ever.
 
     Args:
         options: twistd's own.
+        user: the ID of this process's user.
     """
-    pid_file = options.get("pidfile")
-    folders = {
-        "pidfile": Path(pid_file).absolute().parent if pid_file else Path.cwd(),
-        "rundir": Path(options.get("rundir") or "."),
-    }
-    return [
-        f"twistd --{name}: {folder} is no folder"
-        for name, folder in folders.items()
-        if not folder.is_dir()
-    ]
+    faults = []
+    pid_file, run_folder = options.get("pidfile"), Path(options.get("rundir") or ".")
+    if options.get("chroot"):
+        pid_file, run_folder = "", Path()  # they are looked up where we are not yet
+    if pid_file:
+        folder = Path(pid_file).absolute().parent
+        if not folder.is_dir():
+            faults.append(f"twistd --pidfile: {folder} is no folder")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            faults.append(f"twistd --pidfile: {folder} cannot be written")
+    if not run_folder.is_dir():
+        faults.append(f"twistd --rundir: {run_folder} is no folder")
+    if user != 0 and (options.get("uid") is not None or options.get("gid") is not None):
+        faults.append("twistd --uid, --gid: only root can become another user")
+    return faults
 
 
 def opened(what: str, open_it: Callable[[], T | Deferred[T]]) -> T:

@@ -52,7 +52,7 @@ from node2dm_tw.process import (
     StartFailed,
     drop_key_log,
     exit_with,
-    find_missing_folders,
+    find_unusable_options,
     hide_traceback,
     opened,
     run_shutdown_steps,
@@ -101,8 +101,8 @@ class Options(usage.Options):
         self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
             raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
-        if missing := find_missing_folders(self.parent or {}):
-            _refuse(FAILED, *missing)
+        if not self["check"] and (faults := find_unusable_options(self.parent or {}, os.geteuid())):
+            _refuse(FAILED, *faults)
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
         try:
             self.settings, self.emulator = self.read()

@@ -160,7 +160,7 @@ MISTAKES = {
     ),
     "an address twice": (
         f"[node2dm]\nudp = 127.0.0.1:1, 127.0.0.1:1\n{ACCOUNT}",
-        "[node2dm] udp: expected each address once",
+        "[node2dm] udp = 127.0.0.1:1, 127.0.0.1:1: expected each address once",
     ),
     "an option that is still to come": (
         f"[node2dm]\npush_token = {SECRET}\n{ACCOUNT}",

@@ -10,7 +10,13 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from node2dm_tw.process import StartFailed, drop_key_log, opened, run_shutdown_steps
+from node2dm_tw.process import (
+    StartFailed,
+    drop_key_log,
+    find_unusable_options,
+    opened,
+    run_shutdown_steps,
+)
 
 
 def raising(error):
@@ -72,6 +78,23 @@ def test_what_does_not_open_at_once_is_refused():
     """Nothing is started on a promise."""
     with pytest.raises(RuntimeError, match="at once"):
         opened("udp", Deferred)
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "faults"),
+    [
+        ({"uid": 1, "gid": 1}, 0, []),
+        ({"uid": 1}, 1000, ["twistd --uid, --gid: only root can become another user"]),
+        ({"gid": 0}, 1000, ["twistd --uid, --gid: only root can become another user"]),
+        ({"uid": None, "pidfile": "", "rundir": "."}, 1000, []),
+        ({"pidfile": "/nowhere/pid"}, 0, ["twistd --pidfile: /nowhere is no folder"]),
+        ({"chroot": "/jail", "rundir": "/nowhere", "pidfile": "/nowhere/pid"}, 0, []),
+        ({"rundir": "/nowhere"}, 0, ["twistd --rundir: /nowhere is no folder"]),
+    ],
+)
+def test_what_twistd_cannot_do_is_found_before_it_tries(options, user, faults):
+    """One line for each option."""
+    assert find_unusable_options(options, user) == faults
 
 
 PROGRAM = """

@@ -1,6 +1,7 @@
 """What README.md says to type works, and what it says will come back does."""
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import attrs
 
 from node2dm_tw import config
-from tests.e2e.gateway import TWISTD, Gateway, wait_until
+from node2dm_tw.emulator.testing import start
+from tests.e2e.gateway import PATIENCE, TWISTD, Gateway, wait_until
 from tests.support.tools import tool
 
 QUICKSTART = "[c2dm]\n[fcm]\n[emulator]\nphones = demo-phone, demo-fcm-phone\n"
@@ -105,7 +107,7 @@ def test_the_daemon_starts_and_stops_as_shown(make_gateway):
     gateway = make_gateway()
     gateway.write_config()
     reader = Reader(gateway)
-    reader.shell(block("sh", "--pidfile"))
+    reader.shell(block("sh", "--logfile"))
     pid_file, log = gateway.folder / "node2dm.pid", gateway.folder / "node2dm.log"
     try:
         wait_until(lambda: "started: pushes on" in log.read_text(encoding="utf-8"), "it runs")
@@ -115,6 +117,25 @@ def test_the_daemon_starts_and_stops_as_shown(make_gateway):
     assert "Server Shut Down" in log.read_text(encoding="utf-8")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", gateway.udp))
+
+
+def test_a_project_of_ones_own(make_gateway, tmp_path):
+    """An account of an emulator elsewhere stands for Firebase's; a phone shows the notification."""
+    tool("nc")
+    assert block("sh", "twistd -n") == ".venv/bin/twistd -n --pidfile= node2dm -c config.ini\n"
+    text = block("ini", "state_dir = state\n")
+    with start(tmp_path / "firebase") as firebase:
+        route = text[text.index("[fcm]") :]
+        elsewhere = f"url = {firebase.fcm_url}\nca_file = {firebase.ca_file}\n"
+        gateway = make_gateway(f"{route}{elsewhere}")
+        shutil.copy(firebase.service_account, gateway.folder / "key.json")
+        gateway.start()
+        wait_until(lambda: "fcm: signed in" in gateway.log, "it signs in")
+        with firebase.register(firebase.project) as phone:
+            push = block("sh", "notification").replace("demo-fcm-phone", phone.registration_id)
+            Reader(gateway).shell(push)
+            shown = phone.receive(PATIENCE)["notification"]
+    assert shown == {"title": "Hello", "body": "World"}
 
 
 def test_the_configuration_shown_is_valid(tmp_path):

@@ -42,15 +42,21 @@ ROUTE = {
     "messages_waiting": ("messages_asleep", "Pushes that sleep until their next try."),
     "window": ("window_requests", "Requests that may be in flight at once."),
     "backing_off": ("paused", "1 while the route is paused."),
-    "pause_left": ("pause_left_seconds", "Seconds for which the route is still paused."),
+    "pause_left": (
+        "pause_left_seconds",
+        "Seconds until the pause ends; 0 while there is none.",
+    ),
     "bad_device_alarm": ("bad_device_alarm", "1 while callbacks are held back."),
     "signed_in": ("signed_in", "1 while the route has a credential."),
     "token_age": ("credential_age_seconds", "Age of the credential; absent while signed out."),
     "token_left": (
         "credential_left_seconds",
-        "Seconds for which the credential is good; absent while signed out.",
+        "Seconds until the credential expires; absent while signed out.",
     ),
-    "rate_limited_tokens": ("devices_blocked", "Devices left alone, being over their quota."),
+    "rate_limited_tokens": (
+        "devices_blocked",
+        "Devices over their quota; pushes to them are dropped.",
+    ),
 }
 """For each line of a route: the name, without its prefix and `_total`, and a sentence."""
 

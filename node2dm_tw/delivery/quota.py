@@ -12,7 +12,7 @@ _TEXT = """\
 The push service answered QuotaExceeded for route {route}: the sender is over its quota.
 Nothing is sent on this route while this file is here. Unsent pushes were kept.
 Find out why so much was sent, wait for the quota to be granted again (a day, as a rule),
-then delete this file and start the gateway again.
+then delete this file, and start the gateway again, or send it SIGHUP if it still runs.
 """
 
 _FIRST_LINE = re.compile(rb"The push service answered QuotaExceeded for route ([A-Za-z0-9_.-]+):")

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from node2dm_tw import config, push
@@ -16,8 +17,8 @@ from tests.docs.pages import NOT_RUN, ROOT, RUN_BY, Block
 from tests.e2e.gateway import wait_until
 
 PACKAGE = ROOT / "node2dm_tw"
-OUTPUT = ("text",)
-"""Languages of what a command prints; nothing of it is run."""
+OUTPUT = "text"
+"""The language of what a command prints; nothing of it is run."""
 
 _CHANGES_THE_MACHINE = re.compile(
     r"\b(sudo|su|apt|apt-get|systemctl|useradd|chown|mount|docker|pip install|pkill|killall|reboot"
@@ -40,7 +41,7 @@ def marker_faults(block: Block) -> list[str]:
         return [] if block.note else ["the marker gives no reason"]
     if block.marker == RUN_BY:
         return [] if has_test(block.note) else [f"there is no test {block.note}"]
-    if block.language in (*OUTPUT, *READERS, *RUNNERS):
+    if block.language in (OUTPUT, *READERS, *RUNNERS):
         return []
     return [f"nothing runs {block.language}: the block needs a marker"]
 
@@ -95,6 +96,7 @@ def _check_push(fields: dict[str, object]) -> None:
         raise ValueError(f"the gateway would not take this push: {error.detail}") from None
 
 
+@cache
 def _logged() -> list[re.Pattern[str]]:
     """Return a pattern of each line that the package logs, but of those that are all values."""
     found = []

@@ -31,10 +31,14 @@ def test_every_block_works(page, make_gateway):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_has_a_language_and_who_runs_it_exists(page):
-    """A marker gives a reason, or names a test; it stands right before its block."""
+    """A marker gives a reason, or names a test; it stands right before its block.
+
+    Code that is only indented has neither, so there is none.
+    """
     faults = [f"{block.place}: {fault}" for block in page.blocks for fault in marker_faults(block)]
     assert not faults, "\n".join(faults)
     assert not re.search(r"^ *<!-- *(?:not run|run by)", page.prose, re.MULTILINE)
+    assert re.findall(r"(?<=\n\n)    .*", page.prose) == []
 
 
 @pytest.mark.parametrize("block", TRIED_BY_NOBODY, ids=lambda block: block.place)

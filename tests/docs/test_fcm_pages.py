@@ -7,8 +7,9 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.delivery.rates import ProjectRate
 from tests.docs.pages import PAGES
+from tests.e2e.gateway import wait_until
 
-(FCM,) = (page for page in PAGES if page.name == "docs/fcm.md")
+FCM, RATES = (page for page in PAGES if page.name in ("docs/fcm.md", "docs/rates.md"))
 PUSHES = [
     line
     for block in FCM.blocks
@@ -24,6 +25,27 @@ def test_each_push_of_the_page_is_accepted(make_gateway):
     assert len(PUSHES) >= 4
     gateway.push(*(line.encode() for line in PUSHES))
     gateway.wait_for(messages_received=len(PUSHES), messages_sent=len(PUSHES), messages_in_queue=0)
+
+
+def test_a_route_that_its_rate_limits_looks_as_the_page_says(make_gateway):
+    """It is ready, pushes wait, and few requests are in flight."""
+    gateway = make_gateway("[fcm]\nproject_rate = 60/m\n[emulator]\n").start()
+    gateway.push(*[b"demo-phone:key%d:{}" % number for number in range(50)])
+    gateway.wait_for(messages_received=50)
+    wait_until(lambda: gateway.stats()["messages_sent"], "the first one goes")
+    stats = gateway.stats()
+    assert stats["fcm.state"] == "ready"
+    assert stats["fcm.messages_in_queue"] > 0
+    assert stats["fcm.messages_in_flight"] < stats["fcm.window"]
+
+
+def test_a_device_over_its_rate_looks_as_the_page_says(make_gateway):
+    """Twenty pushes sleep; for the others the log has the line of the page."""
+    gateway = make_gateway("[fcm]\ndevice_rate = 6/h\ndevice_burst = 2\n[emulator]\n").start()
+    gateway.push(*[b"demo-phone:key%d:{}" % number for number in range(30)])
+    gateway.wait_for(messages_sent=2, messages_waiting=20, messages_overflowed=8)
+    (shown,) = (block.text for block in RATES.blocks if block.language == "log")
+    assert shown.partition("...")[2].strip(": \n") in gateway.log
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,17 @@ def test_what_a_page_names_exists(page):
     assert link_faults(page) == []
     assert option_faults(page) == []
     assert name_faults(page) == []
+
+
+def test_every_page_is_linked_from_another():
+    """Or nobody finds it."""
+    linked = {
+        (Path(page.name).parent / path).as_posix()
+        for page in PAGES
+        for path, _ in page.links()
+        if Path(page.name).name != path
+    }
+    assert {page.name for page in PAGES} - linked == {"README.md"}
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_secret_that_others_can_read(make_gateway):
 
 
 def test_a_key_file_that_this_user_may_not_read(make_gateway):
-    """The error says whose it is, and who we are."""
+    """The error says whose it is, and who we are; of the configuration itself too."""
     if not OBEYING_MODES:
         pytest.skip("needs setpriv, to obey the modes of files as root")
     gateway = make_gateway("[fcm]\nservice_account = key.json\n")
@@ -155,6 +155,10 @@ def test_a_key_file_that_this_user_may_not_read(make_gateway):
     user = os.geteuid()
     assert status == 1
     assert f"; it belongs to user {user}, mode 040; this is user {user})" in said
+    gateway.mode = 0o000
+    status, _, said = check(gateway, prefix=OBEYING_MODES)
+    reason = f"Permission denied; it belongs to user {user}, mode 000; this is user {user}"
+    assert (status, said) == (1, f"{gateway.file}: {reason}\n")
 
 
 def test_a_real_key_and_a_real_bundle(make_gateway):

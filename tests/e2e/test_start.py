@@ -208,6 +208,8 @@ def test_a_folder_of_twistds_options_that_is_not_there(make_gateway, options, op
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"twistd --{name}: {folder} is no folder\n"
     assert files_below(gateway.folder) == {"config.ini"}
+    done = gateway.run_twistd(*files, "node2dm", "-c", str(gateway.file), "--check")
+    assert (done.returncode, done.stdout) == (0, f"{gateway.file}: ok\n")
 
 
 KEY_AND_CA = "[fcm]\nservice_account = key.json\n", f"{ACCOUNT}ca_file = ca.pem\n"

@@ -2,81 +2,92 @@
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from ipaddress import IPv4Address
 
 import attrs
+import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-NAMES = (x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1")))
+NAMES = ("localhost", "127.0.0.1")
 
 
 @attrs.frozen
 class Identity:
     """A certificate and its key, in PEM."""
 
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    certificate_pem: bytes
+    key_pem: bytes
 
     @property
-    def certificate_pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+    def certificate(self):
+        return x509.load_pem_x509_certificate(self.certificate_pem)
 
     @property
-    def key_pem(self) -> bytes:
-        return self.key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+    def key(self):
+        return serialization.load_pem_private_key(self.key_pem, None)
 
 
-def make(common_name, *, issuer=None, names=(), days=1, authority=False):
-    """Make an identity; without an issuer it signs itself. A negative `days` has expired."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+@cache
+def _authority(name):
+    return trustme.CA(organization_unit_name=name)
+
+
+def authority(name="a root of the tests"):
+    """Return a root, which is the same for as long as the process lives."""
+    found = _authority(name)
+    return Identity(found.cert_pem.bytes(), found.private_key_pem.bytes())
+
+
+def make(*names, issuer="a root of the tests", **options):
+    """Make an identity for hosts and addresses; options as `not_after` are trustme's."""
+    made = _authority(issuer).issue_cert(*names, common_name="localhost", **options)
+    return Identity(made.cert_chain_pems[0].bytes(), made.private_key_pem.bytes())
+
+
+def make_odd(*names, self_signed=False):
+    """Make an identity that trustme does not: without a subjectAltName, or signed by itself.
+
+    Args:
+        names: what subjectAltName holds; without any there is no such extension.
+    """
+    issuer, own = authority(), make("localhost")
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
+        .issuer_name(subject if self_signed else issuer.certificate.subject)
+        .public_key(own.key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=3))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    signer = issuer.key if issuer else key
-    return Identity(builder.sign(signer, hashes.SHA256()), key)
-
-
-@cache
-def authority(name="a root of the tests"):
-    return make(name, authority=True)
+    signed = builder.sign(own.key if self_signed else issuer.key, hashes.SHA256())
+    return attrs.evolve(own, certificate_pem=signed.public_bytes(serialization.Encoding.PEM))
 
 
 @cache
 def good():
-    return make("localhost", issuer=authority(), names=NAMES)
+    return make(*NAMES)
 
 
 @cache
 def bad(kind):
     """An identity that must be refused where `authority()` is trusted."""
-    if kind == "no subjectAltName":
-        return make("localhost", issuer=authority())
-    if kind == "wrong name":
-        return make("localhost", issuer=authority(), names=[x509.DNSName("elsewhere.example")])
-    if kind == "expired":
-        return make("localhost", issuer=authority(), names=NAMES, days=-1)
-    if kind == "self-signed":
-        return make("localhost", names=NAMES)
-    if kind == "unknown issuer":
-        return make("localhost", issuer=authority("another root"), names=NAMES)
+    match kind:
+        case "no subjectAltName":
+            return make_odd()
+        case "wrong name":
+            return make("elsewhere.example")
+        case "expired":
+            return make(*NAMES, not_after=datetime.now(UTC) - timedelta(days=1))
+        case "self-signed":
+            return make_odd(x509.DNSName("localhost"), self_signed=True)
+        case "unknown issuer":
+            return make(*NAMES, issuer="another root")
     raise KeyError(kind)
 
 

@@ -450,9 +450,7 @@ class ContractTests(AnswerTests, SilenceTests):
 
     async def test_wrong_address(self):
         """An address that the certificate does not name is refused."""
-        identity = certificates.make(
-            "localhost", issuer=certificates.authority(), names=certificates.NAMES[:1]
-        )
+        identity = certificates.make("localhost")
         server = self.server(always(OK), identity)
         await self.failure(
             post(self.client(), server.url("127.0.0.1"), HEADERS, b"x"), CertificateRefused

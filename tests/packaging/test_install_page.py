@@ -139,8 +139,8 @@ def test_the_page_from_the_top(machine: Machine, tmp_path: Path) -> None:
         key = "service_account = key.json\n"
         config = config.replace(key, f"{key}url = {firebase.fcm_url}\nca_file = ca.pem\n")
         machine.type(block("sh", "useradd"))
-        machine.type(config)
-        machine.type(f"install -m 0644 {firebase.ca_file} /etc/node2dm/ca.pem")
+        machine.type(f"install -D -m 0644 {firebase.ca_file} /etc/node2dm/ca.pem")
+        assert machine.type(config) == "/etc/node2dm/config.ini: ok\n"
         install_unit, *_ = block("sh", "systemctl enable").splitlines()
         machine.type(install_unit)
         with machine.start(as_systemd_would()) as log:
