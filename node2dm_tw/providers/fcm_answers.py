@@ -176,7 +176,7 @@ def _named_delay(response: Response, error: _Error, now: float) -> float | None:
 
 
 def _invalid_argument(error: _Error) -> Verdict:
-    """Tell a bad device from a bad message: FCM has one code for both."""
+    """Distinguish a bad device from a bad message: FCM has one code for both."""
     fields = [_text(each, "field") for each in error.violations]
     if "message.token" in fields or "message.fid" in fields:
         return BadDevice("INVALID_ARGUMENT")
