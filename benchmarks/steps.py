@@ -18,14 +18,14 @@ from twisted.internet.task import Clock
 
 from benchmarks.pushes import datagram
 from benchmarks.upstream import FCM_SENT
+from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.http.head import parse_head
 from node2dm_tw.http.interface import OnOutcomes, Outcome, Response
-from node2dm_tw.intake.lines import LineParser
+from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credential, Provider
-from node2dm_tw.stats import Stats
 from tests.support.routes import build_route, load_settings
 
 TIMES, TOGETHER = 1_000, 100

@@ -8,7 +8,7 @@ from urllib.request import urlopen
 
 import attrs
 
-from node2dm_tw.emulator.certificates import PROJECT, Places, prepare
+from node2dm_tw.emulator.server.certificates import PROJECT, Places, prepare
 from node2dm_tw.emulator.settings import EmulatorSettings
 from tests.support.nginx import run_nginx
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import attrs
 
 from node2dm_tw.admin import metric_names as names
+from node2dm_tw.config.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
+from node2dm_tw.core.stats import never_falls
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
-from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
-from node2dm_tw.stats import never_falls
 
 ROOT = Path(__file__).parents[1]
 

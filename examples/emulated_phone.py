@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from node2dm_tw.emulator.client import EmulatorClient, Refused, retry
+from node2dm_tw.emulator.phone.client import EmulatorClient, Refused, retry
 
 RECONNECT = 0.5
 """Seconds from the end of an event stream to the next one."""

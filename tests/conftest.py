@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.small_disk import SmallDisk
 from tests.support import processes
 from tests.support.gateway import GatewayProcess
 from tests.support.schedule import Schedule
+from tests.support.small_disk import SmallDisk
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile(

@@ -4,11 +4,11 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.session import LaneState
 from node2dm_tw.queues.memory import MemoryQueue
-from node2dm_tw.queues.spool import Spool
-from node2dm_tw.stats import RouteStats
-from tests.doubles import WALL, MemoryHTTP
+from node2dm_tw.state.spool import Spool
+from tests.support.doubles import WALL, MemoryHTTP
 from tests.support.routes import build_route, load_settings
 
 CONFIGURATION = """

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from examples.emulated_phone import Phone, phone_options, register, say
-from node2dm_tw.emulator.client import Refused
+from node2dm_tw.emulator.phone.client import Refused
 
 APP = "com.example.jumpnote"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.logs import logger
-from node2dm_tw.stats import ENDINGS
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.stats import ENDINGS
 
 log = logger()
 

@@ -1,6 +1,6 @@
 """How Prometheus calls each line of the stats, and one sentence on it; without the extra."""
 
-from node2dm_tw.stats import ENDINGS
+from node2dm_tw.core.stats import ENDINGS
 
 ROUTE = {
     "messages_received": ("messages_received", "Valid pushes that came in."),

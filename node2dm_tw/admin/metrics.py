@@ -30,7 +30,7 @@ from node2dm_tw.admin.metric_names import (
     STATES,
 )
 from node2dm_tw.admin.telnet import Snapshot
-from node2dm_tw.stats import never_falls
+from node2dm_tw.core.stats import never_falls
 
 Values = dict[str, Any]
 

@@ -19,8 +19,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from node2dm_tw.logs import Throttle, logger
-from node2dm_tw.stats import never_falls
+from node2dm_tw.core.logs import Throttle, logger
+from node2dm_tw.core.stats import never_falls
 
 log = logger()
 

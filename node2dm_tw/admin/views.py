@@ -17,8 +17,8 @@ from node2dm_tw.admin.memo import Memo
 from node2dm_tw.admin.statsd import Report, StatsdSender, resolve_host
 from node2dm_tw.admin.telnet import Snapshot, StatsFactory, TelnetViews
 from node2dm_tw.admin.web import Render, WebViews, make_site
-from node2dm_tw.logs import logger
-from node2dm_tw.stats import Stats
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.stats import Stats
 
 log = logger()
 

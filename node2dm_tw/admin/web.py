@@ -17,7 +17,7 @@ from node2dm_tw.admin.health import Health
 from node2dm_tw.admin.origins import is_known_host, is_of_another_site
 from node2dm_tw.admin.telnet import Snapshot
 from node2dm_tw.admin.web_connection import HeadChannel, ViewRequest, WebConnection
-from node2dm_tw.stats import as_json
+from node2dm_tw.core.stats import as_json
 
 SECURITY = {
     b"Content-Security-Policy": b"default-src 'none'; script-src 'self'; style-src 'self';"
@@ -84,7 +84,7 @@ class WebViews:
     """What the answers are made of.
 
     Args:
-        snapshot: see `node2dm_tw.stats.Stats.snapshot`.
+        snapshot: see `node2dm_tw.core.stats.Stats.snapshot`.
         health: judges it.
         streams: the open streams of events.
         metrics: renders it for a header `Accept`; None without the extra.

@@ -2,9 +2,9 @@
 
 import attrs
 
+from node2dm_tw.delivery.blocked_devices import BlockedDevices
 from node2dm_tw.delivery.rates import DeviceRates
 from node2dm_tw.delivery.retry_queue import RetryQueue
-from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.queues.interface import Lease

@@ -7,6 +7,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from node2dm_tw.core.logs import logger, shorten
+from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.admission import ADMIT, Admission
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.blame import Blame
@@ -25,10 +27,8 @@ from node2dm_tw.http.interface import (
     Outcome,
     RequestFailed,
 )
-from node2dm_tw.logs import logger, shorten
 from node2dm_tw.providers.interface import Credential, Delivered, NewToken, Provider, Verdict
 from node2dm_tw.queues.interface import Lease, PushQueue
-from node2dm_tw.stats import RouteStats
 
 log = logger()
 

@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 from twisted.internet.endpoints import serverFromString
 
-from node2dm_tw.converters import file_text
-from node2dm_tw.ini import convert_text, describe_unknown
-from node2dm_tw.ini_lines import format_value
+from node2dm_tw.config.converters import file_text
+from node2dm_tw.config.ini import convert_text, describe_unknown
+from node2dm_tw.config.ini_lines import format_value
 
 DEMO_ACCOUNT = "demo@example.com"
 """Who the gateway signs in as over C2DM where [emulator] names no accounts."""

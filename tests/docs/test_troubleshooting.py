@@ -3,10 +3,10 @@
 import re
 
 from node2dm_tw.admin.health import HELD_BACK
+from node2dm_tw.app.process import FAILED
+from node2dm_tw.app.service import STATUS
+from node2dm_tw.core.stats import COUNTERS, never_falls
 from node2dm_tw.delivery.session import LaneState
-from node2dm_tw.process import FAILED
-from node2dm_tw.service import STATUS
-from node2dm_tw.stats import COUNTERS, never_falls
 from tests.docs.pages import ROOT
 
 TEXT = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import attrs
 from tests.e2e.browser import Browser
 from tests.e2e.gateway import Gateway, free_port
 from tests.support.tools import module
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.upstream import Answer, Sent, Upstream, upstream
 
 
 def read_axe() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.gateway import Gateway, free_port, wait_until
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.upstream import Answer, Sent, Upstream, upstream
 
 ROWS = {
     "delivered": Answer(b"id=0:123"),

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
-from node2dm_tw import config
+from node2dm_tw.config.load import load
 from tests.e2e.gateway import TWISTD, Gateway, wait_until
 from tests.e2e.test_callback_events import SECRET, by_payload, section
 from tests.support.ports import free_port
 from tests.support.tools import tool
-from tests.test_config import SIGNING_SECRET
-from tests.upstream import Answer, Upstream, upstream
+from tests.support.upstream import Answer, Upstream, upstream
+from tests.unit.config.test_load import SIGNING_SECRET
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/callbacks.md").read_text(encoding="utf-8")
@@ -204,7 +204,7 @@ def test_the_configuration_of_several_webhooks(tmp_path):
         (tmp_path / name).chmod(0o600)
     file = tmp_path / "config.ini"
     file.write_text(block("ini", "[callback:shop]"))
-    settings = config.load(file, tmp_path, lambda *_: {}, lambda _: None)
+    settings = load(file, tmp_path, lambda *_: {}, lambda _: None)
     common, shop = settings.callbacks
     assert (common.signing_secret, shop.signing_secret) == (b"a" * 32, b"b" * 32)
     assert (common.url, common.format) == ("https://www.example.com/push-failed", "form")

@@ -12,7 +12,7 @@ from tests.e2e.gateway import Gateway, wait_until
 from tests.e2e.test_callbacks import age
 from tests.e2e.test_reload import reload
 from tests.support.ports import free_port
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.upstream import Answer, Sent, Upstream, upstream
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(b"fedcba9876543210fedcba9876543210").decode()

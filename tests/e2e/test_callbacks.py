@@ -11,9 +11,9 @@ import pytest
 
 from tests.e2e.gateway import Gateway, free_port
 from tests.e2e.test_reload import reload
-from tests.odd_files import ODD
-from tests.providers.keys import CONTENT
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.odd_files import ODD
+from tests.support.upstream import Answer, Sent, Upstream, upstream
+from tests.unit.providers.keys import CONTENT
 
 
 def gone_or_delivered(sent: Sent) -> Answer:

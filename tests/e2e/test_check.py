@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
-from node2dm_tw.emulator.certificates import prepare
+from node2dm_tw.emulator.server.certificates import prepare
 from node2dm_tw.emulator.settings import EmulatorSettings
 from tests.e2e.gateway import PATIENCE, TWISTD
 from tests.e2e.test_start import FAULTS, FAULTY, PASSWORD, files_below, taken
-from tests.odd_files import OBEYING_MODES
+from tests.support.odd_files import OBEYING_MODES
 
 ACCOUNT = f"[c2dm]\nusername = sender@example.com\npassword = {PASSWORD}\n"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.e2e.gateway import Gateway
 from tests.support.tools import tool
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
 
 
 def test_a_step_of_the_wall_clock_expires_nothing(tmp_path):

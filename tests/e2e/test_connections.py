@@ -10,9 +10,9 @@ from h2.errors import ErrorCodes
 
 from node2dm_tw.emulator import testing
 from tests.e2e.gateway import Gateway, wait_until
-from tests.http2_upstream import HTTP2Upstream, http2_upstream
-from tests.relay import relay
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.http2_upstream import HTTP2Upstream, http2_upstream
+from tests.support.relay import relay
+from tests.support.upstream import Answer, Sent, Upstream, upstream
 
 CLIENTS = ("treq", "curl")
 

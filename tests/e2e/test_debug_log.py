@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.e2e.gateway import Gateway, wait_until
-from tests.upstream import Answer, Sent, upstream
+from tests.support.upstream import Answer, Sent, upstream
 
 TOKEN = b"APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 LINES = [

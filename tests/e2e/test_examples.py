@@ -16,7 +16,7 @@ import pytest
 
 from examples.jumpnote.server import JumpNote, Notes, serve
 from node2dm_tw.client import PushClient
-from node2dm_tw.emulator.client import EmulatorClient
+from node2dm_tw.emulator.phone.client import EmulatorClient
 from tests.e2e.gateway import HEEDING, Gateway, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]

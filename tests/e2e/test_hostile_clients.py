@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.gateway import Gateway, free_port, telnet, wait_until
 from tests.e2e.steady_load import SteadyLoad, quick_upstream
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
 
 MEGABYTE = 1_000_000
 FORM = (

@@ -9,7 +9,7 @@ import pytest
 
 from node2dm_tw.queues.budget import PUSH_OVERHEAD_BYTES
 from tests.e2e.gateway import Gateway, free_port, wait_until
-from tests.grammar import LINES, OBJECTS
+from tests.support.grammar import LINES, OBJECTS
 
 SIZE = 1_000
 

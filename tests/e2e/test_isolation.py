@@ -15,8 +15,8 @@ import attrs
 import pytest
 
 from tests.e2e.gateway import Gateway, wait_until
-from tests.providers.keys import CONTENT
-from tests.upstream import Answer, Sent, Upstream
+from tests.support.upstream import Answer, Sent, Upstream
+from tests.unit.providers.keys import CONTENT
 
 CLIENTS = ("treq", "curl")
 SECONDS = 30.0

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.gateway import Gateway, wait_until
 from tests.support.tools import tool
-from tests.upstream import Answer, Upstream
+from tests.support.upstream import Answer, Upstream
 
 EXAMPLE = Path(__file__).parents[2] / "etc/logrotate/node2dm"
 FORMATS = ("text", "json")

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.e2e.gateway import Gateway, wait_until
-from tests.upstream import Answer, Sent, Upstream, sign_in_or, upstream
+from tests.support.upstream import Answer, Sent, Upstream, sign_in_or, upstream
 
 PUSHES = 2_000
 IN_FLIGHT = 64

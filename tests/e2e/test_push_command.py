@@ -17,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from node2dm_tw.cli.bulk import BulkSender
+from node2dm_tw.cli.progress import CLEAR_LINE, progress
+from node2dm_tw.cli.progress import Terminal as Screen
+from node2dm_tw.cli.push import main
+from node2dm_tw.cli.rows import Row
 from node2dm_tw.client import Push
-from node2dm_tw.push_bulk import BulkSender
-from node2dm_tw.push_command import main
-from node2dm_tw.push_rows import Row
-from node2dm_tw.push_screen import CLEAR_LINE, progress
-from node2dm_tw.push_screen import Terminal as Screen
 from tests.e2e.gateway import HEEDING, Gateway
 from tests.e2e.test_push import received as received_by_phone
 
-COMMAND = [sys.executable, "-m", "node2dm_tw.push_command"]
+COMMAND = [sys.executable, "-m", "node2dm_tw.cli.push"]
 FIELDS = tuple(Push.__dataclass_fields__)
 CSV = "token,collapse_key,data\n"
 

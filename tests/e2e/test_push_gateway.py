@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from node2dm_tw.push_command import main
-from node2dm_tw.push_gateway import GatewayError, GatewayRoutes, read_totals
+from node2dm_tw.cli.gateway import GatewayError, GatewayRoutes, read_totals
+from node2dm_tw.cli.push import main
 from tests.e2e.gateway import Gateway
 from tests.support.ports import free_port
 
@@ -178,7 +178,7 @@ def test_the_documented_commands(gateway: Gateway, web: int) -> None:
     """Each command of the page ends with status 0, and what they push is valid."""
     page = (ROOT / "docs/application-servers.md").read_text(encoding="utf-8")
     (commands,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    program = f"{sys.executable} -m node2dm_tw.push_command --port {gateway.udp}"
+    program = f"{sys.executable} -m node2dm_tw.cli.push --port {gateway.udp}"
     stats = f"127.0.0.1:{gateway.stats_port}"
     commands = commands.replace("8122", str(web))
     commands = commands.replace("node2dm-push", f"{program} --stats {stats}")

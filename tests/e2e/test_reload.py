@@ -3,7 +3,7 @@
 import signal
 
 from tests.e2e.gateway import wait_until
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
 
 
 def reload(gateway, says: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.gateway import wait_until
 from tests.e2e.test_outage import IN_FLIGHT, push_many
-from tests.upstream import Answer, Upstream, sign_in_or, upstream
+from tests.support.upstream import Answer, Upstream, sign_in_or, upstream
 
 
 @pytest.mark.parametrize("total", [3_000, pytest.param(50_000, marks=pytest.mark.long)])

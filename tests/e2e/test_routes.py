@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.e2e.gateway import Gateway, wait_until
-from tests.upstream import Answer, Upstream, upstream
+from tests.support.upstream import Answer, Upstream, upstream
 
 FCM = "[fcm]\n[emulator]\ndevice_quota = 1000000/s\n"
 

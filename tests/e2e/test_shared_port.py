@@ -3,7 +3,7 @@
 import socket
 
 from tests.e2e.gateway import free_port, wait_until
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
 
 
 def test_two_processes_share_a_port(make_gateway):

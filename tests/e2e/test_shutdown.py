@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.gateway import HEEDING, TWISTD, Gateway, wait_until
 from tests.e2e.test_outage import push_many
 from tests.support import processes
-from tests.upstream import Answer, Sent, Upstream, sign_in_or, upstream
+from tests.support.upstream import Answer, Sent, Upstream, sign_in_or, upstream
 
 HERE = Path(__file__).parent
 SLOW = Answer(delay=60)

@@ -13,8 +13,8 @@ import pytest
 
 from tests.e2e.gateway import Gateway, wait_until
 from tests.e2e.test_outage import push_many
-from tests.odd_files import OBEYING_MODES, ODD, is_untouched
-from tests.upstream import Answer, Upstream, upstream
+from tests.support.odd_files import OBEYING_MODES, ODD, is_untouched
+from tests.support.upstream import Answer, Upstream, upstream
 
 HEADER = b"node2dm_tw spool 1\n"
 

@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Callable
 
 from tests.e2e.gateway import Gateway, free_port, telnet, wait_until
-from tests.upstream import Answer, Sent, Upstream
+from tests.support.upstream import Answer, Sent, Upstream
 
 ROUTES = ("shop", "news")
 

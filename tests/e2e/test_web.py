@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from node2dm_tw.admin.metric_names import LABELLED, PROCESS, ROUTE
-from node2dm_tw.stats import never_falls
+from node2dm_tw.core.stats import never_falls
 from tests.e2e.gateway import free_port, telnet, wait_until
 from tests.support.tools import module
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
 
 TOKEN = "APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 MOVING = {"uptime", "token_age", "token_left", "memory_rss", "memory_heapTotal", "memory_heapUsed"}
@@ -401,7 +401,7 @@ def test_json_lines(make_gateway):
         gateway.stop()
         lines = [json.loads(line) for line in gateway.log.splitlines()]
         ours = [line for line in lines if line["logger"].startswith("node2dm_tw")]
-        assert {line["logger"] for line in ours} == {"node2dm_tw.service"}
+        assert {line["logger"] for line in ours} == {"node2dm_tw.app.service"}
         (started,) = [line for line in ours if "started: pushes on" in line["message"]]
         assert started["level"] == "info"
         assert started["version"]

@@ -10,14 +10,14 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, succeed
 
-from node2dm_tw.emulator.certificates import PROJECT
-from node2dm_tw.emulator.google import Google
-from node2dm_tw.emulator.messages import Answer, Call, Message
+from node2dm_tw.emulator.google.emulator import Google
+from node2dm_tw.emulator.google.messages import Answer, Call, Message
+from node2dm_tw.emulator.server.certificates import PROJECT
 from node2dm_tw.emulator.settings import EmulatorSettings
 from node2dm_tw.http.interface import Headers, NotSent, OnOutcomes, Response
-from tests.doubles import Posted
-from tests.emulator.support import ACCOUNT
-from tests.heap_clock import HeapClock
+from tests.support.doubles import Posted
+from tests.support.heap_clock import HeapClock
+from tests.unit.emulator.support import ACCOUNT
 
 BASE = "https://127.0.0.1:8443"
 TOKEN = b'"token":"'
