@@ -33,6 +33,8 @@ class BadDeviceAlarm:
             self._blamed -= self._blames[0]
         self._blames.append(blames_device)
         self._blamed += blames_device
+        if not self._blamed and not self._was_on:
+            return False  # nearly always: no need to ask `is_on`
         was_on, self._was_on = self._was_on, self.is_on
         return was_on != self._was_on
 

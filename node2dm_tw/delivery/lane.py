@@ -56,7 +56,7 @@ class Lane:
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
         project_rate: limits all pushes of the route together; None: no limit.
-        alarm: notices when too many answers blame devices; None: nobody does.
+        alarm: notices when too many answers blame devices; None: there is no alarm.
         on_bad_outcome: called when a push ended badly, with its outcome and the reason.
         on_locked: called when nothing more is sent until a person has acted, and why.
 

@@ -38,7 +38,7 @@ class Session:
 
     Attributes:
         credential: to send with; None while nothing may be sent.
-        lock_reason: why a person must act before anything is sent; None: nobody must.
+        lock_reason: why a person must act before anything is sent; None: nothing is locked.
     """
 
     signin: SignIn

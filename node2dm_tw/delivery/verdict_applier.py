@@ -69,14 +69,14 @@ class VerdictApplier:
         route: its name, for the log.
         queue: takes pushes back.
         settlement: ends pushes.
-        blame: tells whether a push is at fault or the service.
+        blame: decides whether a push is at fault or the service.
         provider: knows how long to leave the service alone at first.
-        session: is told of refusals, and has the circuit breaker.
-        window: is told how requests fare.
+        session: takes refusals, and has the circuit breaker.
+        window: follows successes and time-outs.
         admission: holds what delays pushes, and where they sleep.
         stats: counts answers and failures.
         random: numbers in [0, 1), for the jitter.
-        alarm: notices when too many answers blame devices; None: nobody does.
+        alarm: notices when too many answers blame devices; None: there is no alarm.
         on_over_quota: called when the sender is over its quota.
     """
 
@@ -175,12 +175,17 @@ class VerdictApplier:
 
     # Requests that have ended
 
-    def apply_verdict(self, verdict: Verdict, lease: Lease) -> None:  # noqa: C901 - a table
-        """Do what a verdict asks for: the table of the design, row by row."""
+    def apply_verdict(self, verdict: Verdict, lease: Lease) -> None:
+        """Do what a verdict asks for."""
+        if type(verdict) is Delivered:
+            self.settlement.sent(lease)
+            self._on_explained(lease, verdict)
+        else:
+            self._apply_other_verdict(verdict, lease)
+
+    def _apply_other_verdict(self, verdict: Verdict, lease: Lease) -> None:  # noqa: C901 - a table
+        """Do what the table of the design says, row by row."""
         match verdict:
-            case Delivered():
-                self.settlement.sent(lease)
-                self._on_explained(lease, verdict)
             case NewToken(token, verdict_of_push):
                 self.session.signin.replace(token)
                 self.apply_verdict(verdict_of_push, lease)
@@ -331,7 +336,7 @@ class VerdictApplier:
         after: float | None = None,
         at_least: float = 0.0,
     ) -> Fate:
-        """Tell the circuit breaker of a failure; see `CircuitBreaker.on_failure`."""
+        """Report a failure to the circuit breaker; see `CircuitBreaker.on_failure`."""
         breaker = self.session.breaker
         epoch = breaker.epoch
         fate = breaker.on_failure(

@@ -50,7 +50,7 @@ def _inflate(data: bytes, *, may_be_bare: bool) -> tuple[bytes, bool]:
 
 
 def _has_zlib_header(data: bytes) -> bool:
-    """Tell by RFC 1950, section 2.2: the method is deflate, and the check bits hold."""
+    """Whether `data` begins as RFC 1950 says: the method is deflate, and the check bits hold."""
     return len(data) > 1 and data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 

@@ -113,9 +113,9 @@ class Multi:
             self._act()
 
     def is_running(self, handle: Any) -> bool:
-        """Tell whether libcurl has begun with a transfer and not ended it.
+        """Whether libcurl has begun with a transfer and not ended it.
 
-        Of one that has not begun it tells what was true of the one before on its handle.
+        Before it begins, what `getinfo` returns is that of the transfer before on its handle.
         """
         return handle in self._multi and handle not in self._not_begun
 
@@ -291,11 +291,11 @@ class Multi:
     # Connections
 
     def has_broken(self, seconds: float) -> bool:
-        """Tell whether a connection in use was reset within the last `seconds`."""
+        """Whether a connection in use was reset within the last `seconds`."""
         return self._seconds() - self._broken_at <= seconds
 
     def seconds_silent(self, port: int) -> float:
-        """Tell for how long nothing has come on the connection with this local port."""
+        """Return the seconds since data last arrived on the connection with this local port."""
         for descriptor in self._open_descriptors():
             if sockets.local_port(descriptor) == port:
                 return sockets.seconds_silent(descriptor)
@@ -314,7 +314,7 @@ class Multi:
                 sockets.shut_down(descriptor)
 
     def _open_descriptors(self) -> list[int]:
-        """Give the descriptors of open connections: libcurl does not tell when it closes one."""
+        """List the descriptors of open connections: libcurl does not report that it closes one."""
         known = self._identities.items()
         return [one for one, identity in known if sockets.identity(one) == identity]
 

@@ -40,7 +40,7 @@ def outcome_of(
         transfer: what came in.
         code: libcurl's CURLcode.
         text: libcurl's words.
-        has_broken: tells whether a connection in use was reset within some seconds.
+        has_broken: returns whether a connection in use was reset within some seconds.
     """
     if code in _REFUSALS:
         return refusal_of(transfer, text)
@@ -65,7 +65,7 @@ def failure_of(
     timed_out: bool = False,
     is_collateral: bool = False,
 ) -> RequestFailed:
-    """Tell whether a byte of the request went out, and if its connection was `lost`, an old one."""
+    """Make a failure: was a byte of the request sent, and was its connection `lost`, an old one?"""
     if not transfer.getinfo(pycurl.REQUEST_SIZE):
         return NotSent(text, timed_out=timed_out)
     is_stale = lost and not transfer.getinfo(pycurl.NUM_CONNECTS) and not transfer.lines
@@ -82,7 +82,7 @@ def refusal_of(transfer: Transfer, text: str) -> RequestFailed:
 def _refused_stream(
     transfer: Transfer, text: str, has_broken: Callable[[float], bool]
 ) -> NotSent | None:
-    """Tell what the server guarantees not to have processed (RFC 9113, section 8.7)."""
+    """Recognise what the server guarantees not to have processed (RFC 9113, section 8.7)."""
     if above := _ABOVE_LAST_STREAM.match(text):
         return NotSent(text, retry_at_once=above[1] != _ENHANCE_YOUR_CALM)
     assert transfer.target is not None

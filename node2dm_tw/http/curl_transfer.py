@@ -72,7 +72,7 @@ class Target:
             self.options = object()
 
     def found_shared(self, shared: bool) -> None:
-        """Note whether a new connection can be shared: where not, nobody need wait for it."""
+        """Note whether a new connection can be shared: if not, no request waits for it."""
         if shared != self.pipewait:
             self.pipewait = shared
             self.options = object()

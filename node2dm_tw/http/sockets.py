@@ -12,7 +12,7 @@ _LAST_DATA_RECEIVED = struct.Struct("=52xI")
 
 @contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Give the socket of a descriptor that stays with its owner."""
+    """Make a socket object for a descriptor that somebody else owns."""
     borrowed = socket.socket(fileno=descriptor)
     try:
         yield borrowed
@@ -28,7 +28,7 @@ def set_user_timeout(descriptor: int, seconds: float) -> None:
 
 
 def seconds_silent(descriptor: int) -> float:
-    """Tell for how many seconds nothing has come; 0 where that is not known."""
+    """Return the seconds since data last arrived; 0 if that is not known."""
     with suppress(OSError, struct.error), _borrowed(descriptor) as borrowed:
         size = _LAST_DATA_RECEIVED.size
         known = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
@@ -38,7 +38,7 @@ def seconds_silent(descriptor: int) -> float:
 
 
 def local_port(descriptor: int) -> int:
-    """Give the port at our end; 0 where there is none."""
+    """Return the local port; 0 if there is none."""
     with suppress(OSError, IndexError), _borrowed(descriptor) as borrowed:
         port: int = borrowed.getsockname()[1]
         return port
@@ -52,7 +52,7 @@ def shut_down(descriptor: int) -> None:
 
 
 def identity(descriptor: int) -> int:
-    """Give a number that no other open socket has; 0 for what is not open."""
+    """Return a number that no other open socket has; 0 for what is not open."""
     with suppress(OSError):
         return os.fstat(descriptor).st_ino
     return 0

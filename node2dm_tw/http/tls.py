@@ -62,7 +62,7 @@ def client_context(ca_file: Path | None) -> SSL.Context:
 
 
 def is_address(host: str) -> bool:
-    """Tell an IP address from a name."""
+    """Whether `host` is an IP address, not a name."""
     return isIPAddress(host) or isIPv6Address(host)
 
 
@@ -150,7 +150,7 @@ def platform_authorities() -> Path:
 
 
 def pin_of(certificate: bytes) -> str:
-    """Give the pin of a server's key, in libcurl's form, if the certificate names its hosts.
+    """Return the pin of a server's key, in libcurl's form, if the certificate names its hosts.
 
     Args:
         certificate: the server's, in PEM, its chain and the name it was asked for verified.

@@ -70,22 +70,22 @@ class ConnectionGuard(ProtocolWrapper):
         self.ready.callback(self.wrappedProtocol)
 
     def expect(self, request: TreqRequest) -> None:
-        """Give the answer to `request` next."""
+        """Pass the next answer to `request`."""
         self._request = request
 
     def seconds_silent(self) -> float:
-        """Tell for how long nothing has come."""
+        """Return the seconds since data last arrived."""
         return seconds_silent(self.transport.fileno())
 
     def dataReceived(self, data: bytes) -> None:
         request = self._request
         if request is None or request.is_done:
-            self.loseConnection()  # Nobody asked.
+            self.loseConnection()  # No request waits for it.
         elif passed := request.filter(data):
             self.wrappedProtocol.dataReceived(passed)
 
     def loseConnection(self) -> None:
-        """Say goodbye, and close without waiting for the other side's."""
+        """Send close_notify, and close without waiting for the other side's."""
         self.transport.loseConnection()
         self.transport.stopProducing()
 
@@ -116,7 +116,7 @@ class GuardFactory(WrappingFactory[ConnectionGuard]):
 
 
 class RequestPool(HTTPConnectionPool):
-    """Keeps idle connections, tells each guard whose answer comes, closes everything at the end.
+    """Keeps idle connections, gives each guard its request, and closes everything at the end.
 
     Args:
         reactor: the reactor, as Twisted's pool wants it.

@@ -14,7 +14,6 @@ from node2dm_tw.backoff import retry_after
 from node2dm_tw.providers.interface import (
     BadDevice,
     Credential,
-    Delivered,
     DeviceOverQuota,
     NewToken,
     Rejected,
@@ -24,6 +23,7 @@ from node2dm_tw.providers.interface import (
     Unauthorized,
     Unexplained,
     Verdict,
+    delivered,
     request_headers,
 )
 from node2dm_tw.push import InvalidPush, Push, check_size, split_at_colons
@@ -150,7 +150,7 @@ def _judge_body(body: bytes, truncated: bool) -> Verdict:
     if truncated:
         return Rejected("too_large", is_explained=False)
     if kind == b"id" and value:
-        return Delivered(value)
+        return delivered((value,))
     if kind != b"Error" or not _ERROR_WORD.match(value):
         return Rejected("unreadable", is_explained=False)
     match value:

@@ -10,7 +10,7 @@ from urllib.parse import quote as quote_path
 import attrs
 
 from node2dm_tw.providers import fcm_answers
-from node2dm_tw.providers.interface import Credential, Request, Verdict, request_headers
+from node2dm_tw.providers.interface import Credential, Request, request_headers
 from node2dm_tw.push import (
     NO_SUCH_FIELD,
     TARGETS,
@@ -22,7 +22,6 @@ from node2dm_tw.push import (
     data_of,
     split_at_colons,
 )
-from node2dm_tw.response import Response
 
 MAX_BYTES = 4096
 """Keys and values of the data of one message."""
@@ -63,6 +62,7 @@ class FCM:
 
     url: str
     first_delay: ClassVar[float] = 20.0  # its half: "wait at least 10 s before retrying"
+    judge = staticmethod(fcm_answers.judge)
 
     def split(self, line: bytes, received: float) -> Push:
         """Find the payload at the first ``:{``, since tokens hold a colon themselves."""
@@ -87,28 +87,17 @@ class FCM:
         body = _json_body(push, now) if push.is_json else _line_body(push)
         return _request((self.url, request_headers(credential.header, _CONTENT_TYPE), body))
 
-    def judge(self, response: Response, now: float) -> Verdict:
-        return fcm_answers.judge(response, now)
-
 
 def _line_body(push: Push) -> bytes:
-    """Write the message of a push in node2dm's form: by hand, in half the time.
-
-    Parts of the line are sliced here, for a property costs a call.
-    """
-    line, device_end, key_end = push.line, push.device_end, push.key_end
-    rest = line[device_end:]  # A token never holds a control character.
-    escape = _escape_plain if rest.translate(_NO_CONTROLS) == rest else _escape
-    key = escape(line[device_end + 1 : key_end])
-    return b"".join(
-        (
-            b'{"message":{"token":"',
-            escape(line[:device_end]),
-            b'","data":{"data":"',
-            escape(line[key_end + 1 :]),
-            b'"},"android":{"collapse_key":"%b"}}}' % key if key else b'"}}}',
-        )
-    )
+    """Write the message of a push in node2dm's form: by hand, in half the time."""
+    line, device_end = push.line, push.device_end
+    token = _escape_plain(line[:device_end])  # the intake lets no control character through
+    rest = line[device_end + 1 :]
+    is_plain = rest.translate(_NO_CONTROLS) == rest
+    # Escaped as a whole: the collapse key holds no colon.
+    key, _, data = (_escape_plain(rest) if is_plain else _escape(rest)).partition(b":")
+    android = b'"},"android":{"collapse_key":"%b"}}}' % key if key else b'"}}}'
+    return b"".join((b'{"message":{"token":"', token, b'","data":{"data":"', data, android))
 
 
 def _escape_plain(text: bytes) -> bytes:

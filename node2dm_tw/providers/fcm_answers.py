@@ -21,6 +21,7 @@ from node2dm_tw.providers.interface import (
     Unauthorized,
     Unexplained,
     Verdict,
+    delivered,
 )
 from node2dm_tw.response import Response
 
@@ -110,7 +111,7 @@ def judge(response: Response, now: float) -> Verdict:
     status, _, body, truncated = response
     is_success = status == 200 and not truncated
     if is_success and (plain_name := _read_plain_success(body)):
-        return Delivered(plain_name)
+        return delivered((plain_name,))
     content = read_object(body)
     if is_success and (name := _text(content, "name")):
         return Delivered(name.encode("utf-8", "replace"))
@@ -175,7 +176,7 @@ def _named_delay(response: Response, error: _Error, now: float) -> float | None:
 
 
 def _invalid_argument(error: _Error) -> Verdict:
-    """Tell a bad device from a bad message: FCM has one code for both."""
+    """Distinguish a bad device from a bad message: FCM has one code for both."""
     fields = [_text(each, "field") for each in error.violations]
     if "message.token" in fields or "message.fid" in fields:
         return BadDevice("INVALID_ARGUMENT")

@@ -36,7 +36,7 @@ class Request(NamedTuple):
     body: bytes
 
     def __repr__(self) -> str:
-        return f"Request(url={self.url!r})"  # the rest holds secrets and what is nobody's business
+        return f"Request(url={self.url!r})"  # the rest holds secrets and content
 
 
 @functools.lru_cache(maxsize=256)
@@ -49,6 +49,10 @@ class Delivered(NamedTuple):
     """The service took the push, under this name. A tuple, since nearly every answer makes one."""
 
     message_id: bytes
+
+
+delivered = functools.partial(tuple.__new__, Delivered)
+"""Makes a `Delivered` out of a tuple, at a third of the cost."""
 
 
 @attrs.frozen
@@ -195,7 +199,7 @@ class Provider(Protocol):
         """Build the request that sends `push`, which has been validated.
 
         Args:
-            now: seconds of the monotonic clock, to tell what is left of the push's time.
+            now: seconds of the monotonic clock, to know what is left of the push's time.
         """
         ...
 
@@ -223,7 +227,7 @@ class SignInRefused(Exception):
 
 
 class SignInFailed(Exception):
-    """No sign-in this time, through nobody's fault: network, or the service is down.
+    """No sign-in this time: the network or the service is down.
 
     Args:
         reason: a text for the log.
