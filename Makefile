@@ -37,6 +37,24 @@ run: .venv/installed ## start gateway, emulator and two demo phones in one proce
 	.venv/bin/$(INSTALL) '.[all]'
 	touch $@
 
+# All but those that wait for processes: gateways, servers, environments.
+WITH_PROCESSES = $(patsubst %,tests/test_%.py,frameworks hangups mistakes_config mistakes_push process readme)
+UNIT_TESTS = tests/admin tests/delivery tests/intake tests/providers tests/queues \
+	$(filter-out $(WITH_PROCESSES),$(wildcard tests/test_*.py))
+
+.PHONY: check
+check: build/dev/installed ## check style and types and run the unit tests, in less than a minute
+	@export PATH="$(CURDIR)/build/dev/bin:$$PATH"
+	ruff check
+	ruff format --check
+	mypy
+	python -m pytest --quiet --numprocesses=$$(nproc) $(UNIT_TESTS) $(ARGS)
+
+build/dev/installed: setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -m venv build/dev
+	build/dev/bin/$(INSTALL) '.[dev]'
+	touch $@
+
 # In a copy of the checkout, which is gone afterwards: two may run at once, and nothing is left. One
 # worker more than there are cores: many tests wait.
 .PHONY: test test-long test-newest constraints

@@ -62,7 +62,7 @@ class Bench:
         """Run a gateway until the context ends; after an error, the end of the run ends it."""
         made = self.make_gateway(**arguments)
         yield made.start()
-        made.stop()
+        made.stop(seconds=300)
 
     def step(self, what: str) -> None:
         """Say what begins now."""

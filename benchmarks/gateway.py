@@ -82,6 +82,7 @@ def make_gateway(
         f"[{service}]{section}ca_file = {ca_file}\n"
         f"max_in_flight = {max_in_flight}\ntimeout = 600\n",
         node2dm=f"http_client = {client}",
+        patience=300,
         prefix=(*MEASURED, *wrapper),
         environment={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )

@@ -19,11 +19,9 @@ FAST, GENTLE = 20_000.0, 2_000.0
 WARM = 2_000
 """Pushes sent before measuring begins: the window has opened, connections stand."""
 
-_CHARGED = 1_280
-"""Bytes that the kernel takes of the receive buffer for a datagram of ours."""
-
-_SETTLING = 0.1
-"""Seconds after the last request in which its answer is settled."""
+_CHARGED, _SETTLING = 1_280, 0.1
+"""Bytes that the kernel takes of the receive buffer for a datagram of ours; seconds after the last
+request in which its answer is settled."""
 
 
 @attrs.frozen
@@ -54,8 +52,7 @@ def measure(bench: Bench, subject: dict[str, Any], meter: CPU | Callgrind, count
             seconds += _work_off(gateway, arrived, WARM + sent, batch)
             time.sleep(_SETTLING)
             used += meter.read_delta()
-        lost = max(0, WARM + count - arrived())
-        settled = count - lost
+        settled = count - (lost := max(0, WARM + count - arrived()))
         return Cost(used / settled, settled / seconds, lost, gateway.memory("VmHWM"))
 
 
@@ -74,7 +71,7 @@ def _work_off(
 
 def warm_up(bench: Bench, gateway: BenchmarkGateway, count: int) -> Callable[[], int]:
     """Send `count` pushes and wait for them; give a function that counts those that arrived."""
-    wait_until(lambda: gateway.stats()["signed_in"] == "true", "it signs in")
+    wait_until(lambda: gateway.stats()["signed_in"] == "true", "it signs in", 300)
     base = bench.upstream.requests()
 
     def arrived() -> int:

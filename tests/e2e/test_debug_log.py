@@ -13,7 +13,7 @@ LINES = [
     "c2dm: push to APA91bHun4... taken",
     "c2dm: push to APA91bHun4... sent: 0:1234",
     "c2dm: push to gone taken",
-    "c2dm: push to gone ended: bad device: NotRegistered",
+    "c2dm: push to gone ended: bad_device: NotRegistered",
 ]
 
 
@@ -86,7 +86,7 @@ def test_the_values_of_a_line_can_be_counted_by(make_gateway):
         "name": "0:1234",
     }
     (ended,) = [line for line in found if line["message"] == LINES[3]]
-    assert (ended["outcome"], ended["reason"]) == ("bad device", "NotRegistered")
+    assert (ended["outcome"], ended["reason"]) == ("bad_device", "NotRegistered")
 
 
 def test_a_push_that_the_queue_drops(make_gateway):

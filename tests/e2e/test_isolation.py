@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import attrs
@@ -135,6 +135,9 @@ class World:
         pushed = {payload: at for payload, at in self.pushed.items() if payload.startswith(route)}
         return [delivered.get(payload, float("inf")) - at for payload, at in pushed.items()]
 
+    def has_delivered_all(self) -> bool:
+        return all(float("inf") not in self.delays(name) for name in CASES)
+
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, World]]:
@@ -170,7 +173,8 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, World
             time.sleep(max(0.0, begun + number * INTERVAL - time.monotonic()))
             for world in made.values():
                 world.push_all(number)
-        time.sleep(10)
+        with suppress(AssertionError):  # A few may come later.
+            wait_until(lambda: all(world.has_delivered_all() for world in made.values()), "", 10)
         yield made
 
 

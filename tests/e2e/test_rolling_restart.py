@@ -13,7 +13,7 @@ import attrs
 
 from tests.docs.pages import ROOT, RUN_BY, Page
 from tests.e2e.gateway import TWISTD, Gateway, wait_until
-from tests.nginx import running
+from tests.support.nginx import run_nginx
 from tests.support.tools import tool
 
 UPSTREAM = """
@@ -92,7 +92,7 @@ def test_the_commands_of_the_page(make_gateway, tmp_path):
     stop_quickly, start, look, restart = commands()
     (tmp_path / "nginx").mkdir()
     log = tmp_path / "sends"
-    with running(tmp_path / "nginx", lambda port: UPSTREAM.format(port=port, log=log)) as port:
+    with run_nginx(tmp_path / "nginx", lambda port: UPSTREAM.format(port=port, log=log)) as (port,):
         url = f"http://127.0.0.1:{port}"
         section = (
             "[c2dm]\nusername = a@example.com\npassword = x\n"

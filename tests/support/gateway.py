@@ -73,6 +73,7 @@ class GatewayProcess:
 
     Args:
         prefix: a command that runs the gateway's, with its arguments.
+        patience: seconds that its start may take.
     """
 
     DAEMON: ClassVar = ("--pidfile=pid", "--logfile=log")
@@ -89,6 +90,7 @@ class GatewayProcess:
     udp: int = attrs.field(factory=lambda: free_port(socket.SOCK_DGRAM))
     stats_port: int = attrs.field(factory=free_port)
     emulator_port: int = attrs.field(factory=free_port)
+    patience: float = PATIENCE
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -123,7 +125,7 @@ class GatewayProcess:
             env=self.environment,
         )
         if wait:
-            wait_until(self._answers, "telnet answers")
+            wait_until(self._answers, "telnet answers", self.patience)
         return self
 
     def run(self, *options: str, config: str | None = None) -> subprocess.CompletedProcess[str]:
