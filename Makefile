@@ -48,7 +48,7 @@ check: build/dev/installed ## check style and types and run the unit tests, in l
 	ruff check
 	ruff format --check
 	mypy
-	python -m pytest --quiet --numprocesses=$$(nproc) $(UNIT_TESTS) $(ARGS)
+	python -m pytest --quiet --numprocesses=$$(nproc) --hypothesis-profile=quick $(UNIT_TESTS) $(ARGS)
 
 build/dev/installed: setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -m venv build/dev

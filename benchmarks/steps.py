@@ -145,14 +145,14 @@ def rates() -> Step:
     """FCM's own limits are kept, of devices and of the project; each push is another device's."""
     section: Any = SETTINGS.routes[1]
     seconds = count(1_000.0, 0.001).__next__
-    devices = DeviceRates(section.device_rate, section.device_burst, seconds)
+    devices = DeviceRates(section.device_rate, section.device_burst)
     project = ProjectRate(section.project_rate, seconds)
     pushes = iter([_FCM.split(datagram(number), NOW) for number in range(2 * TIMES)])
 
     def once() -> None:
         project.wait()
-        devices.take(next(pushes).device)
-        project.consume()
+        devices.take(next(pushes).device, seconds())
+        project.available -= 1.0
 
     return once
 

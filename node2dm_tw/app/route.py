@@ -221,7 +221,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
             RetryQueue(reactor, _retry_capacity(gateway)),
             BlockedDevices(reactor),
             TargetDelays(reactor, random, provider.first_delay),
-            DeviceRates(section.device_rate or (), section.device_burst or 0, reactor.seconds),
+            DeviceRates(section.device_rate or (), section.device_burst or 0),
             _limits(gateway, section),
         ),
         stats=stats,

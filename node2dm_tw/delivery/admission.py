@@ -109,7 +109,7 @@ class Admission:
         if self.targets.delays and (wait := self.targets.wait(push.device)):
             return Delayed(wait, with_target=True)
         if self.rates.limits and (not push.is_json or push.has_single_device):
-            wait = self.rates.take(push.line[: push.device_end])  # the property costs more
+            wait = self.rates.take(push.line[: push.device_end], now)  # the property costs more
             if wait:
                 return Delayed(wait, with_target=False)
         return ADMIT

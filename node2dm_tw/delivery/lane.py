@@ -238,7 +238,7 @@ class Lane:
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
         if self.project_rate is not None:
-            self.project_rate.consume()
+            self.project_rate.available -= 1.0
         in_flight = self.http.send(url, headers, body, lease)
         if in_flight is not None:
             self._in_flight[lease] = in_flight

@@ -257,7 +257,7 @@ def bench(
             RetryQueue(clock, max(1, max_queued // 10)),
             BlockedDevices(clock),
             TargetDelays(clock, random, provider.first_delay),
-            DeviceRates(device_rate, 2, clock.seconds),
+            DeviceRates(device_rate, 2),
             LaneLimits(max_age, 3600.0),
         ),
         stats=stats,
