@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.docs.blocks import marker_faults
 from tests.docs.pages import Page
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = Page("CONTRIBUTING.md", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
 
 
@@ -25,7 +25,7 @@ def test_every_name_of_the_code_that_is_named_exists():
     """Classes, and names with an underscore."""
     folders = (ROOT / "node2dm_tw", ROOT / "tests")
     code = "".join(file.read_text() for folder in folders for file in folder.rglob("*.py"))
-    named = set(re.findall(r"`(?:Way\.)?([A-Z][a-z]\w+|\w*_\w+)`", PAGE.text))
+    named = set(re.findall(r"`(?:Route\.)?([A-Z][a-z]\w+|\w*_\w+)`", PAGE.text))
     assert len(named) > 15
     assert [name for name in named if not re.search(rf"\b{name}\b", code)] == []
 
