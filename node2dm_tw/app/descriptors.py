@@ -42,7 +42,7 @@ class Budget:
     """How many descriptors each may hold.
 
     Args:
-        needed: the sum, if everybody got what is wanted.
+        needed: the sum, if everybody got what was asked for.
         requests: by route, in flight at once.
         views: connections to the views.
         kept: for everything else, beside what is open already.

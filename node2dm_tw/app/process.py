@@ -75,7 +75,7 @@ def find_unusable_options(options: Mapping[str, Any], user: int) -> list[str]:
     return faults
 
 
-def opened(what: str, open_it: Callable[[], T | Deferred[T]]) -> T:
+def open_or_fail(what: str, open_it: Callable[[], T | Deferred[T]]) -> T:
     """Open something whose failure ends the start.
 
     Args:

@@ -65,7 +65,7 @@ class MakeClient(Protocol):
 
 
 @attrs.frozen(eq=False)
-class Surroundings:
+class RouteContext:
     """What every route shares.
 
     Args:
@@ -92,7 +92,7 @@ class Surroundings:
 
 
 @attrs.frozen(eq=False)
-class Way:
+class Route:
     """All that belongs to one route.
 
     Args:
@@ -187,13 +187,13 @@ def find_stray_files(settings: Settings) -> list[Path]:
     ]
 
 
-def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
+def build_route(context: RouteContext, section: C2DMRoute | FCMRoute) -> Route:
     """Put together all that one route needs; nothing is started."""
-    gateway, reactor, name = around.settings.gateway, around.reactor, section.name
-    wall, random = around.wall, around.random
-    stats = around.stats.route(name)
+    gateway, reactor, name = context.settings.gateway, context.reactor, section.name
+    wall, random = context.wall, context.random
+    stats = context.stats.add_route(name)
     ca_file = None if section.ca_file is None else section.ca_file.path
-    client = partial(around.make_client, section.timeout, ca_file=ca_file)
+    client = partial(context.make_client, section.timeout, ca_file=ca_file)
     signin_client = client(1, curl=gateway.proxy is not None, on_outcomes=finish_posts)
     post_signin = partial(post, signin_client)
     provider, credentials, renew = (
@@ -202,11 +202,11 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         else _c2dm(section, post_signin, wall, gateway.state_dir)
     )
     spool = Spool(gateway.state_dir / f"{name}.spool")
-    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall, around.budget)
+    queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall, context.budget)
     signin = SignIn(name, credentials, reactor, wall, random)
     pause_file = PauseFile(gateway.state_dir / f"{name}.pause", wall)
     breaker = CircuitBreaker(name, reactor, random, provider.first_delay, pause_file)
-    lock = quota_lock(around.settings, name)
+    lock = quota_lock(context.settings, name)
     lane = Lane(
         route=name,
         queue=queue,
@@ -230,8 +230,8 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
         random=random,
         project_rate=_project_rate(section, reactor),
         alarm=BadDeviceAlarm(section.bad_device_alarm) if isinstance(section, FCMRoute) else None,
-        on_bad_outcome=partial(around.on_bad_outcome, name),
-        on_locked=partial(around.on_locked, lock),
+        on_bad_outcome=partial(context.on_bad_outcome, name),
+        on_locked=partial(context.on_locked, lock),
     )
     stats.gauges["max_queued"] = lambda: queue.max_queued
     stats.gauges["queued_bytes"] = lambda: queue.queued_bytes
@@ -244,7 +244,7 @@ def make_way(around: Surroundings, section: C2DMRoute | FCMRoute) -> Way:
     stats.gauges["handshakes"] = lambda: lane.http.handshakes
     stats.gauges["reconnects"] = lambda: lane.http.reconnects
     names = (name,) if section.prefix is None else (name, section.prefix)
-    return Way(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
+    return Route(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
 
 
 def _advice(session: Session, lock: QuotaLock) -> str | None:

@@ -34,11 +34,11 @@ from node2dm_tw.app.process import (
     exit_with,
     find_unusable_options,
     hide_traceback,
-    opened,
+    open_or_fail,
     run_shutdown_steps,
     set_exit_status,
 )
-from node2dm_tw.app.route import Surroundings, Way, find_stray_files, make_way, quota_lock
+from node2dm_tw.app.route import Route, RouteContext, build_route, find_stray_files, quota_lock
 from node2dm_tw.callback_target import BAD_DEVICE, Callback, CallbackTarget
 from node2dm_tw.callbacks import IN_FLIGHT, CallbackBudget, Callbacks, CallbackSender
 from node2dm_tw.config.ini import ConfigErrors
@@ -50,13 +50,13 @@ from node2dm_tw.core.logs import is_traced, logger, set_level
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LaneState, LockReason
-from node2dm_tw.emulator.server.certificates import Places, places, prepare
+from node2dm_tw.emulator.server.certificates import Endpoints, ensure_files, places
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.settings import (
     DEMO_ACCOUNT,
     OPTIONS,
     EmulatorSettings,
-    differing,
+    changed_options,
     read_section,
 )
 from node2dm_tw.http.interface import HTTPClient, OnOutcomes, finish_posts
@@ -102,7 +102,7 @@ class Options(usage.Options):
         """Read the configuration before twistd forks: what is wrong with it ends it here."""
         self.warnings = drop_key_log(os.environ)
         if self["config"] is None:
-            raise usage.UsageError("a configuration file is wanted: twistd node2dm -c config.ini")
+            raise usage.UsageError("expected a configuration file: twistd node2dm -c config.ini")
         if not self["check"] and (faults := find_unusable_options(self.parent or {}, os.geteuid())):
             _refuse(FAILED, *faults)
         self._file, self._folder = Path(self["config"]).absolute(), Path.cwd()
@@ -133,7 +133,7 @@ class Options(usage.Options):
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
             current = self.emulator or settings
-            return _route_defaults(current, (prepare if may_write else places)(current))
+            return _route_defaults(current, (ensure_files if may_write else places)(current))
 
         settings = load(
             self._file,
@@ -153,7 +153,7 @@ def _check_key(key: bytes | None) -> str | None:
     return read_key(key).project
 
 
-def _route_defaults(settings: EmulatorSettings, places: Places) -> Mapping[str, str]:
+def _route_defaults(settings: EmulatorSettings, places: Endpoints) -> Mapping[str, str]:
     """Take an emulator's addresses, its files and an account of its as a route's defaults."""
     username, password = next(iter((settings.accounts or {DEMO_ACCOUNT: "demo"}).items()))
     return {
@@ -205,7 +205,7 @@ class GatewayService(Service):
         self._emulator: EmulatorService | None = None
         self._callbacks: Callbacks | None = None
         self._clients: list[HTTPClient] = []
-        self._ways: dict[str, Way] = {}
+        self._routes: dict[str, Route] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
         self._admin = AdminServices(
             self._stats,
@@ -247,17 +247,17 @@ class GatewayService(Service):
             self._end(FAILED)
 
     def _open(self) -> None:
-        opened("state_dir", self._state_dir.lock)
+        open_or_fail("state_dir", self._state_dir.lock)
         self._max_files = descriptors.raise_limit()
         self._files_at_start = descriptors.first_free() + descriptors.PER_PROCESS
-        self._settings = self._fit(self._settings)
+        self._settings = self._limit_to_descriptors(self._settings)
         if self._options.emulator is not None:
             self._emulator = EmulatorService(reactor, self._options.emulator, time.time)
-            opened("emulator", self._emulator.startService)
+            open_or_fail("emulator", self._emulator.startService)
         if self._settings.callbacks:
             self._callbacks = self._make_callbacks()
         self._stats.gauges["callbacks_waiting"] = self._count_callbacks
-        around = Surroundings(
+        context = RouteContext(
             self._settings,
             reactor,
             time.time,
@@ -268,10 +268,12 @@ class GatewayService(Service):
             self._enqueue_callback,
             self._locked,
         )
-        self._ways = {section.name: make_way(around, section) for section in self._settings.routes}
-        ways = list(self._ways.values())
-        named = {name.encode(): way.route for way in ways for name in way.names}
-        self._parser = LineParser(named, ways[0].route, self._stats, reactor)
+        self._routes = {
+            section.name: build_route(context, section) for section in self._settings.routes
+        }
+        routes = list(self._routes.values())
+        named = {name.encode(): route.route for route in routes for name in route.names}
+        self._parser = LineParser(named, routes[0].route, self._stats, reactor)
         self._open_udp(self._parser)
         self._trace_pushes()
         self._open_views()
@@ -285,7 +287,9 @@ class GatewayService(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it in the background
                 signal.signal(number, lambda *_: reactor.callFromThread(self._stop_or_hurry))
-        started = gatherResults([way.start() for way in self._ways.values()], consumeErrors=True)
+        started = gatherResults(
+            [route.start() for route in self._routes.values()], consumeErrors=True
+        )
         started.addCallback(lambda _: self._start_rest()).addErrback(self._fail_to_start)
 
     def _fail_to_start(self, failure: Failure) -> None:
@@ -314,10 +318,10 @@ class GatewayService(Service):
     def _trace_pushes(self) -> None:
         """Log what becomes of each push, where the level is debug."""
         self._parser.trace_pushes(is_traced("intake"))
-        for way in self._ways.values():
-            way.lane.trace_pushes(is_traced("delivery"))
+        for route in self._routes.values():
+            route.lane.trace_pushes(is_traced("delivery"))
 
-    def _fit(self, settings: Settings) -> Settings:
+    def _limit_to_descriptors(self, settings: Settings) -> Settings:
         """Lower what the limit on open files does not allow, and say so."""
         gateway, emulated = settings.gateway, self._options.emulator
         wanted = {route.title: route.max_in_flight for route in settings.routes}
@@ -352,7 +356,9 @@ class GatewayService(Service):
         gateway = self._settings.gateway
         for host, port in gateway.udp:
             intake = UDPIntake(parser, gateway.allow)
-            bound = opened("udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port))
+            bound = open_or_fail(
+                "udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port)
+            )
             self._udp.append((intake, listen(reactor, intake, bound)))
         gauges = self._stats.gauges
         gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
@@ -362,10 +368,10 @@ class GatewayService(Service):
     def _open_views(self) -> None:
         gateway, statsd = self._settings.gateway, self._settings.statsd
         telnet = serverFromString(reactor, gateway.stats)
-        opened("stats", lambda: self._admin.open_telnet(telnet, self._view_limits))
+        open_or_fail("stats", lambda: self._admin.open_telnet(telnet, self._view_limits))
         if gateway.web is not None:
             web = serverFromString(reactor, gateway.web)
-            opened("web", lambda: self._admin.open_web(web, self._view_limits))
+            open_or_fail("web", lambda: self._admin.open_web(web, self._view_limits))
         if statsd is not None:
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
             self._admin.open_statsd(sender, statsd.interval)
@@ -413,24 +419,24 @@ class GatewayService(Service):
             from node2dm_tw.http.curl_client import CurlClient
 
             make, options["proxy"] = CurlClient, self._settings.gateway.proxy
-        client = opened("ca_file", partial(make, reactor, **options))
+        client = open_or_fail("ca_file", partial(make, reactor, **options))
         self._clients.append(client)
         return client
 
     def _enqueue_callback(self, route: str, outcome: str, push: Push, reason: str) -> None:
         if self._callbacks is not None:
-            delay = self._ways[route].callback_delay if outcome == BAD_DEVICE else 0.0
+            delay = self._routes[route].callback_delay if outcome == BAD_DEVICE else 0.0
             self._callbacks.enqueue(route, outcome, push, reason, delay)
 
     def _should_hold(self, callback: Callback) -> bool:
         """Whether a callback must wait; one of a route that is no longer configured need not."""
-        way = self._ways.get(callback.route) if callback.outcome == BAD_DEVICE else None
-        return way is not None and way.should_hold(callback.reason.decode())
+        route = self._routes.get(callback.route) if callback.outcome == BAD_DEVICE else None
+        return route is not None and route.should_hold(callback.reason.decode())
 
     def _locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
         log.critical("{route}: locked: {why}", route=lock.route, why=why.value)
-        if all(way.lane.session.state is LaneState.LOCKED for way in self._ways.values()):
+        if all(route.lane.session.state is LaneState.LOCKED for route in self._routes.values()):
             self._end(STATUS[why])
         if why is LockReason.OVER_QUOTA:
             try:
@@ -453,8 +459,8 @@ class GatewayService(Service):
         except ReactorNotRunning:  # somebody else has stopped it
             pass
         self._is_hurried = True
-        for way in self._ways.values():
-            way.lane.abort()
+        for route in self._routes.values():
+            route.lane.abort()
 
     def _reload(self) -> None:
         """Read the configuration again (SIGHUP); a faulty one changes nothing."""
@@ -465,8 +471,10 @@ class GatewayService(Service):
         except ConfigErrors as error:
             log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.errors))
             return
-        self._settings, reloaded, waiting = reload(self._settings, self._fit(new))
-        waiting += [f"[emulator] {name}" for name in differing(self._options.emulator, emulator)]
+        self._settings, reloaded, waiting = reload(self._settings, self._limit_to_descriptors(new))
+        waiting += [
+            f"[emulator] {name}" for name in changed_options(self._options.emulator, emulator)
+        ]
         log.info("reloaded: {options}", options=", ".join(reloaded) or "nothing")
         if waiting:
             log.warn("changed, but waiting for a restart: {options}", options=", ".join(waiting))
@@ -475,8 +483,8 @@ class GatewayService(Service):
         self._trace_pushes()
         for intake, _ in self._udp:
             intake.allow_only(gateway.allow)
-        for way, settings in zip(self._ways.values(), self._settings.routes, strict=True):
-            way.apply(gateway, settings)
+        for route, settings in zip(self._routes.values(), self._settings.routes, strict=True):
+            route.apply(gateway, settings)
         if self._callbacks is not None:
             for callback in self._settings.callbacks:
                 self._callbacks.senders[callback.route].target = _callback_target(callback)
@@ -499,10 +507,10 @@ class GatewayService(Service):
                 ("close a UDP socket", port.stopListening),
             ]
         steps.append(("drain the queues", self._drain))
-        for name, way in self._ways.items():
+        for name, route in self._routes.items():
             steps += [
-                (f"stop sending for {name}", way.lane.abort),
-                (f"save the pushes of {name}", way.queue.stop),
+                (f"stop sending for {name}", route.lane.abort),
+                (f"save the pushes of {name}", route.queue.stop),
             ]
         if self._callbacks is not None:
             steps.append(("save the callbacks", self._callbacks.stop))
@@ -511,7 +519,8 @@ class GatewayService(Service):
         if self._emulator is not None:
             steps.append(("stop the emulator", self._emulator.stopService))
         steps += [
-            (f"save what is left of {name}", way.queue.stop) for name, way in self._ways.items()
+            (f"save what is left of {name}", route.queue.stop)
+            for name, route in self._routes.items()
         ]
         steps.append(("unlock state_dir", self._state_dir.unlock))
         return steps
@@ -519,4 +528,4 @@ class GatewayService(Service):
     def _drain(self) -> Any:
         """Send what can be sent in time."""
         drain = 0.0 if self._is_hurried else self._settings.gateway.drain
-        return gatherResults([way.lane.stop(drain) for way in self._ways.values()])
+        return gatherResults([route.lane.stop(drain) for route in self._routes.values()])

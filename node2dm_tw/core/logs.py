@@ -50,7 +50,7 @@ def parse_levels(text: str) -> tuple[str, dict[str, str]]:
     """Read ``info, delivery=debug``: the level of all, and those of parts that differ.
 
     Raises:
-        ValueError: says what is wanted.
+        ValueError: says what is expected.
     """
     general, *others = (word.strip() for word in text.split(","))
     pairs = [(part, level) for part, _, level in (word.partition("=") for word in others)]

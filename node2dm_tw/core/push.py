@@ -46,13 +46,13 @@ REASONS = {
     "unsupported": "the JSON form has a field that the service of its route cannot carry",
     "utf8": "it is not valid UTF-8: expected text in UTF-8",
 }
-"""Every reason for which bytes are no push, and what it means."""
+"""Every reason for which bytes are not a push, and what it means."""
 
 NO_SUCH_FIELD = "left out: there is no such field"
 
 
 class InvalidPush(Exception):
-    """These bytes are no push."""
+    """These bytes are not a push."""
 
     def __init__(self, reason: str, field: str = "", expected: str = "") -> None:
         """Keep why.

@@ -14,7 +14,7 @@ import psutil
 Gauge = Callable[[], Any]
 """Gives a number, a boolean or a text; None leaves the line out."""
 
-ENDINGS = (
+TERMINAL_COUNTERS = (
     "messages_sent",
     "messages_refused",
     "messages_bad_device",
@@ -42,7 +42,7 @@ ORDER = (
     "version",
     "messages_received",
     "messages_taken_over",
-    *ENDINGS[1:],
+    *TERMINAL_COUNTERS[1:],
     "messages_invalid",
     "messages_ambiguous",
     "network_failures",
@@ -79,7 +79,7 @@ AGE_BOUNDS = (
 
 _COUNTED_TOGETHER = 500
 
-HEAP_LOOK = 10.0
+HEAP_CACHE_SECONDS = 10.0
 """Seconds for which the heap's figures hold: to find them takes long where it is fragmented."""
 
 
@@ -187,7 +187,7 @@ class RouteStats:
 
 COUNTERS = tuple(field.name for field in attrs.fields(RouteStats) if field.default == 0)
 
-_NEVER_FALL = {
+_COUNTER_NAMES = {
     *COUNTERS,
     "total_errors",
     "messages_invalid",
@@ -197,9 +197,9 @@ _NEVER_FALL = {
 }
 
 
-def never_falls(name: str) -> bool:
+def is_counter(name: str) -> bool:
     """Whether the line of this name counts events since the start; else it is the state now."""
-    return name.partition(".")[0] in _NEVER_FALL
+    return name.partition(".")[0] in _COUNTER_NAMES
 
 
 @attrs.define(eq=False)
@@ -227,13 +227,15 @@ class Stats:
     def __attrs_post_init__(self) -> None:
         self._started = self.seconds()
 
-    def route(self, name: str) -> RouteStats:
-        """Add a route."""
+    def add_route(self, name: str) -> RouteStats:
+        """Add the counters of a route. Raises ValueError: it has some."""
+        if name in self.routes:
+            raise ValueError(f"route {name} is defined twice")
         self.routes[name] = RouteStats()
         return self.routes[name]
 
     def count_invalid(self, reason: str, detail: str, source: str) -> None:
-        """Count bytes that are no push, and keep what was wrong with the latest of each reason.
+        """Count bytes that are not a push, and keep what was wrong with the latest of each reason.
 
         Args:
             reason: one of a fixed set of words.
@@ -284,7 +286,7 @@ class Stats:
 
     def _memory(self) -> dict[str, int]:
         """Bytes: resident, and of the C heap what is held and what is in use."""
-        if self.seconds() >= self._heap_seen + HEAP_LOOK:
+        if self.seconds() >= self._heap_seen + HEAP_CACHE_SECONDS:
             self._heap_seen = self.seconds()
             heap = psutil.heap_info()
             self._heap = {

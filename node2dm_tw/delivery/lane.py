@@ -122,7 +122,7 @@ class Lane:
         self.admission.retry_queue.on_due = self._pump
         self.session.on_ready = self._resume
         self.session.breaker.on_open = self._on_open
-        self.session.signin.on_given_up = self._give_up
+        self.session.signin.on_given_up = self._on_given_up
         self.trace_pushes(False)
         self.stats.gauges |= gauges(
             self.queue,
@@ -320,7 +320,7 @@ class Lane:
             self.session.lock(LockReason.OVER_QUOTA, "QuotaExceeded")
             self.on_locked(LockReason.OVER_QUOTA)
 
-    def _give_up(self, reason: str) -> None:
+    def _on_given_up(self, reason: str) -> None:
         self.session.lock(LockReason.SIGN_IN_GIVEN_UP, reason)
         self.on_locked(LockReason.SIGN_IN_GIVEN_UP)
         self._pump()

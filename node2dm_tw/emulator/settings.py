@@ -130,7 +130,7 @@ def read_section(
     return (None if errors else EmulatorSettings(**values)), errors
 
 
-def differing(old: EmulatorSettings | None, new: EmulatorSettings | None) -> list[str]:
+def changed_options(old: EmulatorSettings | None, new: EmulatorSettings | None) -> list[str]:
     """Name the options that differ; where one of the two is None, all that the other has."""
     names = [field.name for field in attrs.fields(EmulatorSettings) if field.name in OPTIONS]
     return [name for name in names if getattr(old, name, None) != getattr(new, name, None)]

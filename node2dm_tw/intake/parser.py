@@ -176,7 +176,7 @@ class LineParser:
         return DeferredList(list(self._puts)) if self._puts else None
 
     def refuse(self, error: InvalidPush, source: Source, size: int) -> None:
-        """Count `size` bytes from `source` that are no push; log each reason once a second."""
+        """Count `size` bytes from `source` that are not a push; log each reason once a second."""
         host, port = source[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.stats.count_invalid(error.reason, error.detail, address)

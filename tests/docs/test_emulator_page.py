@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from node2dm_tw.emulator.google.faults import ENDPOINTS, Faults
-from node2dm_tw.emulator.google.faulty import FaultyAnswers
-from node2dm_tw.emulator.google.messages import Call
+from node2dm_tw.emulator.google.faulty import FaultResponder
+from node2dm_tw.emulator.google.messages import IncomingRequest
 from node2dm_tw.emulator.settings import OPTIONS, EmulatorSettings, read_section
 from tests.support.tools import module, tool
 
@@ -93,7 +93,9 @@ def test_the_phones_command(push_emulator):
 def test_rules(block):
     """Each rule of the page is one."""
     assert (
-        Faults(FaultyAnswers(None).errors).add(Call("POST", "/faults", body=block.encode())).status
+        Faults(FaultResponder(None).errors)
+        .add(IncomingRequest("POST", "/faults", body=block.encode()))
+        .status
         == 200
     )
 
@@ -106,7 +108,7 @@ def _rows(header):
 def test_every_field_of_a_rule():
     """The table has them all, and the endpoints too."""
     rows = _rows("field")
-    refused = Faults({}).add(Call("POST", "/faults", body=b'{"x": 1}'))
+    refused = Faults({}).add(IncomingRequest("POST", "/faults", body=b'{"x": 1}'))
     known = json.loads(refused.body)["error"].split("known are ")[1].split(", ")
     assert sorted(rows) == sorted(known)
     assert [name for name in ENDPOINTS if name not in rows["endpoint"]] == []
@@ -115,7 +117,7 @@ def test_every_field_of_a_rule():
 def test_every_error_code():
     """The table of codes is whole."""
     rows = _rows("endpoint")
-    for endpoint, codes in FaultyAnswers(None).errors.items():
+    for endpoint, codes in FaultResponder(None).errors.items():
         assert set(codes) == set(
             re.findall(r"[A-Za-z]+[_A-Z][A-Za-z_]*|Unknown", rows[endpoint])
         ) - {"FcmError"}

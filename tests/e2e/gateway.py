@@ -1,7 +1,6 @@
 """The names of `tests.support` under which tests have known them."""
 
 from tests.support.gateway import (
-    ENDINGS,
     HEEDING,
     NODE2DM_LINES,
     TWISTD,
@@ -13,10 +12,10 @@ from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE, wait_until
 
 __all__ = [
-    "ENDINGS",
     "HEEDING",
     "NODE2DM_LINES",
     "PATIENCE",
+    "TERMINAL_COUNTERS",
     "TWISTD",
     "Gateway",
     "as_numbers",

@@ -108,7 +108,7 @@ def test_a_line_that_cannot_be_read_is_not_repeated(make_gateway):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "a configuration file is wanted"),
+        ((), "expected a configuration file"),
         (("-c", "nowhere.ini"), "nowhere.ini: No such file or directory"),
     ],
 )

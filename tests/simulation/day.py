@@ -11,10 +11,10 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.app.route import Way
+from node2dm_tw.app.route import Route
 from node2dm_tw.config.load import Settings
 from node2dm_tw.core.push import Push
-from node2dm_tw.core.stats import ENDINGS, RouteStats
+from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
 from node2dm_tw.emulator.server.certificates import PROJECT
 from tests.simulation.google import BASE, SimulatedClient, SimulatedGoogle
 from tests.simulation.load import HOUR, Load, Wanted
@@ -58,7 +58,7 @@ class Day:
     load: Load
     clock: HeapClock = attrs.field(factory=HeapClock)
     google: SimulatedGoogle = attrs.field(init=False)
-    way: Way = attrs.field(init=False)
+    way: Route = attrs.field(init=False)
     device_of: "array[int]" = attrs.field(factory=lambda: array("i"))
     gone: frozenset[int] = attrs.field(init=False)
     bad_devices: set[bytes] = attrs.field(factory=set)
@@ -113,7 +113,7 @@ class Day:
         )
 
     def endings(self) -> dict[str, int]:
-        return {name: getattr(self.stats, name) for name in ENDINGS}
+        return {name: getattr(self.stats, name) for name in TERMINAL_COUNTERS}
 
     def check(self) -> None:
         """The accounting identity of the design."""

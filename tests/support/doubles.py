@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from node2dm_tw.core.push import Push, read_json, split_at_colons
-from node2dm_tw.core.stats import ENDINGS, RouteStats
+from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
 from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.blocked_devices import BlockedDevices
@@ -187,7 +187,7 @@ class Bench:
 
     def check(self) -> None:
         """The accounting identity of the design; and every push that ended badly is reported."""
-        ended = sum(getattr(self.stats, name) for name in ENDINGS)
+        ended = sum(getattr(self.stats, name) for name in TERMINAL_COUNTERS)
         came = self.stats.messages_received + self.stats.messages_taken_over
         assert came == ended + self.queue.depth, self.stats
         recorded: Counter[str] = Counter()

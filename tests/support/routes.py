@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from node2dm_tw.app.route import Surroundings, Way, make_way
+from node2dm_tw.app import route as wiring
+from node2dm_tw.app.route import Route, RouteContext
 from node2dm_tw.config.load import Settings, load
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import Stats
@@ -28,9 +29,9 @@ def build_route(
     *,
     random: Callable[[], float] = lambda: 0.5,
     on_bad_outcome: Callable[[str, str, Push, str], None] = lambda *_: None,
-) -> Way:
+) -> Route:
     """Wire the first route; nothing is started."""
-    around = Surroundings(
+    context = RouteContext(
         settings,
         clock,
         wall,
@@ -41,4 +42,4 @@ def build_route(
         on_bad_outcome,
         on_locked=lambda *_: None,
     )
-    return make_way(around, settings.routes[0])
+    return wiring.build_route(context, settings.routes[0])

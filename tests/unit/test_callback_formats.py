@@ -13,7 +13,7 @@ from node2dm_tw.callback_target import Callback, CallbackTarget
 from node2dm_tw.callbacks import HOLD_INTERVAL, IN_FLIGHT, MAX_WAITING_BYTES
 from node2dm_tw.config.sections import EVENTS
 from node2dm_tw.core.push import read_json, split_at_colons
-from node2dm_tw.core.stats import ENDINGS
+from node2dm_tw.core.stats import TERMINAL_COUNTERS
 from node2dm_tw.state.spool import Spool
 from tests.support.doubles import WALL
 from tests.unit.test_callbacks import KEY, PUSH, RECORD, counters, devices, make, push, target_with
@@ -105,7 +105,7 @@ def test_the_time_of_receipt_is_that_of_the_push(tmp_path):
 
 def test_every_event_is_a_terminal_counter():
     """Those left out are no bad ends of a push."""
-    assert {f"messages_{event}" for event in EVENTS} == set(ENDINGS) - {
+    assert {f"messages_{event}" for event in EVENTS} == set(TERMINAL_COUNTERS) - {
         "messages_sent",
         "messages_collapsed",
         "messages_handed_over",

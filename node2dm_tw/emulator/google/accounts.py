@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.emulator.google.messages import Answer, Headers
+from node2dm_tw.emulator.google.messages import Headers, Reply
 
 TOKEN_LIFE = 14 * 86400.0
 """Seconds a ClientLogin token is good for."""
@@ -90,7 +90,7 @@ class Tokens:
         grant = self._grants.get(_digest(token))
         return grant if grant is not None and now < grant.expires else None
 
-    def succeed(self, grant: Grant, now: float, life: float) -> str:
+    def successor(self, grant: Grant, now: float, life: float) -> str:
         """Give the token that takes the place of another: the same one as long as it is good."""
         token = self._successors.get(grant.number, "")
         if self.find(token.encode(), now) is None:
@@ -165,7 +165,7 @@ class Accounts:
         wanted = self._passwords.get(account, "")
         return hmac.compare_digest(wanted.encode(), password.encode()) and bool(wanted)
 
-    def login(self, form: Mapping[str, str], now: float) -> Answer:
+    def login(self, form: Mapping[str, str], now: float) -> Reply:
         """Answer a ClientLogin request."""
         account = form.get("Email", "")
         if len(account) > _LONGEST_ACCOUNT:
@@ -184,7 +184,7 @@ class Accounts:
         token = self.tokens.issue(account, now, TOKEN_LIFE)
         return _lines(200, f"SID={random_token()}", f"LSID={random_token()}", f"Auth={token}")
 
-    def refuse(self, code: str, account: str = "") -> Answer:
+    def refuse(self, code: str, account: str = "") -> Reply:
         """Answer with one of `LOGIN_ERRORS`; a captcha is asked for until it is solved."""
         if code != "CaptchaRequired" or len(account) > _LONGEST_ACCOUNT:
             return _lines(403, f"Error={code}")
@@ -223,12 +223,12 @@ def replacement(grant: Grant, tokens: Tokens, now: float) -> Headers:
     """Hand out a new token once the present one is half its life old."""
     if now - grant.issued < TOKEN_LIFE / 2:
         return ()
-    return ((b"Update-Client-Auth", tokens.succeed(grant, now, TOKEN_LIFE).encode()),)
+    return ((b"Update-Client-Auth", tokens.successor(grant, now, TOKEN_LIFE).encode()),)
 
 
-def _lines(status: int, *lines: str) -> Answer:
+def _lines(status: int, *lines: str) -> Reply:
     error = lines[0].removeprefix("Error=") if status == 403 else ""
-    return Answer(status, "".join(f"{line}\n" for line in lines).encode(), error=error)
+    return Reply(status, "".join(f"{line}\n" for line in lines).encode(), error=error)
 
 
 def _drop_oldest(entries: dict[Any, Any]) -> None:

@@ -5,9 +5,16 @@ import itertools
 import attrs
 
 from node2dm_tw.emulator.google.accounts import Accounts, replacement
-from node2dm_tw.emulator.google.messages import TEXT_TYPE, Answer, Call, Headers, Message, read_form
+from node2dm_tw.emulator.google.messages import (
+    TEXT_TYPE,
+    Headers,
+    IncomingRequest,
+    Message,
+    Reply,
+    read_form,
+)
 from node2dm_tw.emulator.google.quotas import Quotas
-from node2dm_tw.emulator.google.registrations import LONGEST_LIFE, Phone, Phones
+from node2dm_tw.emulator.google.registrations import LONGEST_LIFE, Registration, Registrations
 
 MOST_BYTES = 1024
 """Keys and values of the data of one message, in UTF-8, ``data.`` not counted.
@@ -36,12 +43,12 @@ class C2DM:
     """The send side of C2DM."""
 
     _accounts: Accounts
-    _phones: Phones
+    _phones: Registrations
     _sender_quota: Quotas
     _device_quota: Quotas
     _numbers: "itertools.count[int]" = attrs.field(factory=itertools.count, init=False)
 
-    def send(self, call: Call, now: float) -> Answer:
+    def send(self, call: IncomingRequest, now: float) -> Reply:
         """Answer a send request, and show or store the message if it is accepted."""
         header = call.headers.get(b"authorization", b"")
         tokens = self._accounts.tokens
@@ -56,9 +63,11 @@ class C2DM:
             return refuse(error, headers)
         message = self._message(form, now)
         self._phones.deliver(phone, message, now)
-        return Answer(200, f"id={message.message_id}\n".encode(), TEXT_TYPE, headers)
+        return Reply(200, f"id={message.message_id}\n".encode(), TEXT_TYPE, headers)
 
-    def _refusal(self, form: dict[str, str], phone: Phone | None, account: str, now: float) -> str:
+    def _refusal(
+        self, form: dict[str, str], phone: Registration | None, account: str, now: float
+    ) -> str:
         """Give the error code, or an empty string."""
         registration_id = form.get("registration_id", "")
         if not registration_id:
@@ -88,15 +97,15 @@ class C2DM:
         )
 
 
-def refuse(error: str, headers: Headers = ()) -> Answer:
+def refuse(error: str, headers: Headers = ()) -> Reply:
     """Answer with one of `SEND_ERRORS`."""
-    return Answer(200, f"Error={error}\n".encode(), TEXT_TYPE, headers, error)
+    return Reply(200, f"Error={error}\n".encode(), TEXT_TYPE, headers, error)
 
 
-def unauthorized() -> Answer:
+def unauthorized() -> Reply:
     """Answer that the token is not good."""
     body = b"<HTML>\n<HEAD>\n<TITLE>Unauthorized</TITLE>\n</HEAD>\n</HTML>\n"
-    return Answer(401, body, b"text/html; charset=UTF-8")
+    return Reply(401, body, b"text/html; charset=UTF-8")
 
 
 def _size(form: dict[str, str]) -> int:

@@ -6,8 +6,14 @@ from typing import Any
 import attrs
 
 from node2dm_tw.emulator.google.accounts import Accounts
-from node2dm_tw.emulator.google.messages import Answer, Call, Stream, json_answer, read_object
-from node2dm_tw.emulator.google.registrations import Phones
+from node2dm_tw.emulator.google.messages import (
+    IncomingRequest,
+    Reply,
+    Stream,
+    json_answer,
+    read_object,
+)
+from node2dm_tw.emulator.google.registrations import Registrations
 
 REGISTRATION_ERRORS = {
     "SERVICE_NOT_AVAILABLE": 503,
@@ -31,10 +37,10 @@ class Devices:
     """
 
     _accounts: Accounts
-    _phones: Phones
+    _phones: Registrations
     _project: str
 
-    def register(self, call: Call, now: float) -> Answer:
+    def register(self, call: IncomingRequest, now: float) -> Reply:
         """Answer ``POST /device/register`` with an ID or with one of the errors."""
         wanted = read_object(call.body)
         if wanted is None:
@@ -54,13 +60,13 @@ class Devices:
             return refuse("TOO_MANY_REGISTRATIONS")
         return json_answer(200, {"registration_id": phone.registration_id})
 
-    def messages(self, registration_id: str, call: Call, now: float) -> Answer | Stream:
+    def messages(self, registration_id: str, call: IncomingRequest, now: float) -> Reply | Stream:
         """Answer ``GET /device/ID/messages``."""
         if self._phones.reach(registration_id) is None:
             return unknown(registration_id)
         return Stream(registration_id)
 
-    def idle(self, registration_id: str, call: Call, now: float) -> Answer:
+    def idle(self, registration_id: str, call: IncomingRequest, now: float) -> Reply:
         """Answer ``POST /device/ID/idle``."""
         wanted = read_object(call.body) or {}
         idle = wanted.get("idle")
@@ -68,18 +74,18 @@ class Devices:
         if phone is None:
             return unknown(registration_id)
         if not isinstance(idle, bool):
-            return json_answer(400, {"error": 'a body such as {"idle": true} is wanted'})
+            return json_answer(400, {"error": 'expected a body such as {"idle": true}'})
         self._phones.set_idle(phone, idle, now)
         return json_answer(200, {"idle": idle})
 
-    def refresh(self, registration_id: str, call: Call, now: float) -> Answer:
+    def refresh(self, registration_id: str, call: IncomingRequest, now: float) -> Reply:
         """Answer ``POST /device/ID/refresh``, which does what Google does of its own accord."""
         phone = self._phones.reach(registration_id)
         if phone is None:
             return unknown(registration_id)
         return json_answer(200, {"registration_id": self._phones.refresh(phone)})
 
-    def unregister(self, registration_id: str, call: Call, now: float) -> Answer:
+    def unregister(self, registration_id: str, call: IncomingRequest, now: float) -> Reply:
         """Answer ``DELETE /device/ID``."""
         phone = self._phones.reach(registration_id)
         if phone is None:
@@ -107,12 +113,12 @@ class Devices:
         return ""
 
 
-def refuse(error: str) -> Answer:
+def refuse(error: str) -> Reply:
     """Answer with one of `REGISTRATION_ERRORS`."""
     return json_answer(REGISTRATION_ERRORS[error], {"error": error}, error)
 
 
-def unknown(registration_id: str) -> Answer:
+def unknown(registration_id: str) -> Reply:
     """Answer that there is no such phone."""
     reason = "no phone is registered under this ID"
     return json_answer(404, {"error": reason, "registration_id": registration_id})

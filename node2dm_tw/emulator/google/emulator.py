@@ -9,28 +9,28 @@ from node2dm_tw.emulator.google.accounts import Accounts, Tokens
 from node2dm_tw.emulator.google.c2dm import C2DM
 from node2dm_tw.emulator.google.devices import Devices
 from node2dm_tw.emulator.google.faults import Faults
-from node2dm_tw.emulator.google.faulty import FaultyAnswers, Handler, bearer
+from node2dm_tw.emulator.google.faulty import FaultResponder, Handler, bearer
 from node2dm_tw.emulator.google.fcm import DEVICE_QUOTA, FCM, PROJECT_QUOTA
 from node2dm_tw.emulator.google.messages import (
     HTML_TYPE,
-    Answer,
-    Call,
+    EventSink,
+    IncomingRequest,
     Outcome,
-    Screen,
+    Reply,
     json_answer,
     read_form,
     read_object,
 )
 from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, OAuth, Verify, find_verifier
 from node2dm_tw.emulator.google.quotas import Quotas
-from node2dm_tw.emulator.google.registrations import Phones
-from node2dm_tw.emulator.google.request_log import Journal
+from node2dm_tw.emulator.google.registrations import Registrations
+from node2dm_tw.emulator.google.request_log import RequestLog
 from node2dm_tw.emulator.server.certificates import PROJECT
 from node2dm_tw.emulator.settings import EmulatorSettings
 
 
 @attrs.define(eq=False)
-class Google:
+class GoogleEmulator:
     """Answers requests; knows nothing of sockets, and the time only by being told.
 
     Args:
@@ -41,15 +41,15 @@ class Google:
     """
 
     _settings: EmulatorSettings
-    _screens: Callable[[str], Screen]
+    _screens: Callable[[str], EventSink]
     _on_tokens: Callable[[], None] = lambda: None
     _verify: Verify | None = attrs.field(factory=find_verifier)
     accounts: Accounts = attrs.field(init=False)
     oauth: OAuth = attrs.field(init=False)
-    phones: Phones = attrs.field(factory=Phones, init=False)
-    journal: Journal = attrs.field(factory=Journal, init=False)
+    phones: Registrations = attrs.field(factory=Registrations, init=False)
+    journal: RequestLog = attrs.field(factory=RequestLog, init=False)
     faults: Faults = attrs.field(init=False)
-    _answers: FaultyAnswers = attrs.field(init=False)
+    _answers: FaultResponder = attrs.field(init=False)
     _devices: Devices = attrs.field(init=False)
     _fcm: FCM = attrs.field(init=False)
     _handlers: dict[tuple[str, str], tuple[str, Handler]] = attrs.field(init=False)
@@ -59,7 +59,7 @@ class Google:
         settings = self._settings
         self.accounts = Accounts(settings.accounts, Tokens(on_change=self._on_tokens))
         self.oauth = OAuth(self._verify, tokens=Tokens(on_change=self._on_tokens))
-        self._answers = FaultyAnswers(self.accounts)
+        self._answers = FaultResponder(self.accounts)
         self.faults = Faults(self._answers.errors)
         self._devices = Devices(self.accounts, self.phones, PROJECT)
         for name in settings.phones:
@@ -89,7 +89,7 @@ class Google:
             ("POST", "/reset"): ("", self._reset),
         }
 
-    def answer(self, call: Call, now: float) -> Outcome:
+    def answer(self, call: IncomingRequest, now: float) -> Outcome:
         """Answer a request.
 
         Args:
@@ -110,14 +110,14 @@ class Google:
         self.journal.record(endpoint, call, outcome.answer, now, token)
         return outcome
 
-    def _token_number(self, endpoint: str, call: Call, now: float) -> int | None:
+    def _token_number(self, endpoint: str, call: IncomingRequest, now: float) -> int | None:
         if endpoint not in ("send", "fcm"):
             return None
         tokens = self.accounts.tokens if endpoint == "send" else self.oauth.tokens
         grant = tokens.find(bearer(call), now)
         return None if grant is None else grant.number
 
-    def _find(self, call: Call) -> tuple[str, Handler]:
+    def _find(self, call: IncomingRequest) -> tuple[str, Handler]:
         parts = call.path.split("/")
         match parts[1:]:
             case ["device", *rest] if rest:
@@ -130,7 +130,7 @@ class Google:
             return "", _wrong_method
         return "", _not_found
 
-    def _find_device(self, call: Call, parts: list[str]) -> tuple[str, Handler]:
+    def _find_device(self, call: IncomingRequest, parts: list[str]) -> tuple[str, Handler]:
         name = parts[0]
         devices = self._devices
         match call.method, parts[1:]:
@@ -146,7 +146,7 @@ class Google:
                 return "", _wrong_method
         return "", _not_found
 
-    def _stats(self, call: Call, now: float) -> Answer:
+    def _stats(self, call: IncomingRequest, now: float) -> Reply:
         phones = self.phones
         return json_answer(
             200,
@@ -159,20 +159,20 @@ class Google:
             },
         )
 
-    def _token(self, call: Call, now: float) -> Answer:
+    def _token(self, call: IncomingRequest, now: float) -> Reply:
         return self.oauth.token(read_form(call.body), now)
 
-    def _send_fcm(self, project: str, call: Call, now: float) -> Answer:
+    def _send_fcm(self, project: str, call: IncomingRequest, now: float) -> Reply:
         if not self.oauth.available:
             error = {"code": 501, "message": NEEDS_EXTRA, "status": "UNIMPLEMENTED"}
             return json_answer(501, {"error": error}, "UNIMPLEMENTED")
         return self._fcm.send(project, call, now)
 
-    def _clear_faults(self, call: Call, now: float) -> Answer:
+    def _clear_faults(self, call: IncomingRequest, now: float) -> Reply:
         self.faults.clear()
         return self.faults.show()
 
-    def _expire(self, call: Call, now: float) -> Answer:
+    def _expire(self, call: IncomingRequest, now: float) -> Reply:
         """Make tokens worthless: of one account, or all."""
         wanted = read_object(call.body or b"{}")
         account = None if wanted is None else wanted.get("account")
@@ -181,7 +181,7 @@ class Google:
         expired = self.accounts.tokens.expire(account) + self.oauth.tokens.expire(account)
         return json_answer(200, {"expired": expired})
 
-    def _reset(self, call: Call, now: float) -> Answer:
+    def _reset(self, call: IncomingRequest, now: float) -> Reply:
         """Forget faults, log and counts, and every phone but those of the settings."""
         self.faults.clear()
         self.journal.reset()
@@ -192,15 +192,15 @@ class Google:
                 self.phones.add(name, self._screens(name))
         return json_answer(200, {})
 
-    def _login(self, call: Call, now: float) -> Answer:
+    def _login(self, call: IncomingRequest, now: float) -> Reply:
         return self.accounts.login(read_form(call.body), now)
 
-    def _captcha(self, call: Call, now: float) -> Answer:
+    def _captcha(self, call: IncomingRequest, now: float) -> Reply:
         token = parse_qs(call.query.decode("latin-1")).get("ctoken", [""])[0]
         letters = self.accounts.captcha(token)
         if letters is None:
             return _not_found(call, now)
-        return Answer(200, _picture(letters), b"image/svg+xml")
+        return Reply(200, _picture(letters), b"image/svg+xml")
 
 
 def _picture(letters: str) -> bytes:
@@ -210,11 +210,11 @@ def _picture(letters: str) -> bytes:
     ).encode()
 
 
-def _not_found(call: Call, now: float) -> Answer:
+def _not_found(call: IncomingRequest, now: float) -> Reply:
     body = b"<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)!!1</title>\n"
-    return Answer(404, body, HTML_TYPE)
+    return Reply(404, body, HTML_TYPE)
 
 
-def _wrong_method(call: Call, now: float) -> Answer:
+def _wrong_method(call: IncomingRequest, now: float) -> Reply:
     body = b"<!DOCTYPE html>\n<html lang=en>\n<title>Error 405 (Method Not Allowed)!!1</title>\n"
-    return Answer(405, body, HTML_TYPE)
+    return Reply(405, body, HTML_TYPE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.emulator.google.messages import Answer, Call, Headers, json_answer
+from node2dm_tw.emulator.google.messages import Headers, IncomingRequest, Reply, json_answer
 
 ENDPOINTS = (
     "login",
@@ -125,12 +125,12 @@ class Faults:
                 return rule
         return None
 
-    def add(self, call: Call) -> Answer:
+    def add(self, call: IncomingRequest) -> Reply:
         """Answer ``POST /faults``: one rule or a list of them, all or none."""
         try:
             content = json.loads(call.body)
         except (ValueError, RecursionError):
-            return json_answer(400, {"error": "a JSON object or a list of them is wanted"})
+            return json_answer(400, {"error": "expected a JSON object or a list of them"})
         given = content if isinstance(content, list) else [content]
         if len(self._armed) + len(given) > MOST_RULES:
             return json_answer(400, {"error": f"more than {MOST_RULES} rules"})
@@ -142,7 +142,7 @@ class Faults:
             self._armed.append(_Armed(rule, each, random.Random(rule.seed)))  # noqa: S311
         return self.show()
 
-    def show(self) -> Answer:
+    def show(self) -> Reply:
         """Answer ``GET /faults``: the rules, and how often each has fired."""
         rules = [{**armed.given, "hits": armed.hits} for armed in self._armed]
         return json_answer(200, {"rules": rules})
@@ -153,7 +153,7 @@ class Faults:
 
     def _read(self, given: Any) -> Rule:
         if not isinstance(given, dict):
-            raise ValueError("a JSON object or a list of them is wanted")
+            raise ValueError("expected a JSON object or a list of them")
         for name, value in given.items():
             if name not in _CHECKS:
                 raise ValueError(f"{name}: unknown; known are {', '.join(_CHECKS)}")
@@ -194,29 +194,29 @@ def _are_headers(value: object) -> bool:
 
 _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "endpoint": (lambda value: value in ("", *ENDPOINTS), f"one of {', '.join(ENDPOINTS)}"),
-    "device": (_is_text, "a registration ID is wanted"),
-    "account": (_is_text, "an account is wanted"),
+    "device": (_is_text, "expected a registration ID"),
+    "account": (_is_text, "expected an account"),
     "times": (
         lambda value: value is None or (_is_whole(value) and value > 0),
-        "a number above 0 is wanted, or null for no end",
+        "expected a number above 0, or null for no end",
     ),
-    "after": (lambda value: _is_whole(value) and value >= 0, "a number is wanted"),
+    "after": (lambda value: _is_whole(value) and value >= 0, "expected a number"),
     "probability": (
         lambda value: _is_number(value) and 0 <= value <= 1,
-        "a number from 0 to 1 is wanted",
+        "expected a number from 0 to 1",
     ),
-    "seed": (_is_whole, "a whole number is wanted"),
-    "error": (_is_text, "an error code is wanted"),
+    "seed": (_is_whole, "expected a whole number"),
+    "error": (_is_text, "expected an error code"),
     "status": (
         lambda value: _is_whole(value) and 200 <= value <= 599,
-        "a number from 200 to 599 is wanted",
+        "expected a number from 200 to 599",
     ),
-    "headers": (_are_headers, "an object of header names to values is wanted"),
-    "body": (_is_text, "a text is wanted"),
+    "headers": (_are_headers, "expected an object of header names to values"),
+    "body": (_is_text, "expected a text"),
     "delay": (
         lambda value: _is_number(value) and 0 <= value <= LONGEST_DELAY,
         f"seconds from 0 to {LONGEST_DELAY:.0f} are wanted",
     ),
     "cut": (lambda value: value in CUTS, f"one of {', '.join(CUTS)}"),
-    "update_client_auth": (lambda value: isinstance(value, bool), "true or false is wanted"),
+    "update_client_auth": (lambda value: isinstance(value, bool), "expected true or false"),
 }

@@ -8,22 +8,22 @@ from node2dm_tw.emulator.google import c2dm, devices, fcm, oauth
 from node2dm_tw.emulator.google.accounts import LOGIN_ERRORS, TOKEN_LIFE, Accounts
 from node2dm_tw.emulator.google.faults import Rule
 from node2dm_tw.emulator.google.messages import (
-    Answer,
-    Call,
     Headers,
+    IncomingRequest,
     Outcome,
+    Reply,
     Stream,
     read_form,
     read_object,
 )
 
-Handler = Callable[[Call, float], Answer | Stream]
+Handler = Callable[[IncomingRequest, float], Reply | Stream]
 
-_NO_ANSWER = Answer(0)
+_NO_ANSWER = Reply(0)
 """In the log of a request whose connection was cut before it was looked at."""
 
 
-def bearer(call: Call) -> bytes:
+def bearer(call: IncomingRequest) -> bytes:
     """Give the token of a request, ClientLogin's or OAuth's; empty for none."""
     header = call.headers.get(b"authorization", b"")
     mark = b"auth=" if header.startswith(b"GoogleLogin ") else b" "
@@ -31,7 +31,7 @@ def bearer(call: Call) -> bytes:
 
 
 @attrs.define(eq=False)
-class FaultyAnswers:
+class FaultResponder:
     """Turns rules into outcomes.
 
     Args:
@@ -51,7 +51,7 @@ class FaultyAnswers:
             "register": frozenset(devices.REGISTRATION_ERRORS),
         }
 
-    def names(self, endpoint: str, call: Call, now: float) -> frozenset[str]:
+    def names(self, endpoint: str, call: IncomingRequest, now: float) -> frozenset[str]:
         """Give the devices and accounts a request speaks of."""
         names = set(call.path.split("/")[2:4])
         if endpoint in ("send", "login"):
@@ -68,26 +68,26 @@ class FaultyAnswers:
         return frozenset(names)
 
     def outcome(
-        self, rule: Rule, endpoint: str, call: Call, now: float, handler: Handler
+        self, rule: Rule, endpoint: str, call: IncomingRequest, now: float, handler: Handler
     ) -> Outcome:
         """Do to a request what the rule says."""
         if rule.cut == "request":
             return Outcome(_NO_ANSWER, rule.delay, rule.cut)
         if rule.error:
-            answer: Answer | Stream = self._refusal(endpoint, rule.error, call)
+            answer: Reply | Stream = self._refusal(endpoint, rule.error, call)
         elif rule.status is not None or rule.body is not None:
-            answer = Answer(200)
+            answer = Reply(200)
         else:
             answer = handler(call, now)
-        if isinstance(answer, Answer):
+        if isinstance(answer, Reply):
             more = self._new_token(call, now) if rule.update_client_auth else ()
             answer = _changed(answer, rule, rule.headers + more)
         return Outcome(answer, rule.delay, rule.cut)
 
-    def _refusal(self, endpoint: str, error: str, call: Call) -> Answer:
+    def _refusal(self, endpoint: str, error: str, call: IncomingRequest) -> Reply:
         if endpoint == "login":
             return self._accounts.refuse(error, read_form(call.body).get("Email", ""))
-        refuse: Mapping[str, Callable[[str], Answer]] = {
+        refuse: Mapping[str, Callable[[str], Reply]] = {
             "send": c2dm.refuse,
             "token": oauth.refuse,
             "fcm": fcm.refuse,
@@ -95,7 +95,7 @@ class FaultyAnswers:
         }
         return refuse[endpoint](error)
 
-    def _new_token(self, call: Call, now: float) -> Headers:
+    def _new_token(self, call: IncomingRequest, now: float) -> Headers:
         tokens = self._accounts.tokens
         grant = tokens.find(bearer(call), now)
         if grant is None:
@@ -105,10 +105,10 @@ class FaultyAnswers:
         return ((b"Update-Client-Auth", fresh.encode()),)
 
 
-def _changed(answer: Answer, rule: Rule, headers: Headers) -> Answer:
+def _changed(answer: Reply, rule: Rule, headers: Headers) -> Reply:
     body = answer.body if rule.body is None else rule.body.encode("utf-8", "replace")
     status = answer.status if rule.status is None else rule.status
     given = {name.lower(): value for name, value in headers}
     content_type = given.pop(b"content-type", answer.content_type)
     rest = tuple((name, value) for name, value in headers if name.lower() in given)
-    return Answer(status, body, content_type, answer.headers + rest, rule.error or answer.error)
+    return Reply(status, body, content_type, answer.headers + rest, rule.error or answer.error)

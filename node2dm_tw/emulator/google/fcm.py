@@ -13,14 +13,14 @@ from node2dm_tw.emulator.google.accounts import Tokens
 from node2dm_tw.emulator.google.fcm_fields import Invalid, read_json
 from node2dm_tw.emulator.google.messages import (
     JSON_TYPE,
-    Answer,
-    Call,
     Headers,
+    IncomingRequest,
     Message,
+    Reply,
     json_answer,
 )
 from node2dm_tw.emulator.google.quotas import Quotas
-from node2dm_tw.emulator.google.registrations import LONGEST_LIFE, Phone, Phones
+from node2dm_tw.emulator.google.registrations import LONGEST_LIFE, Registration, Registrations
 from node2dm_tw.emulator.google.topics import is_topic, read_condition
 from node2dm_tw.emulator.settings import Rate
 
@@ -78,12 +78,12 @@ class FCM:
 
     _project: str
     _tokens: Tokens
-    _phones: Phones
+    _phones: Registrations
     _project_quota: Quotas
     _device_quota: Quotas
     _numbers: "itertools.count[int]" = attrs.field(factory=itertools.count, init=False)
 
-    def send(self, project: str, call: Call, now: float) -> Answer:
+    def send(self, project: str, call: IncomingRequest, now: float) -> Reply:
         """Answer a request to ``/v1/projects/PROJECT/messages:send``."""
         scheme, _, token = call.headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or self._tokens.find(token.strip(), now) is None:
@@ -104,7 +104,7 @@ class FCM:
             return self._publish(message, dry, now)
         return self._send_one(message, target, dry, now)
 
-    def _send_one(self, message: Mapping[str, Any], target: str, dry: bool, now: float) -> Answer:
+    def _send_one(self, message: Mapping[str, Any], target: str, dry: bool, now: float) -> Reply:
         name = message[target]
         phone = (self._phones.find if target == "token" else self._phones.find_by_fid)(name)
         if phone is None:
@@ -126,7 +126,7 @@ class FCM:
             return _over_quota(f"device:{name}", wait)
         return self._deliver([phone], message, now)
 
-    def _publish(self, message: Mapping[str, Any], dry: bool, now: float) -> Answer:
+    def _publish(self, message: Mapping[str, Any], dry: bool, now: float) -> Reply:
         if dry:
             return self._accepted("fake_message_id")
         topic = message.get("topic")
@@ -134,7 +134,7 @@ class FCM:
         phones = [phone for phone in self._phones.subscribers() if meets(phone.topics)]
         return self._deliver(phones, message, now)
 
-    def _deliver(self, phones: list[Phone], message: Mapping[str, Any], now: float) -> Answer:
+    def _deliver(self, phones: list[Registration], message: Mapping[str, Any], now: float) -> Reply:
         android = message.get("android", {})
         number = f"0:{int(now * 1e6):d}%{next(self._numbers):016x}"
         pushed = Message(
@@ -149,7 +149,7 @@ class FCM:
             self._phones.deliver(phone, pushed, now)
         return self._accepted(number)
 
-    def _accepted(self, number: str) -> Answer:
+    def _accepted(self, number: str) -> Reply:
         return json_answer(200, {"name": f"projects/{self._project}/messages/{number}"})
 
 
@@ -192,7 +192,7 @@ def check(message: Mapping[str, Any]) -> str:
     return target
 
 
-def refuse(code: str, headers: Headers = ()) -> Answer:
+def refuse(code: str, headers: Headers = ()) -> Reply:
     """Answer with one of `FCM_ERRORS` or `PLAIN_ERRORS`."""
     if code in PLAIN_ERRORS:
         return _error(*PLAIN_ERRORS[code], [], code, headers)
@@ -253,7 +253,7 @@ def _notification(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message.get("notification", {}), **android.get("notification", {})}
 
 
-def _invalid(error: Invalid) -> Answer:
+def _invalid(error: Invalid) -> Reply:
     details: list[dict[str, Any]] = [_fcm_error("INVALID_ARGUMENT")] if error.fcm else []
     if error.field or not error.fcm:
         violation = {"field": error.field, "description": error.message}
@@ -263,7 +263,7 @@ def _invalid(error: Invalid) -> Answer:
     return _error(400, "INVALID_ARGUMENT", error.message, details, "INVALID_ARGUMENT")
 
 
-def _over_quota(subject: str, wait: float) -> Answer:
+def _over_quota(subject: str, wait: float) -> Reply:
     kind, _, _ = subject.partition(":")
     message = f"Quota exceeded for this {kind}."
     failure = {
@@ -286,9 +286,9 @@ def _error(
     details: list[dict[str, Any]],
     code: str,
     headers: Headers = (),
-) -> Answer:
+) -> Reply:
     error: dict[str, Any] = {"code": status, "message": message, "status": name}
     if details:
         error["details"] = details
     answer = json_answer(status, {"error": error}, code)
-    return Answer(status, answer.body, JSON_TYPE, headers, code)
+    return Reply(status, answer.body, JSON_TYPE, headers, code)

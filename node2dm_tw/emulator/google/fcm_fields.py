@@ -30,7 +30,7 @@ class Invalid(Exception):
     fcm: bool = False
 
 
-def wrong(value: object, path: str, kind: str) -> Invalid:
+def invalid_type(value: object, path: str, kind: str) -> Invalid:
     """Say that a value is not of its kind, in Google's words."""
     shown = json.dumps(value)
     return Invalid(f"Invalid value at '{path}' ({kind}), {shown[:200]}", path)
@@ -39,36 +39,36 @@ def wrong(value: object, path: str, kind: str) -> Invalid:
 def text(value: Any, path: str) -> str:
     """Read a string."""
     if not isinstance(value, str):
-        raise wrong(value, path, "TYPE_STRING")
+        raise invalid_type(value, path, "TYPE_STRING")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise wrong(value, path, "TYPE_STRING") from None
+        raise invalid_type(value, path, "TYPE_STRING") from None
     return value
 
 
-def flag(value: Any, path: str) -> bool:
+def boolean(value: Any, path: str) -> bool:
     """Read true or false."""
     if not isinstance(value, bool):
-        raise wrong(value, path, "TYPE_BOOL")
+        raise invalid_type(value, path, "TYPE_BOOL")
     return value
 
 
-def whole(value: Any, path: str) -> int:
+def int32(value: Any, path: str) -> int:
     """Read a 32-bit number, which may be written as a string."""
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,10}", value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
-        raise wrong(value, path, "TYPE_INT32")
+        raise invalid_type(value, path, "TYPE_INT32")
     return value
 
 
-def fraction(value: Any, path: str) -> float:
+def number(value: Any, path: str) -> float:
     """Read a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong(value, path, "TYPE_FLOAT")
+        raise invalid_type(value, path, "TYPE_FLOAT")
     return value
 
 
@@ -84,43 +84,43 @@ def duration(value: Any, path: str) -> float:
     )
 
 
-def moment(value: Any, path: str) -> str:
+def timestamp(value: Any, path: str) -> str:
     """Read a time as RFC 3339 writes it."""
     stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)"
     if not isinstance(value, str) or not re.fullmatch(stamp, value, re.ASCII):
-        raise wrong(value, path, "type.googleapis.com/google.protobuf.Timestamp")
+        raise invalid_type(value, path, "type.googleapis.com/google.protobuf.Timestamp")
     return value
 
 
-def anything(value: Any, path: str) -> Any:
+def struct(value: Any, path: str) -> Any:
     """Read an object of any content."""
     if not isinstance(value, dict):
-        raise wrong(value, path, "type.googleapis.com/google.protobuf.Struct")
+        raise invalid_type(value, path, "type.googleapis.com/google.protobuf.Struct")
     return value
 
 
-def texts(value: Any, path: str) -> dict[str, str]:
+def string_map(value: Any, path: str) -> dict[str, str]:
     """Read an object of strings."""
     if not isinstance(value, dict):
-        raise wrong(value, path, "Map")
+        raise invalid_type(value, path, "Map")
     return {
         text(key, f"{path}[{index}].key"): text(each, f"{path}[{index}].value")
         for index, (key, each) in enumerate(value.items())
     }
 
 
-def listed(read: Read) -> Read:
+def list_of(read: Read) -> Read:
     """Make a reader of lists."""
 
     def read_list(value: Any, path: str) -> list[Any]:
         if not isinstance(value, list):
-            raise wrong(value, path, "TYPE_LIST")
+            raise invalid_type(value, path, "TYPE_LIST")
         return [read(each, f"{path}[{index}]") for index, each in enumerate(value)]
 
     return read_list
 
 
-def one_of(*names: str) -> Read:
+def enum(*names: str) -> Read:
     """Make a reader of names of a fixed set, which Google takes in any case."""
 
     def read_name(value: object, path: str) -> str:
@@ -128,7 +128,7 @@ def one_of(*names: str) -> Read:
             return value.upper()
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
             return names[value]
-        raise wrong(value, path, "TYPE_ENUM")
+        raise invalid_type(value, path, "TYPE_ENUM")
 
     return read_name
 
@@ -138,7 +138,7 @@ def fields(**readers: Read) -> Read:
 
     def read_fields(value: Any, path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise wrong(value, path, "object")
+            raise invalid_type(value, path, "object")
         content: dict[str, Any] = {}
         for given, each in value.items():
             name = given if given in readers else _underscored(given)
@@ -162,7 +162,7 @@ def _unknown(name: str, path: str) -> Invalid:
     return Invalid(message, path)
 
 
-_COLOR = fields(red=fraction, green=fraction, blue=fraction, alpha=fraction)
+_COLOR = fields(red=number, green=number, blue=number, alpha=number)
 
 _ANDROID_NOTIFICATION = fields(
     title=text,
@@ -173,15 +173,15 @@ _ANDROID_NOTIFICATION = fields(
     tag=text,
     click_action=text,
     body_loc_key=text,
-    body_loc_args=listed(text),
+    body_loc_args=list_of(text),
     title_loc_key=text,
-    title_loc_args=listed(text),
+    title_loc_args=list_of(text),
     channel_id=text,
     ticker=text,
-    sticky=flag,
-    event_time=moment,
-    local_only=flag,
-    notification_priority=one_of(
+    sticky=boolean,
+    event_time=timestamp,
+    local_only=boolean,
+    notification_priority=enum(
         "PRIORITY_UNSPECIFIED",
         "PRIORITY_MIN",
         "PRIORITY_LOW",
@@ -189,41 +189,41 @@ _ANDROID_NOTIFICATION = fields(
         "PRIORITY_HIGH",
         "PRIORITY_MAX",
     ),
-    default_sound=flag,
-    default_vibrate_timings=flag,
-    default_light_settings=flag,
-    vibrate_timings=listed(duration),
-    visibility=one_of("VISIBILITY_UNSPECIFIED", "PRIVATE", "PUBLIC", "SECRET"),
-    notification_count=whole,
+    default_sound=boolean,
+    default_vibrate_timings=boolean,
+    default_light_settings=boolean,
+    vibrate_timings=list_of(duration),
+    visibility=enum("VISIBILITY_UNSPECIFIED", "PRIVATE", "PUBLIC", "SECRET"),
+    notification_count=int32,
     light_settings=fields(color=_COLOR, light_on_duration=duration, light_off_duration=duration),
     image=text,
-    bypass_proxy_notification=flag,
-    proxy=one_of("PROXY_UNSPECIFIED", "ALLOW", "DENY", "IF_PRIORITY_LOWERED"),
+    bypass_proxy_notification=boolean,
+    proxy=enum("PROXY_UNSPECIFIED", "ALLOW", "DENY", "IF_PRIORITY_LOWERED"),
 )
 
 _ANDROID = fields(
     collapse_key=text,
-    priority=one_of("NORMAL", "HIGH"),
+    priority=enum("NORMAL", "HIGH"),
     ttl=duration,
     restricted_package_name=text,
-    data=texts,
+    data=string_map,
     notification=_ANDROID_NOTIFICATION,
     fcm_options=fields(analytics_label=text),
-    direct_boot_ok=flag,
-    bandwidth_constrained_ok=flag,
-    restricted_satellite_ok=flag,
+    direct_boot_ok=boolean,
+    bandwidth_constrained_ok=boolean,
+    restricted_satellite_ok=boolean,
 )
 
 _WEBPUSH = fields(
-    headers=texts,
-    data=texts,
-    notification=anything,
+    headers=string_map,
+    data=string_map,
+    notification=struct,
     fcm_options=fields(link=text, analytics_label=text),
 )
 
 _APNS = fields(
-    headers=texts,
-    payload=anything,
+    headers=string_map,
+    payload=struct,
     fcm_options=fields(analytics_label=text, image=text),
     live_activity_token=text,
 )
@@ -231,7 +231,7 @@ _APNS = fields(
 read_request = fields(
     message=fields(
         name=text,
-        data=texts,
+        data=string_map,
         notification=fields(title=text, body=text, image=text),
         android=_ANDROID,
         webpush=_WEBPUSH,
@@ -242,7 +242,7 @@ read_request = fields(
         topic=text,
         condition=text,
     ),
-    validate_only=flag,
+    validate_only=boolean,
 )
 """Reads the body of ``messages:send``."""
 

@@ -15,7 +15,7 @@ HTML_TYPE = b"text/html; charset=UTF-8"
 
 
 @attrs.frozen
-class Call:
+class IncomingRequest:
     """A request.
 
     Args:
@@ -32,7 +32,7 @@ class Call:
 
 
 @attrs.frozen
-class Answer:
+class Reply:
     """A response; the wire adds Content-Length.
 
     Args:
@@ -95,7 +95,7 @@ class Deleted:
 
 Event = Message | Registered | Unregistered | Deleted
 
-Screen = Callable[[Event], None]
+EventSink = Callable[[Event], None]
 """Where a phone shows its events."""
 
 
@@ -108,14 +108,14 @@ class Outcome:
         cut: where the connection breaks; empty: it does not.
     """
 
-    answer: Answer | Stream
+    answer: Reply | Stream
     delay: float = 0.0
     cut: str = ""
 
 
-def json_answer(status: int, content: object, error: str = "") -> Answer:
+def json_answer(status: int, content: object, error: str = "") -> Reply:
     """Answer with JSON."""
-    return Answer(status, json.dumps(content).encode() + b"\n", JSON_TYPE, error=error)
+    return Reply(status, json.dumps(content).encode() + b"\n", JSON_TYPE, error=error)
 
 
 def read_object(body: bytes) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from node2dm_tw.emulator.google.accounts import Tokens
-from node2dm_tw.emulator.google.messages import Answer, json_answer
+from node2dm_tw.emulator.google.messages import Reply, json_answer
 
 ACCESS_LIFE = 3_599.0
 """Seconds an access token is good for."""
@@ -131,7 +131,7 @@ class OAuth:
         """Whether assertions can be verified."""
         return self._verify is not None
 
-    def token(self, form: Mapping[str, str], now: float) -> Answer:
+    def token(self, form: Mapping[str, str], now: float) -> Reply:
         """Answer a request for an access token."""
         if form.get("grant_type") != GRANT_TYPE:
             return refuse("unsupported_grant_type", f"Invalid grant_type: {form.get('grant_type')}")
@@ -147,7 +147,7 @@ class OAuth:
             claims = self._verify(assertion, account.public_key)
         except ValueError:
             return refuse("invalid_grant", "Invalid JWT Signature.")
-        error = _fault(claims, account, now)
+        error = _find_fault(claims, account, now)
         if error is not None:
             return refuse(*error)
         token = self.tokens.issue(account.client_email, now, ACCESS_LIFE + 1)
@@ -155,14 +155,14 @@ class OAuth:
         return json_answer(200, content)
 
 
-def refuse(error: str, description: str = "") -> Answer:
+def refuse(error: str, description: str = "") -> Reply:
     """Answer with one of `TOKEN_ERRORS`."""
     status = {"temporarily_unavailable": 503, "invalid_client": 401}.get(error, 400)
     content = {"error": error, "error_description": description or "Refused on request."}
     return json_answer(status, content, error)
 
 
-def _fault(
+def _find_fault(
     claims: Mapping[str, Any], account: ServiceAccount, now: float
 ) -> tuple[str, str] | None:
     """Give error and description of the first claim that is wrong."""

@@ -11,9 +11,9 @@ import attrs
 from node2dm_tw.emulator.google.messages import (
     Deleted,
     Event,
+    EventSink,
     Message,
     Registered,
-    Screen,
     Unregistered,
 )
 
@@ -36,7 +36,7 @@ _ISSUED = re.compile(r"(?:[A-Za-z0-9_-]{22}:)?APA91b[A-Za-z0-9_-]{134}")
 
 
 @attrs.define(eq=False)
-class Phone:
+class Registration:
     """One application on one phone.
 
     Args:
@@ -50,12 +50,12 @@ class Phone:
     app: str
     keys: int = MOST_KEYS
     topics: frozenset[str] = frozenset()
-    base: Screen | None = None
-    screen: Screen | None = None
+    base: EventSink | None = None
+    screen: EventSink | None = None
     idle: bool = False
     # Under the collapse key and nothing, or under nothing and the message's own ID.
     waiting: dict[tuple[str, str], Message] = attrs.field(factory=dict)
-    news: list[Event] = attrs.field(factory=list)
+    pending_events: list[Event] = attrs.field(factory=list)
     device: str = ""
     former: str = ""
 
@@ -78,7 +78,7 @@ def is_issued(registration_id: str) -> bool:
 
 
 @attrs.define(eq=False)
-class Phones:
+class Registrations:
     """All phones there are.
 
     Args:
@@ -93,11 +93,11 @@ class Phones:
     counters: Counter[str] = attrs.field(factory=Counter)
     _most_stored: int = MOST_STORED
     _most_phones: int = MOST_PHONES
-    _phones: dict[str, Phone] = attrs.field(factory=dict, init=False)
-    _fids: dict[str, Phone] = attrs.field(factory=dict, init=False)
-    _installed: dict[tuple[str, str, str], Phone] = attrs.field(factory=dict, init=False)
+    _phones: dict[str, Registration] = attrs.field(factory=dict, init=False)
+    _fids: dict[str, Registration] = attrs.field(factory=dict, init=False)
+    _installed: dict[tuple[str, str, str], Registration] = attrs.field(factory=dict, init=False)
     _on_device: Counter[str] = attrs.field(factory=Counter, init=False)
-    _former: dict[str, Phone] = attrs.field(factory=dict, init=False)
+    _former: dict[str, Registration] = attrs.field(factory=dict, init=False)
     _gone: dict[str, None] = attrs.field(factory=dict, init=False)
     _stored: int = attrs.field(default=0, init=False)
 
@@ -114,9 +114,9 @@ class Phones:
         """Count the phones that are connected."""
         return sum(phone.screen is not None for phone in self._phones.values())
 
-    def add(self, name: str, screen: Screen) -> Phone:
+    def add(self, name: str, screen: EventSink) -> Registration:
         """Register a phone under a name of its own, with a screen that is always on."""
-        phone = Phone(name, None, "", base=screen, screen=screen)
+        phone = Registration(name, None, "", base=screen, screen=screen)
         self._phones[name] = phone
         self._gone.pop(name, None)
         return phone
@@ -129,7 +129,7 @@ class Phones:
         device: str = "",
         firebase: bool = False,
         topics: Iterable[str] = (),
-    ) -> Phone | None:
+    ) -> Registration | None:
         """Register an application; the same one on the same device keeps its ID.
 
         Args:
@@ -148,7 +148,7 @@ class Phones:
         full = device and self._on_device[device] >= MOST_APPLICATIONS
         if full or len(self._phones) >= self._most_phones:
             return None
-        phone = Phone(self._fresh_id(firebase), sender, app, device=device)
+        phone = Registration(self._fresh_id(firebase), sender, app, device=device)
         phone.topics = frozenset(topics)
         phone.keys = MOST_KEYS_FCM if firebase else MOST_KEYS
         self._enter(phone)
@@ -157,15 +157,15 @@ class Phones:
             self._on_device[device] += 1
         return phone
 
-    def find(self, registration_id: str) -> Phone | None:
+    def find(self, registration_id: str) -> Registration | None:
         """Look up a registration that is good."""
         return self._phones.get(registration_id)
 
-    def find_by_fid(self, fid: str) -> Phone | None:
+    def find_by_fid(self, fid: str) -> Registration | None:
         """Look up a registration by its Firebase installation ID."""
         return self._fids.get(fid) or self._phones.get(fid)
 
-    def reach(self, registration_id: str) -> Phone | None:
+    def reach(self, registration_id: str) -> Registration | None:
         """Look up a phone as its own application does, which may still use its former ID."""
         return self._phones.get(registration_id) or self._former.get(registration_id)
 
@@ -173,26 +173,26 @@ class Phones:
         """Say of an unknown ID whether it was good once."""
         return registration_id in self._gone or is_issued(registration_id)
 
-    def subscribers(self) -> Iterable[Phone]:
+    def subscribers(self) -> Iterable[Registration]:
         """Give the phones that listen to any topic."""
         return [phone for phone in self._phones.values() if phone.topics]
 
-    def connect(self, phone: Phone, screen: Screen, now: float) -> None:
+    def connect(self, phone: Registration, screen: EventSink, now: float) -> None:
         """Put a phone online: what waited is shown, then what comes."""
         base = phone.base
         phone.screen = screen if base is None else _both(base, screen)
         self._catch_up(phone, now)
 
-    def disconnect(self, phone: Phone) -> None:
+    def disconnect(self, phone: Registration) -> None:
         """Take a phone offline."""
         phone.screen = phone.base
 
-    def set_idle(self, phone: Phone, idle: bool, now: float) -> None:
+    def set_idle(self, phone: Registration, idle: bool, now: float) -> None:
         """Say that nobody uses the phone, or that somebody does."""
         phone.idle = idle
         self._catch_up(phone, now)
 
-    def refresh(self, phone: Phone) -> str:
+    def refresh(self, phone: Registration) -> str:
         """Give a phone a new ID, as Google does at times; the old one is no longer good."""
         former = phone.registration_id
         self._leave(phone)
@@ -203,10 +203,10 @@ class Phones:
         if len(self._former) > MOST_FORMER:
             del self._former[next(iter(self._former))]
         self._enter(phone)
-        self._tell(phone, Registered(phone.registration_id))
+        self._send_event(phone, Registered(phone.registration_id))
         return phone.registration_id
 
-    def unregister(self, phone: Phone) -> None:
+    def unregister(self, phone: Registration) -> None:
         """End a registration; the application is told."""
         self._leave(phone)
         self._former.pop(phone.former, None)
@@ -215,7 +215,7 @@ class Phones:
         if self._installed.pop((phone.device, phone.sender or "", phone.app), None):
             self._on_device[phone.device] -= 1
             self._on_device += Counter()
-        self._tell(phone, Unregistered(phone.registration_id))
+        self._send_event(phone, Unregistered(phone.registration_id))
         phone.screen = phone.base = None
 
     def reset(self, kept: Container[str] = ()) -> None:
@@ -224,14 +224,14 @@ class Phones:
             if phone.registration_id not in kept:
                 self.unregister(phone)
             phone.waiting.clear()
-            phone.news.clear()
+            phone.pending_events.clear()
             phone.idle = False
         self._stored = 0
         self._former.clear()
         self._gone.clear()
         self.counters.clear()
 
-    def deliver(self, phone: Phone, message: Message, now: float) -> None:
+    def deliver(self, phone: Registration, message: Message, now: float) -> None:
         """Show a message, or keep it until it can be shown."""
         key = message.collapse_key
         if phone.waiting and key and phone.waiting.pop((key, ""), None) is not None:
@@ -251,27 +251,29 @@ class Phones:
             if made not in self._phones:
                 return made
 
-    def _enter(self, phone: Phone) -> None:
+    def _enter(self, phone: Registration) -> None:
         self._phones[phone.registration_id] = phone
         fid, colon, _ = phone.registration_id.partition(":")
         if colon:
             self._fids[fid] = phone
 
-    def _leave(self, phone: Phone) -> None:
+    def _leave(self, phone: Registration) -> None:
         del self._phones[phone.registration_id]
         self._fids.pop(phone.registration_id.partition(":")[0], None)
         if not is_issued(phone.registration_id):
             self._gone[phone.registration_id] = None
 
-    def _tell(self, phone: Phone, event: Event) -> None:
+    def _send_event(self, phone: Registration, event: Event) -> None:
         if phone.screen is not None:
             phone.screen(event)
             return
         # Of each kind of news only the last matters.
-        phone.news = [each for each in phone.news if type(each) is not type(event)]
-        phone.news.append(event)
+        phone.pending_events = [
+            each for each in phone.pending_events if type(each) is not type(event)
+        ]
+        phone.pending_events.append(event)
 
-    def _store(self, phone: Phone, message: Message) -> None:
+    def _store(self, phone: Registration, message: Message) -> None:
         if self._stored >= self._most_stored:
             self.counters["dropped"] += 1
             return
@@ -280,27 +282,27 @@ class Phones:
         self._stored += 1
         self.counters["stored"] += 1
 
-    def _make_room(self, phone: Phone, collapsible: bool) -> None:
+    def _make_room(self, phone: Registration, collapsible: bool) -> None:
         if len(phone.waiting) < min(phone.keys, MOST_PLAIN):
             return
         same = [key for key in phone.waiting if bool(key[0]) is collapsible]
         if collapsible and len(same) >= phone.keys:
-            self._give_up(phone, same[:1])
+            self._drop_messages(phone, same[:1])
         elif not collapsible and len(same) >= MOST_PLAIN:
             # FCM throws them all away and says so, instead of choosing among them.
-            self._give_up(phone, same)
-            self._tell(phone, Deleted(len(same)))
+            self._drop_messages(phone, same)
+            self._send_event(phone, Deleted(len(same)))
 
-    def _give_up(self, phone: Phone, keys: list[tuple[str, str]]) -> None:
+    def _drop_messages(self, phone: Registration, keys: list[tuple[str, str]]) -> None:
         for key in keys:
             del phone.waiting[key]
         self._stored -= len(keys)
         self.counters["dropped"] += len(keys)
 
-    def _catch_up(self, phone: Phone, now: float) -> None:
+    def _catch_up(self, phone: Registration, now: float) -> None:
         """Show what waited, in the order it came; a screen that has enough goes away meanwhile."""
-        while phone.news and phone.screen is not None:
-            phone.screen(phone.news.pop(0))
+        while phone.pending_events and phone.screen is not None:
+            phone.screen(phone.pending_events.pop(0))
         for key, message in list(phone.waiting.items()):
             if message.expires <= now:
                 outcome = "expired"
@@ -319,7 +321,7 @@ def _place(message: Message) -> tuple[str, str]:
     return (message.collapse_key, "" if message.collapse_key else message.message_id)
 
 
-def _both(first: Screen, second: Screen) -> Screen:
+def _both(first: EventSink, second: EventSink) -> EventSink:
     def show(event: Event) -> None:
         first(event)
         second(event)

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 import attrs
 
 from node2dm_tw.emulator.google.messages import (
-    Answer,
-    Call,
+    IncomingRequest,
+    Reply,
     Stream,
     json_answer,
     read_form,
@@ -42,14 +42,14 @@ class Entry:
     number: int
     time: float
     endpoint: str
-    call: Call = attrs.field(repr=False)
+    call: IncomingRequest = attrs.field(repr=False)
     status: int
     answer: bytes = attrs.field(repr=False)
     token: int | None
 
 
 @attrs.define(eq=False)
-class Journal:
+class RequestLog:
     """The memory of the emulator."""
 
     _entries: deque[Entry] = attrs.field(factory=lambda: deque(maxlen=KEPT), init=False)
@@ -57,14 +57,19 @@ class Journal:
     _answers: Counter[tuple[str, int, str]] = attrs.field(factory=Counter, init=False)
 
     def record(
-        self, endpoint: str, call: Call, answer: Answer | Stream, now: float, token: int | None
+        self,
+        endpoint: str,
+        call: IncomingRequest,
+        answer: Reply | Stream,
+        now: float,
+        token: int | None,
     ) -> None:
         """Remember a request."""
         self._number += 1
         if len(call.body) > KEPT_BYTES:
             call = attrs.evolve(call, body=call.body[:KEPT_BYTES])
         status, body, error = 200, b"", ""
-        if isinstance(answer, Answer):
+        if isinstance(answer, Reply):
             status, body, error = answer.status, answer.body[:KEPT_BYTES], answer.error
         self._answers[endpoint, status, error] += 1
         self._entries.append(Entry(self._number, now, endpoint, call, status, body, token))
@@ -84,7 +89,7 @@ class Journal:
             of_endpoint[name] = of_endpoint.get(name, 0) + count
         return counts
 
-    def show(self, call: Call) -> Answer:
+    def show(self, call: IncomingRequest) -> Reply:
         """Answer with the entries the query asks for.
 
         ``endpoint=`` names one, ``after=`` a number, ``limit=`` how many of the newest.

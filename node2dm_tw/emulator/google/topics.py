@@ -84,7 +84,7 @@ class _Parser:
                 return condition
             topic, _ = self.present
             if not topic:
-                raise ValueError("a topic is wanted")
+                raise ValueError("expected a topic")
             self.present = next(self._tokens)
             return lambda topics: topic in topics
         finally:

@@ -14,7 +14,7 @@ SILENCE = 90.0
 """Seconds of silence after which a stream is given up; the emulator speaks every 30."""
 
 
-class Refused(Exception):
+class RequestRejected(Exception):
     """The emulator said no."""
 
     def __init__(self, status: int, error: str) -> None:
@@ -156,7 +156,7 @@ def retry(
     """Do something again after SERVICE_NOT_AVAILABLE, waiting twice as long each time.
 
     Args:
-        action: what may raise `Refused`.
+        action: what may raise `RequestRejected`.
         tries: how often at most.
         sleep: waits for so many seconds.
         chance: a number from 0 to 1, for the jitter.
@@ -167,12 +167,12 @@ def retry(
     for attempt in range(tries):
         try:
             return action()
-        except Refused as error:
+        except RequestRejected as error:
             if error.error != "SERVICE_NOT_AVAILABLE" or attempt == tries - 1:
                 raise
         longest = min(60.0, 2.0**attempt)
         sleep(longest / 2 + chance() * longest / 2)
-    raise ValueError("at least one try is wanted")
+    raise ValueError("expected at least one try")
 
 
 def _device(registration_id: str) -> str:
@@ -190,5 +190,5 @@ def _read(response: http.client.HTTPResponse) -> dict[str, Any]:
         content = {"error": reason}
     if response.status != 200:
         error = content.get("error", "") if isinstance(content, Mapping) else ""
-        raise Refused(response.status, str(error))
+        raise RequestRejected(response.status, str(error))
     return dict(content)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import attrs
 
 from node2dm_tw.emulator.google.messages import describe_message, one_line
-from node2dm_tw.emulator.phone.client import EmulatorClient, Refused, retry
+from node2dm_tw.emulator.phone.client import EmulatorClient, RequestRejected, retry
 from node2dm_tw.emulator.settings import DEMO_ACCOUNT
 
 UNREACHABLE, REFUSED, GONE = 1, 3, 4
@@ -26,7 +26,7 @@ arguments; {REFUSED} the registration was refused; {GONE} it has ended, or there
 
 
 @attrs.define(eq=False)
-class Phone:
+class PhoneTerminal:
     """Registers, shows what comes, unregisters.
 
     Args:
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; give its exit status."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
-    phone = Phone(
+    phone = PhoneTerminal(
         EmulatorClient(options.url, options.ca_file),
         _write,
         time.sleep,
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         return _run(phone, options)
-    except Refused as error:
+    except RequestRejected as error:
         sys.stderr.write(f"node2dm-phone: {error}\n")
         return GONE if error.status == 404 else REFUSED
     except BrokenPipeError:
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNREACHABLE
 
 
-def _run(phone: Phone, options: argparse.Namespace) -> int:
+def _run(phone: PhoneTerminal, options: argparse.Namespace) -> int:
     if options.id and options.unregister:
         phone.unregister()
         return 0
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError("a number above 0 is wanted")
+        raise argparse.ArgumentTypeError("expected a number above 0")
     return number
 
 

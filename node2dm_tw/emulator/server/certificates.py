@@ -44,7 +44,7 @@ _KEY_FORM = (
 
 
 @attrs.frozen
-class Places:
+class Endpoints:
     """The URLs the emulator answers at, and the files a client of it needs."""
 
     base_url: str
@@ -57,7 +57,7 @@ class Places:
     project: str = PROJECT
 
 
-def places(settings: EmulatorSettings, port: int | None = None) -> Places:
+def places(settings: EmulatorSettings, port: int | None = None) -> Endpoints:
     """Say where things are; nothing need exist yet.
 
     Args:
@@ -67,7 +67,7 @@ def places(settings: EmulatorSettings, port: int | None = None) -> Places:
     host, configured = address(settings.listen)
     shown = f"[{host}]" if ":" in host else host
     base = f"https://{shown}:{port or configured}"
-    return Places(
+    return Endpoints(
         base_url=base,
         login_url=f"{base}/accounts/ClientLogin",
         send_url=f"{base}/c2dm/send",
@@ -78,9 +78,9 @@ def places(settings: EmulatorSettings, port: int | None = None) -> Places:
     )
 
 
-def prepare(
+def ensure_files(
     settings: EmulatorSettings, port: int | None = None, now: float | None = None
-) -> Places:
+) -> Endpoints:
     """Make the files that are missing, damaged, expired or no longer right.
 
     Args:
@@ -201,7 +201,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _prepare_service_account(where: Places) -> None:
+def _prepare_service_account(where: Endpoints) -> None:
     """Keep the key that is there; only the port, and with it token_uri, may have changed."""
     try:
         account = json.loads(read_file(where.service_account, _MAX_FILE_BYTES))

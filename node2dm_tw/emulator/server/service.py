@@ -18,16 +18,16 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from node2dm_tw.emulator.google.emulator import Google
+from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import (
     Event,
+    EventSink,
     Message,
-    Screen,
     describe_message,
     event_fields,
 )
 from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, read_service_account
-from node2dm_tw.emulator.server.certificates import Places, places, prepare, server_file
+from node2dm_tw.emulator.server.certificates import Endpoints, ensure_files, places, server_file
 from node2dm_tw.emulator.server.token_file import TokenFile
 from node2dm_tw.emulator.server.wire import EmulatorFactory
 from node2dm_tw.emulator.settings import EmulatorSettings, address
@@ -57,11 +57,11 @@ class EmulatorService(Service):
         self._settings = settings
         self._wall = wall
         self._port: IListeningPort | None = None
-        self.google = Google(settings, log_screen, self._tokens_changed)
+        self.google = GoogleEmulator(settings, log_screen, self._tokens_changed)
         self._token_file = TokenFile(
             settings.folder / "tokens.json", self.google.accounts, self.google.oauth, reactor
         )
-        self.places: Places = places(settings)
+        self.places: Endpoints = places(settings)
         self._factory = EmulatorFactory(reactor, self.google, wall)
 
     def privilegedStartService(self) -> None:
@@ -91,14 +91,14 @@ class EmulatorService(Service):
         """Listen, unless it does so already; raises as `startService` does."""
         if self._port is not None:
             return
-        prepare(self._settings, now=self._wall())
+        ensure_files(self._settings, now=self._wall())
         tls = TLSMemoryBIOFactory(_contexts(self._settings), False, self._factory)
         tls.noisy = False
         endpoint = serverFromString(self.reactor, self._settings.listen)
         self._port = _at_once(endpoint.listen(tls))
         if address(self._settings.listen)[1] == 0:
             host: Any = self._port.getHost()
-            self.places = prepare(self._settings, host.port, self._wall())
+            self.places = ensure_files(self._settings, host.port, self._wall())
         self._token_file.load(self._wall())
         self.google.oauth.account = read_service_account(self.places.service_account)
         # Whoever reads that line may stop the process, which takes signals once the reactor runs.
@@ -121,7 +121,7 @@ class EmulatorService(Service):
             _log.warn("{problem}", problem=NEEDS_EXTRA)
 
 
-def log_screen(name: str) -> Screen:
+def log_screen(name: str) -> EventSink:
     """Make a screen that is a line in the log for each event."""
 
     def show(event: Event) -> None:

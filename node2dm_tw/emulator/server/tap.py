@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from node2dm_tw.config import ini
 from node2dm_tw.config.ini import ConfigErrors
-from node2dm_tw.emulator.server.certificates import prepare
+from node2dm_tw.emulator.server.certificates import ensure_files
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
 
@@ -51,7 +51,7 @@ class Options(usage.Options):
         path = self["config"]
         self.settings = EmulatorSettings(Path.cwd()) if path is None else read(Path(path))
         try:
-            prepare(self.settings)
+            ensure_files(self.settings)
         except OSError as error:
             raise usage.UsageError(f"[node2dm] state_dir: {error}") from error
 

@@ -22,18 +22,18 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
 
-from node2dm_tw.emulator.google.emulator import Google
+from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import (
-    Answer,
-    Call,
     Event,
+    IncomingRequest,
     Outcome,
+    Reply,
     Stream,
     Unregistered,
     event_fields,
     json_answer,
 )
-from node2dm_tw.emulator.google.registrations import Phone
+from node2dm_tw.emulator.google.registrations import Registration
 
 MOST_BODY = 1024 * 1024
 """Bytes of a request's body; more is answered with 413."""
@@ -51,7 +51,7 @@ _log = Logger()
 
 
 class EmulatorRequest(http.Request):
-    """One request, answered by `Google` without the detour of a resource tree."""
+    """One request, answered by `GoogleEmulator` without the detour of a resource tree."""
 
     channel: "EmulatorChannel"
     content: io.BytesIO
@@ -76,7 +76,7 @@ class EmulatorRequest(http.Request):
         headers = {
             name.lower(): values[-1] for name, values in self.requestHeaders.getAllRawHeaders()
         }
-        call = Call(
+        call = IncomingRequest(
             command.decode("latin-1"),
             unquote(location.decode("latin-1"), errors="replace"),
             query,
@@ -94,14 +94,14 @@ class EmulatorRequest(http.Request):
             self._later.cancel()
         super().connectionLost(reason)
 
-    def _outcome(self, call: Call) -> Outcome:
+    def _outcome(self, call: IncomingRequest) -> Outcome:
         factory = self.channel.factory
         try:
             return factory.google.answer(call, factory.wall())
         except Exception:  # noqa: BLE001
             # A fault of ours must show in the log and not in a connection that hangs.
             _log.failure("no answer to {call}", call=call)
-            return Outcome(Answer(500, b"the emulator failed; its log says why\n"))
+            return Outcome(Reply(500, b"the emulator failed; its log says why\n"))
 
     def _give(self, outcome: Outcome) -> None:
         answer = outcome.answer
@@ -114,7 +114,7 @@ class EmulatorRequest(http.Request):
             self.write(answer.body)
             self.finish()
 
-    def _head(self, answer: Answer) -> None:
+    def _head(self, answer: Reply) -> None:
         self.setResponseCode(answer.status)
         headers = self.responseHeaders
         for name, value in answer.headers:
@@ -141,7 +141,7 @@ class EmulatorRequest(http.Request):
         phone = google.phones.reach(stream.registration_id)
         if phone is None:
             # It was unregistered while the answer was held back.
-            self._give(Outcome(Answer(404)))
+            self._give(Outcome(Reply(404)))
             return
         self.setResponseCode(200)
         self.responseHeaders.setRawHeaders(b"Content-Type", [b"text/event-stream"])
@@ -154,7 +154,9 @@ class EmulatorRequest(http.Request):
 class EventStream:
     """A connected phone: it is online as long as it reads what it is sent."""
 
-    def __init__(self, request: EmulatorRequest, phone: Phone, factory: "EmulatorFactory") -> None:
+    def __init__(
+        self, request: EmulatorRequest, phone: Registration, factory: "EmulatorFactory"
+    ) -> None:
         """Connect the phone, in the place of a stream it had before."""
         self._request = request
         self._phone = phone
@@ -230,13 +232,15 @@ class EmulatorFactory(protocol.Factory[EmulatorChannel]):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, google: Google, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: IReactorTime, google: GoogleEmulator, wall: Callable[[], float]
+    ) -> None:
         """Keep what the connections share."""
         self.clock = clock
         self.google = google
         self.wall = wall
         self.channels: set[EmulatorChannel] = set()
-        self.streams: dict[Phone, EventStream] = {}
+        self.streams: dict[Registration, EventStream] = {}
         self._empty: Deferred[None] | None = None
         self._reminder: IDelayedCall | None = None
 
@@ -259,7 +263,7 @@ class EmulatorFactory(protocol.Factory[EmulatorChannel]):
         return [b"http/1.1"]
 
     def log(self, request: http.Request) -> None:
-        """Write no access log: there is `Journal`."""
+        """Write no access log: there is `RequestLog`."""
 
     def lost(self, channel: EmulatorChannel) -> None:
         """Forget a connection."""

@@ -38,7 +38,7 @@ def snapshot(**routes: dict[str, Any]) -> dict[str, Any]:
 
 def fake_route(stats: Stats, name: str, **gauges: Any) -> RouteStats:
     """Add a route to `stats` whose gauges do not move."""
-    made = stats.route(name)
+    made = stats.add_route(name)
     values = {k: v for k, v in {**ROUTE, **gauges}.items() if k not in (*COUNTERS, "total_errors")}
     made.gauges |= {name: (lambda value=value: value) for name, value in values.items()}
     return made

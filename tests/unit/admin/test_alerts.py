@@ -16,7 +16,7 @@ from node2dm_tw.admin.metric_names import (
     ROUTE,
     STATES,
 )
-from node2dm_tw.core.stats import never_falls
+from node2dm_tw.core.stats import is_counter
 from tests.support.tools import module, tool
 
 yaml = module("yaml")
@@ -40,7 +40,7 @@ def labels_of_metrics():
     found |= {f"{name}_total": {"route", label} for name, (label, _, _) in LABELLED.items()}
     for table, labels in ((ROUTE, {"route"}), (PROCESS, set())):
         for line, (name, _) in table.items():
-            found[name + "_total" * never_falls(line)] = labels
+            found[name + "_total" * is_counter(line)] = labels
     for name, _ in HISTOGRAMS.values():
         found |= {f"{name}_bucket": {"route", "le"}, f"{name}_sum": {"route"}}
     return {f"node2dm_{name}": labels | {"instance", "job"} for name, labels in found.items()}

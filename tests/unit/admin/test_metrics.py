@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.admin.health import Health, Phase
 from node2dm_tw.admin.metric_names import BY_OTHER_MEANS, PROCESS, ROUTE
-from node2dm_tw.core.stats import ENDINGS, Stats, never_falls
+from node2dm_tw.core.stats import TERMINAL_COUNTERS, Stats, is_counter
 from tests.support.tools import tool
 from tests.unit.admin.support import fake_route
 
@@ -33,7 +33,7 @@ def make():
     stats.invalid["colons"] += 2
     for name, state in (("shop", "ready"), ("news", "paused")):
         made = fake_route(stats, name, state=state, token_age=5, http_client="treq", handshakes=1)
-        for number, ending in enumerate(ENDINGS):
+        for number, ending in enumerate(TERMINAL_COUNTERS):
             setattr(made, ending, number)
         made.refuse('Odd "reason"\n')
         made.upstream_latency.observe(0.03)
@@ -63,7 +63,7 @@ def value(found, name, **labels):
 def test_counters_by_route_and_outcome():
     """Every ending of a push has one."""
     found = samples(make())
-    for number, ending in enumerate(ENDINGS):
+    for number, ending in enumerate(TERMINAL_COUNTERS):
         outcome = ending.removeprefix("messages_")
         number += outcome == "refused"
         name = "node2dm_messages_ended_total"
@@ -126,9 +126,9 @@ def test_a_line_that_nobody_named_is_shown_all_the_same():
 def test_what_never_falls_is_a_counter():
     """Its name ends as such, and no other does."""
     for name in ("messages_sent", "handshakes", "udp_dropped", "messages_refused.X"):
-        assert never_falls(name)
+        assert is_counter(name)
     for name in ("window", "messages_in_queue", "messages_waiting", "memory_rss"):
-        assert not never_falls(name)
+        assert not is_counter(name)
 
 
 def test_open_metrics_for_those_who_ask():

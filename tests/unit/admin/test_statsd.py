@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from node2dm_tw.admin.statsd import DATAGRAM, Report, StatsdSender, batches, resolve_host
+from node2dm_tw.admin.statsd import DATAGRAM, StatsdFormatter, StatsdSender, batches, resolve_host
 from tests.unit.admin.support import StatsdServer
 
 TOTALS = {"messages_sent": 0, "backing_off": True, "version": "1.2", "oldest_age": 1.5}
@@ -25,7 +25,7 @@ def told(report, **values):
 
 def test_counters_are_told_by_what_was_added_and_gauges_as_they_are():
     """Since the start for the first time; texts are left out, reasons and routes cleaned."""
-    report = Report("gcm")
+    report = StatsdFormatter("gcm")
     first = told(report, messages_sent=5, **{"messages_refused.Odd: reason|": 2})
     assert first == [
         b"gcm.messages_sent:5|c",
@@ -55,7 +55,7 @@ def test_lines_share_datagrams_that_pass_an_ethernet():
 
 
 def sender(resolve, port, host="statsd.example"):
-    return StatsdSender(host, port, Report("gcm"), resolve, Clock())
+    return StatsdSender(host, port, StatsdFormatter("gcm"), resolve, Clock())
 
 
 def snapshot(**totals):

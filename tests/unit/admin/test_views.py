@@ -9,9 +9,9 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.admin.health import Phase
-from node2dm_tw.admin.statsd import Report, StatsdSender
+from node2dm_tw.admin.statsd import StatsdFormatter, StatsdSender
 from node2dm_tw.admin.views import AdminServices
-from node2dm_tw.core.stats import COUNTERS, Stats, as_text, never_falls
+from node2dm_tw.core.stats import COUNTERS, Stats, as_text, is_counter
 from tests.unit.admin.http import Connection
 from tests.unit.admin.support import StatsdServer, fake_route
 from tests.unit.admin.transport import connect
@@ -49,7 +49,7 @@ def statsd_sender(statsd, bench):
     def resolve(host):
         return succeed("127.0.0.1")
 
-    return StatsdSender("h", statsd.port, Report("p"), resolve, bench.clock)
+    return StatsdSender("h", statsd.port, StatsdFormatter("p"), resolve, bench.clock)
 
 
 class Bench:
@@ -149,7 +149,7 @@ def test_every_view_shows_the_same_at_the_same_moment(statsd):
         (f"p.{place}{name}", float(value))
         for place, values in [("", stats["totals"]), ("shop.", stats["routes"]["shop"])]
         for name, value in values.items()
-        if not isinstance(value, str) and not (never_falls(name) and not value)
+        if not isinstance(value, str) and not (is_counter(name) and not value)
     }
     heard = {
         (name, float(rest.partition("|")[0]))
@@ -213,7 +213,7 @@ def test_a_statsd_that_was_never_found_is_not_looked_up_at_the_stop():
     """A stop waits for no lookup."""
     bench = Bench()
     looked_up = []
-    sender = StatsdSender("h", 1, Report("p"), looked_up.append, bench.clock)
+    sender = StatsdSender("h", 1, StatsdFormatter("p"), looked_up.append, bench.clock)
     bench.admin.open_statsd(sender, 10.0)
     bench.admin.stop()
     assert looked_up == []

@@ -14,7 +14,7 @@ from node2dm_tw.app.process import (
     StartFailed,
     drop_key_log,
     find_unusable_options,
-    opened,
+    open_or_fail,
     run_shutdown_steps,
 )
 
@@ -38,7 +38,7 @@ def test_a_log_of_keys_is_dropped_with_a_warning():
 @pytest.mark.parametrize("give", [lambda value: value, succeed])
 def test_what_was_opened_is_given_back(give):
     """Whether it came at once or by a Deferred."""
-    assert opened("x", lambda: give("thing")) == "thing"
+    assert open_or_fail("x", lambda: give("thing")) == "thing"
 
 
 @pytest.mark.parametrize(
@@ -64,20 +64,20 @@ def test_what_cannot_be_opened_ends_the_start_with_one_line(error, message):
     """The line says what, where and why; a failed Deferred is no different."""
     for open_it in (raising(error), lambda: fail(error)):
         with pytest.raises(StartFailed) as raised:
-            opened("udp", open_it)
+            open_or_fail("udp", open_it)
         assert str(raised.value) == message
 
 
 def test_a_fault_of_ours_is_not_dressed_up():
     """It keeps its traceback."""
     with pytest.raises(KeyError):
-        opened("udp", raising(KeyError("x")))
+        open_or_fail("udp", raising(KeyError("x")))
 
 
 def test_what_does_not_open_at_once_is_refused():
     """Nothing is started on a promise."""
     with pytest.raises(RuntimeError, match="at once"):
-        opened("udp", Deferred)
+        open_or_fail("udp", Deferred)
 
 
 @pytest.mark.parametrize(

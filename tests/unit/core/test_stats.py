@@ -2,7 +2,7 @@
 
 import pytest
 
-from node2dm_tw.core.stats import COUNTERS, ENDINGS, ORDER, RouteStats, Stats, as_text
+from node2dm_tw.core.stats import COUNTERS, ORDER, TERMINAL_COUNTERS, RouteStats, Stats, as_text
 from tests.e2e.gateway import NODE2DM_LINES
 
 GAUGES = {
@@ -35,7 +35,7 @@ def gauges(**values):
 def make(**routes):
     stats = Stats(Now(), "1.2")
     for name, values in routes.items():
-        stats.route(name).gauges |= gauges(**values)
+        stats.add_route(name).gauges |= gauges(**values)
     stats.gauges |= {"udp_dropped": lambda: 0, "rcvbuf": lambda: 4_096}
     stats.gauges["callbacks_waiting"] = lambda: 0
     return stats
@@ -156,5 +156,5 @@ def test_as_text():
 
 def test_every_push_ends_in_one_of_the_endings():
     """They are counters, each once."""
-    assert set(ENDINGS) < set(COUNTERS)
-    assert len(set(ENDINGS)) == len(ENDINGS)
+    assert set(TERMINAL_COUNTERS) < set(COUNTERS)
+    assert len(set(TERMINAL_COUNTERS)) == len(TERMINAL_COUNTERS)

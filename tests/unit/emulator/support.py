@@ -16,8 +16,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from node2dm_tw.emulator.google.emulator import Google
-from node2dm_tw.emulator.google.messages import Answer, Call
+from node2dm_tw.emulator.google.emulator import GoogleEmulator
+from node2dm_tw.emulator.google.messages import IncomingRequest, Reply
 from node2dm_tw.emulator.google.oauth import GRANT_TYPE, ServiceAccount
 from node2dm_tw.emulator.server.certificates import PROJECT
 from node2dm_tw.emulator.server.wire import EmulatorFactory
@@ -33,13 +33,13 @@ class World:
     def __init__(self, state_dir="/nonexistent", on_tokens=lambda: None, **settings):
         self.now = NOW
         self.shown = []
-        self.google = Google(
+        self.google = GoogleEmulator(
             EmulatorSettings(state_dir, **settings), lambda name: self.shown.append, on_tokens
         )
 
     def call(self, method, path, body=b"", headers=()):
         path, _, query = path.partition("?")
-        call = Call(method, path, query.encode(), dict(headers), body)
+        call = IncomingRequest(method, path, query.encode(), dict(headers), body)
         return self.google.answer(call, self.now).answer
 
     def login(self, email=SENDER, password="secret", **more):
@@ -100,7 +100,7 @@ class Transport(StringTransport):
 
 def value(answer, name):
     """Read one line of a ClientLogin answer."""
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Reply)
     lines = dict(line.split("=", 1) for line in answer.body.decode().splitlines())
     return lines.get(name)
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from cryptography import x509
 
-from node2dm_tw.emulator.server.certificates import places, prepare, server_file
+from node2dm_tw.emulator.server.certificates import ensure_files, places, server_file
 from node2dm_tw.emulator.settings import EmulatorSettings
 from tests.support.odd_files import ODD, is_untouched
 
@@ -23,7 +23,7 @@ def _contents(settings):
 
 def test_files_are_for_their_owner_alone(settings):
     """Keys are readable by their owner only, and so is the folder."""
-    prepare(settings)
+    ensure_files(settings)
     assert stat.S_IMODE(settings.folder.stat().st_mode) == 0o700
     assert set(_contents(settings)) == {"ca.pem", "server.pem", "service-account.json"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in settings.folder.iterdir()} == {0o600}
@@ -31,9 +31,9 @@ def test_files_are_for_their_owner_alone(settings):
 
 def test_what_is_good_is_kept(settings):
     """A second start changes nothing, so that clients may keep their copies."""
-    prepare(settings)
+    ensure_files(settings)
     before = _contents(settings)
-    prepare(settings)
+    ensure_files(settings)
     assert _contents(settings) == before
 
 
@@ -41,13 +41,13 @@ def test_what_is_good_is_kept(settings):
 @pytest.mark.parametrize("name", ["ca.pem", "server.pem", "service-account.json"])
 def test_what_is_damaged_is_made_again(settings, name, damage):
     """A damaged or missing file is replaced, and what belongs together fits again."""
-    prepare(settings)
+    ensure_files(settings)
     before = _contents(settings)
     if damage is None:
         (settings.folder / name).unlink()
     else:
         (settings.folder / name).write_bytes(damage)
-    prepare(settings)
+    ensure_files(settings)
     after = _contents(settings)
     assert after[name] not in (damage, before[name])
     authority = x509.load_pem_x509_certificate(after["ca.pem"])
@@ -58,15 +58,15 @@ def test_what_is_damaged_is_made_again(settings, name, damage):
 @pytest.mark.parametrize("name", ["ca.pem", "server.pem", "service-account.json"])
 def test_what_is_no_file_gives_way_to_one(settings, monkeypatch, name, kind):
     """A FIFO is not waited for and a link not followed; a directory ends the start."""
-    prepare(settings)
+    ensure_files(settings)
     monkeypatch.chdir(settings.folder)
     (settings.folder / name).unlink()
     ODD[kind](settings.folder / name)
     if kind == "a directory":
         with pytest.raises(IsADirectoryError):
-            prepare(settings)
+            ensure_files(settings)
     else:
-        prepare(settings)
+        ensure_files(settings)
         assert stat.S_ISREG((settings.folder / name).lstat().st_mode)
     assert is_untouched(settings.folder / name)
 
@@ -78,16 +78,16 @@ def test_a_folder_behind_a_link_is_left_alone(settings, tmp_path):
     settings.state_dir.mkdir()
     settings.folder.symlink_to(elsewhere)
     with pytest.raises(NotADirectoryError, match="it is a symbolic link"):
-        prepare(settings)
+        ensure_files(settings)
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
     assert not list(elsewhere.iterdir())
 
 
 def test_what_expires_is_made_again_in_time(settings):
     """A month before its end a certificate is replaced."""
-    prepare(settings)
+    ensure_files(settings)
     before = _contents(settings)
-    prepare(settings, now=time.time() + 710 * 86400)
+    ensure_files(settings, now=time.time() + 710 * 86400)
     after = _contents(settings)
     assert before["ca.pem"] != after["ca.pem"]
     assert before["service-account.json"] == after["service-account.json"]
@@ -95,9 +95,9 @@ def test_what_expires_is_made_again_in_time(settings):
 
 def test_another_address_is_added(tmp_path):
     """The certificate names the address it is served at."""
-    prepare(EmulatorSettings(tmp_path))
+    ensure_files(EmulatorSettings(tmp_path))
     settings = EmulatorSettings(tmp_path, "tcp:1:interface=192.168.1.5")
-    prepare(settings)
+    ensure_files(settings)
     server = x509.load_pem_x509_certificate(server_file(settings).read_bytes())
     names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["localhost"]
@@ -107,9 +107,9 @@ def test_another_address_is_added(tmp_path):
 
 def test_another_port_keeps_the_key(tmp_path):
     """Only token_uri follows the port."""
-    first = prepare(EmulatorSettings(tmp_path))
+    first = ensure_files(EmulatorSettings(tmp_path))
     before = json.loads(first.service_account.read_text())
-    second = prepare(EmulatorSettings(tmp_path, "tcp:9"))
+    second = ensure_files(EmulatorSettings(tmp_path, "tcp:9"))
     after = json.loads(second.service_account.read_text())
     assert after == {**before, "token_uri": "https://127.0.0.1:9/token"}
     assert after["type"] == "service_account"

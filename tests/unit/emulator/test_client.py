@@ -2,7 +2,7 @@
 
 import pytest
 
-from node2dm_tw.emulator.phone.client import EmulatorClient, Refused, retry
+from node2dm_tw.emulator.phone.client import EmulatorClient, RequestRejected, retry
 
 
 def _retry(outcomes, tries=8):
@@ -20,31 +20,31 @@ def _retry(outcomes, tries=8):
 
 def test_back_off_doubles():
     """SERVICE_NOT_AVAILABLE is tried again after 1, 2, 4 seconds, at most a minute."""
-    busy = [Refused(503, "SERVICE_NOT_AVAILABLE")] * 7
+    busy = [RequestRejected(503, "SERVICE_NOT_AVAILABLE")] * 7
     assert _retry([*busy, "id"]) == ("id", [1, 2, 4, 8, 16, 32, 60])
 
 
 def test_other_errors_are_final():
     """What another try cannot mend is raised at once."""
-    with pytest.raises(Refused, match="INVALID_SENDER"):
-        _retry([Refused(400, "INVALID_SENDER"), "id"])
+    with pytest.raises(RequestRejected, match="INVALID_SENDER"):
+        _retry([RequestRejected(400, "INVALID_SENDER"), "id"])
 
 
 def test_tries_end():
     """At last the error is raised."""
-    with pytest.raises(Refused):
-        _retry([Refused(503, "SERVICE_NOT_AVAILABLE")] * 3, tries=3)
+    with pytest.raises(RequestRejected):
+        _retry([RequestRejected(503, "SERVICE_NOT_AVAILABLE")] * 3, tries=3)
 
 
 def test_errors_of_the_emulator(push_emulator):
     """They carry status and reason."""
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(RequestRejected) as raised:
         push_emulator.client.register("", "app")
     assert (raised.value.status, raised.value.error) == (400, "INVALID_SENDER")
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(RequestRejected) as raised:
         push_emulator.client.listen("nobody")
     assert raised.value.status == 404
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(RequestRejected) as raised:
         push_emulator.client.ask("GET", "/nothing")
     assert raised.value.status == 404
 

@@ -7,10 +7,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from node2dm_tw.emulator.google.emulator import Google
-from node2dm_tw.emulator.google.messages import Call
+from node2dm_tw.emulator.google.emulator import GoogleEmulator
+from node2dm_tw.emulator.google.messages import IncomingRequest
 from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, read_service_account
-from node2dm_tw.emulator.server.certificates import prepare
+from node2dm_tw.emulator.server.certificates import ensure_files
 from node2dm_tw.emulator.settings import EmulatorSettings
 
 from .support import NOW, Firebase
@@ -76,17 +76,19 @@ def test_what_is_no_assertion(assertion):
 
 def test_without_pyjwt(tmp_path):
     """FCM is off and says which extra it needs."""
-    google = Google(EmulatorSettings(tmp_path), lambda name: print, verify=None)
+    google = GoogleEmulator(EmulatorSettings(tmp_path), lambda name: print, verify=None)
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": "x"}
-    token = google.answer(Call("POST", "/token", body=urlencode(form).encode()), NOW).answer
+    token = google.answer(
+        IncomingRequest("POST", "/token", body=urlencode(form).encode()), NOW
+    ).answer
     assert json.loads(token.body)["error_description"] == NEEDS_EXTRA
-    send = google.answer(Call("POST", "/v1/projects/p/messages:send"), NOW).answer
+    send = google.answer(IncomingRequest("POST", "/v1/projects/p/messages:send"), NOW).answer
     assert (send.status, json.loads(send.body)["error"]["message"]) == (501, NEEDS_EXTRA)
 
 
 def test_the_account_comes_from_the_key_file(tmp_path):
     """Its audience is the token_uri of the file."""
-    where = prepare(EmulatorSettings(tmp_path))
+    where = ensure_files(EmulatorSettings(tmp_path))
     account = read_service_account(where.service_account)
     assert account.token_uri == where.token_uri
     assert account.project == where.project

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from node2dm_tw.emulator.phone.client import Refused
-from node2dm_tw.emulator.phone.terminal import Phone, main
+from node2dm_tw.emulator.phone.client import RequestRejected
+from node2dm_tw.emulator.phone.terminal import PhoneTerminal, main
 
 SENDER = "sender@example.com"
 
@@ -120,7 +120,7 @@ def test_the_end_of_a_registration(push_emulator):
         if line.startswith("listening"):
             phone.unregister()
 
-    shown = Phone(push_emulator.client, write, None, phone.registration_id)
+    shown = PhoneTerminal(push_emulator.client, write, None, phone.registration_id)
     assert shown.listen(None) is False
     assert lines[-1] == f"unregistered {phone.registration_id}"
 
@@ -131,7 +131,7 @@ def test_a_new_id_and_a_broken_stream(push_emulator):
     push_emulator.fault(endpoint="messages", cut="request")
     lines, slept = [], []
 
-    shown = Phone(push_emulator.client, lines.append, slept.append, phone.registration_id)
+    shown = PhoneTerminal(push_emulator.client, lines.append, slept.append, phone.registration_id)
     former = phone.registration_id
     fresh = push_emulator.client.refresh(former)
     _push(push_emulator, fresh, a="1")
@@ -145,10 +145,10 @@ def test_registration_is_tried_again(push_emulator):
     """SERVICE_NOT_AVAILABLE makes it wait, longer each time."""
     push_emulator.fault(endpoint="register", error="SERVICE_NOT_AVAILABLE", times=2)
     slept = []
-    phone = Phone(push_emulator.client, lambda line: None, slept.append)
+    phone = PhoneTerminal(push_emulator.client, lambda line: None, slept.append)
     phone.register(SENDER, "app", 3)
     assert phone.registration_id
     assert 0.5 <= slept[0] <= 1 <= slept[1] <= 2
     push_emulator.fault(endpoint="register", error="SERVICE_NOT_AVAILABLE", times=2)
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRejected):
         phone.register(SENDER, "app", 2)

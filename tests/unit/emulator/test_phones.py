@@ -5,7 +5,7 @@ import time
 import pytest
 
 from node2dm_tw.emulator.google.messages import Deleted, Message, Registered, Unregistered
-from node2dm_tw.emulator.google.registrations import Phones, is_issued
+from node2dm_tw.emulator.google.registrations import Registrations, is_issued
 
 from .support import NOW
 
@@ -22,7 +22,7 @@ def _numbers(shown):
 
 @pytest.fixture(name="phones")
 def _phones():
-    return Phones()
+    return Registrations()
 
 
 def test_ids_look_like_googles(phones):
@@ -54,7 +54,7 @@ def test_too_many_applications(phones):
 
 def test_too_many_phones():
     """All together they have room as well."""
-    phones = Phones(most_phones=2)
+    phones = Registrations(most_phones=2)
     assert phones.register("a@b", "app")
     assert phones.register("a@b", "app")
     assert phones.register("a@b", "app") is None
@@ -188,7 +188,7 @@ def test_a_screen_that_goes_away_while_it_is_filled(phones):
 
 def test_storage_is_bounded():
     """Beyond it messages are dropped and counted."""
-    phones = Phones(most_stored=3)
+    phones = Registrations(most_stored=3)
     phone = phones.register("a@b", "app")
     for number in range(5):
         phones.deliver(phone, _push(number), NOW)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node2dm_tw.emulator.settings import EmulatorSettings, address, differing, read_section
+from node2dm_tw.emulator.settings import EmulatorSettings, address, changed_options, read_section
 
 
 @pytest.mark.parametrize(
@@ -129,10 +129,10 @@ def test_secrets_stay_out_of_the_repr():
 def test_what_differs(tmp_path):
     """Options by name; where one has none, those that the other does not have by default empty."""
     old = EmulatorSettings(tmp_path)
-    assert differing(old, EmulatorSettings(tmp_path / "other")) == []
-    assert differing(old, EmulatorSettings(tmp_path, "tcp:9", device_quota=(1, 1.0))) == [
+    assert changed_options(old, EmulatorSettings(tmp_path / "other")) == []
+    assert changed_options(old, EmulatorSettings(tmp_path, "tcp:9", device_quota=(1, 1.0))) == [
         "listen",
         "device_quota",
     ]
-    assert differing(None, old) == differing(old, None) == ["listen", "phones"]
-    assert differing(None, None) == []
+    assert changed_options(None, old) == changed_options(old, None) == ["listen", "phones"]
+    assert changed_options(None, None) == []

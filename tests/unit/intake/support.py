@@ -50,7 +50,7 @@ class Intake:
         self.parser = LineParser(routes, self.shop, self.stats, self.clock)
 
     def _route(self, name):
-        stats: RouteStats = self.stats.route(name)
+        stats: RouteStats = self.stats.add_route(name)
         return IntakeRoute(name, C2DM("https://x.example/"), KeptPushes(), stats)
 
     def on_line(self, tell):
