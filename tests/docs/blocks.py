@@ -16,7 +16,7 @@ from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM
 from tests.docs.demo import Demo
 from tests.docs.pages import NOT_RUN, ROOT, RUN_BY, Block
-from tests.e2e.gateway import wait_until
+from tests.support.waiting import wait_until
 
 PACKAGE = ROOT / "node2dm_tw"
 OUTPUT = "text"

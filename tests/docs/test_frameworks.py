@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.tools import find, module, tool
 
@@ -22,7 +22,7 @@ _BLOCK = re.compile(r"^<!-- run by: \S+::(\w+) -->\n```(\w+)\n(.*?)^```$", re.MU
 class Demo:
     """A running gateway, and the programs of the page with its ports in place."""
 
-    gateway: Gateway
+    gateway: GatewayProcess
     web: int
     http: int
 
@@ -55,7 +55,7 @@ class Demo:
 
 
 @pytest.fixture
-def demo(make_gateway: Callable[..., Gateway]) -> Demo:
+def demo(make_gateway: Callable[..., GatewayProcess]) -> Demo:
     web = free_port()
     gateway = make_gateway(node2dm=f"web = tcp:{web}:interface=127.0.0.1")
     return Demo(gateway.start(), web, free_port())

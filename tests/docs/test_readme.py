@@ -11,8 +11,9 @@ import attrs
 
 from node2dm_tw.config.load import load
 from node2dm_tw.emulator.testing import start
-from tests.e2e.gateway import PATIENCE, TWISTD, Gateway, wait_until
+from tests.support.gateway import TWISTD, GatewayProcess
 from tests.support.tools import tool
+from tests.support.waiting import PATIENCE, wait_until
 
 QUICKSTART = "[c2dm]\n[fcm]\n[emulator]\nphones = demo-phone, demo-fcm-phone\n"
 """Sections of etc/quickstart.ini."""
@@ -37,7 +38,7 @@ def block(language: str, part: str) -> str:
 class Reader:
     """Types what the page says, in a folder and with ports of its own."""
 
-    gateway: Gateway
+    gateway: GatewayProcess
 
     def substituted(self, text: str) -> str:
         ports = {"8120": self.gateway.udp, "8121": self.gateway.stats_port}

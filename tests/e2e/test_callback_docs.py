@@ -17,11 +17,12 @@ import pytest
 from standardwebhooks import Webhook
 
 from node2dm_tw.config.load import load
-from tests.e2e.gateway import TWISTD, Gateway, wait_until
 from tests.e2e.test_callback_events import SECRET, by_payload, section
+from tests.support.gateway import TWISTD, GatewayProcess
 from tests.support.ports import free_port
 from tests.support.tools import tool
 from tests.support.upstream import Answer, Upstream, upstream
+from tests.support.waiting import wait_until
 from tests.unit.config.test_load import SIGNING_SECRET
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,7 @@ def forgeries(secret: str) -> dict[str, tuple[dict[str, str], bytes]]:
 def test_from_a_push_to_a_callback_that_is_verified(tmp_path, start):
     """Every block of the first part, in its order; forgeries are refused."""
     tool("nc")
-    port, gateway = free_port(), Gateway(tmp_path)
+    port, gateway = free_port(), GatewayProcess(tmp_path)
     ports = {"8000": port, "8120": gateway.udp, "8121": gateway.stats_port}
 
     def read(text: str) -> str:

@@ -9,9 +9,10 @@ import pytest
 
 from node2dm_tw.emulator.server.certificates import ensure_files
 from node2dm_tw.emulator.settings import EmulatorSettings
-from tests.e2e.gateway import PATIENCE, TWISTD
 from tests.e2e.test_start import FAULTS, FAULTY, PASSWORD, files_below, taken
+from tests.support.gateway import TWISTD
 from tests.support.odd_files import OBEYING_MODES
+from tests.support.waiting import PATIENCE
 
 ACCOUNT = f"[c2dm]\nusername = sender@example.com\npassword = {PASSWORD}\n"
 

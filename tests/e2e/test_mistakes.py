@@ -10,8 +10,9 @@ import pytest
 
 from node2dm_tw.cli.push import main
 from node2dm_tw.client import PushClient
-from tests.e2e.gateway import Gateway, telnet, wait_until
+from tests.support.gateway import GatewayProcess, telnet
 from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,9 @@ def web() -> int:
 
 
 @pytest.fixture(scope="module")
-def gateway(web: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway(web: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with a C2DM and an FCM route, shared by the tests of this module."""
-    made = Gateway(
+    made = GatewayProcess(
         tmp_path_factory.mktemp("gateway"),
         "[c2dm]\n[fcm]\n[emulator]\n",
         node2dm=f"web = tcp:{web}:interface=127.0.0.1",
@@ -93,7 +94,7 @@ DATAGRAMS = {
 
 
 @pytest.mark.parametrize("name", DATAGRAMS)
-def test_a_datagram(gateway: Gateway, name: str) -> None:
+def test_a_datagram(gateway: GatewayProcess, name: str) -> None:
     """The gateway's log names the sender, the reason and field, and what is expected."""
     datagram, *parts = DATAGRAMS[name]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -143,7 +144,7 @@ COMMANDS: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_node2dm_push(gateway: Gateway, name: str, capsys: pytest.CaptureFixture) -> None:
+def test_node2dm_push(gateway: GatewayProcess, name: str, capsys: pytest.CaptureFixture) -> None:
     """It ends with a status that is not 0, and one message."""
     arguments, status, message = COMMANDS[name]
     to = ["--port", str(gateway.udp), "--confirm", f"127.0.0.1:{gateway.stats_port}"]
@@ -155,7 +156,9 @@ def test_node2dm_push(gateway: Gateway, name: str, capsys: pytest.CaptureFixture
     assert message in capsys.readouterr().err
 
 
-def test_node2dm_push_to_a_wrong_port(gateway: Gateway, capsys: pytest.CaptureFixture) -> None:
+def test_node2dm_push_to_a_wrong_port(
+    gateway: GatewayProcess, capsys: pytest.CaptureFixture
+) -> None:
     """The port that was given, and the one where the gateway takes pushes."""
     port, stats = free_port(socket.SOCK_DGRAM), f"127.0.0.1:{gateway.stats_port}"
     assert main(["T", "hello", "--port", str(port), "--stats", stats]) == 1
@@ -199,7 +202,7 @@ CALLS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_push_client(gateway: Gateway, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_push_client(gateway: GatewayProcess, name: str, caplog: pytest.LogCaptureFixture) -> None:
     """The warning names the gateway; with `strict` the same text is raised."""
     fields, message = CALLS[name]
     with PushClient(port=gateway.udp) as client, caplog.at_level(logging.WARNING):
@@ -212,7 +215,7 @@ def test_push_client(gateway: Gateway, name: str, caplog: pytest.LogCaptureFixtu
     assert message in str(raised.value)
 
 
-def test_push_client_of_a_misspelt_argument(gateway: Gateway) -> None:
+def test_push_client_of_a_misspelt_argument(gateway: GatewayProcess) -> None:
     """Python itself names it."""
     misspelt: dict[str, Any] = {"colapse_key": "k"}
     with PushClient(port=gateway.udp) as client, pytest.raises(TypeError, match="colapse_key"):
@@ -232,7 +235,7 @@ def test_push_client_of_a_wrong_port(caplog: pytest.LogCaptureFixture) -> None:
     assert "the datagram before came back: Connection refused" in caplog.text
 
 
-def test_ready(gateway: Gateway, web: int) -> None:
+def test_ready(gateway: GatewayProcess, web: int) -> None:
     """A bool from a gateway; else an error that names the address, and what is expected."""
     url, vacant = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{free_port()}"
     wait_until(lambda: PushClient.ready(url), "it is ready")
@@ -274,7 +277,7 @@ ENDPOINTS = {
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
-def test_the_web_port(gateway: Gateway, web: int, name: str) -> None:
+def test_the_web_port(gateway: GatewayProcess, web: int, name: str) -> None:
     """The status is HTTP's, and the body says what is expected."""
     method, path, headers, status, message = ENDPOINTS[name]
     answer = ask(web, method, path, **headers)
@@ -282,7 +285,7 @@ def test_the_web_port(gateway: Gateway, web: int, name: str) -> None:
     assert message in answer[1]
 
 
-def test_the_stats_port(gateway: Gateway) -> None:
+def test_the_stats_port(gateway: GatewayProcess) -> None:
     """Asked by HTTP it answers so that a browser or curl shows where HTTP is answered."""
     answer = telnet(gateway.stats_port, b"GET /stats HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n")
     assert answer.startswith("HTTP/1.0 400 Bad Request\r\n")
@@ -291,7 +294,7 @@ def test_the_stats_port(gateway: Gateway) -> None:
     assert telnet(gateway.stats_port, b"status\r\nquit\r\n") == "Invalid command\r\n"
 
 
-def test_a_good_push_still_arrives(gateway: Gateway) -> None:
+def test_a_good_push_still_arrives(gateway: GatewayProcess) -> None:
     """The gateway that met all these mistakes sends as ever."""
     before = gateway.stats()["messages_sent"]
     gateway.push(b"demo-phone:k:x")

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.gateway import telnet, wait_until
+from tests.support.gateway import telnet
+from tests.support.waiting import wait_until
 
 PASSWORD = "hush-hush"
 ACCOUNT = f"[c2dm]\nusername = sender@example.com\npassword = {PASSWORD}\n"

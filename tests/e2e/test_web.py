@@ -14,9 +14,11 @@ from pathlib import Path
 
 from node2dm_tw.admin.metric_names import LABELLED, PROCESS, ROUTE
 from node2dm_tw.core.stats import is_counter
-from tests.e2e.gateway import free_port, telnet, wait_until
+from tests.support.gateway import telnet
+from tests.support.ports import free_port
 from tests.support.tools import module
 from tests.support.upstream import Answer, upstream
+from tests.support.waiting import wait_until
 
 TOKEN = "APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 MOVING = {"uptime", "token_age", "token_left", "memory_rss", "memory_heapTotal", "memory_heapUsed"}

@@ -3,7 +3,7 @@
 import pytest
 
 from node2dm_tw.core.stats import COUNTERS, ORDER, TERMINAL_COUNTERS, RouteStats, Stats, as_text
-from tests.e2e.gateway import NODE2DM_LINES
+from tests.support.gateway import NODE2DM_LINES
 
 GAUGES = {
     "messages_in_queue": 3,
