@@ -25,6 +25,7 @@ from node2dm_tw import __version__
 from node2dm_tw.admin.views import AdminServices, ViewLimits, statsd_sender
 from node2dm_tw.app import descriptors
 from node2dm_tw.app.log_output import set_observer
+from node2dm_tw.app.memory import MemoryMeter
 from node2dm_tw.app.process import (
     FAILED,
     TRUST,
@@ -48,8 +49,9 @@ from node2dm_tw.config.show import format_settings
 from node2dm_tw.core import untracked
 from node2dm_tw.core.logs import is_traced, logger, set_level
 from node2dm_tw.core.push import Push
+from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot
 from node2dm_tw.core.stats import Stats
-from node2dm_tw.delivery.session import LaneState, LockReason
+from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.emulator.server.certificates import Endpoints, ensure_files, places
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.settings import (
@@ -201,14 +203,16 @@ class GatewayService(Service):
         self._settings = options.settings
         self._in_foreground = bool(options.parent and options.parent["nodaemon"])
         self._state_dir = StateDir(self._settings.gateway.state_dir)
-        self._stats = Stats(time.monotonic, __version__)
+        self._stats = Stats(time.monotonic)
+        self._memory = MemoryMeter(time.monotonic)
+        self._started_at = time.monotonic()
         self._emulator: EmulatorService | None = None
         self._callbacks: Callbacks | None = None
         self._clients: list[HTTPClient] = []
         self._routes: dict[str, Route] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
         self._admin = AdminServices(
-            self._stats,
+            self.snapshot,
             reactor,
             time.time,
             lambda: format_settings(self._settings),
@@ -256,7 +260,6 @@ class GatewayService(Service):
             open_or_fail("emulator", self._emulator.startService)
         if self._settings.callbacks:
             self._callbacks = self._make_callbacks()
-        self._stats.gauges["callbacks_waiting"] = self._count_callbacks
         context = RouteContext(
             self._settings,
             reactor,
@@ -360,10 +363,6 @@ class GatewayService(Service):
                 "udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port)
             )
             self._udp.append((intake, listen(reactor, intake, bound)))
-        gauges = self._stats.gauges
-        gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
-        gauges["max_queued_bytes"] = lambda: self._settings.gateway.max_queued_bytes
-        gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
 
     def _open_views(self) -> None:
         gateway, statsd = self._settings.gateway, self._settings.statsd
@@ -376,8 +375,20 @@ class GatewayService(Service):
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
             self._admin.open_statsd(sender, statsd.interval)
 
-    def _count_callbacks(self) -> int:
-        return 0 if self._callbacks is None else len(self._callbacks)
+    def snapshot(self) -> ProcessSnapshot:
+        """Take a snapshot of the process for the views."""
+        return ProcessSnapshot(
+            version=__version__,
+            uptime=int(time.monotonic() - self._started_at),
+            memory=self._memory.read(),
+            routes={name: route.snapshot() for name, route in self._routes.items()},
+            invalid=dict(self._stats.invalid),
+            latest_invalid=self._stats.latest_invalid(),
+            callbacks_waiting=0 if self._callbacks is None else len(self._callbacks),
+            udp_dropped=sum(intake.dropped for intake, _ in self._udp),
+            rcvbuf=sum(intake.effective_rcvbuf for intake, _ in self._udp),
+            max_queued_bytes=self._settings.gateway.max_queued_bytes,
+        )
 
     def _make_callbacks(self) -> Callbacks:
         """Make a sender for each section: a webhook that is away holds up no other."""

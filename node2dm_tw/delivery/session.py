@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import attrs
 
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.delivery.circuit_breaker import BreakerState, CircuitBreaker
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.providers.interface import Credential
@@ -15,16 +16,6 @@ class LockReason(enum.Enum):
 
     OVER_QUOTA = "over its quota"
     SIGN_IN_GIVEN_UP = "signing in was given up"
-
-
-class LaneState(enum.Enum):
-    """The states of a lane, as every view names them."""
-
-    SIGNED_OUT = "signed out"
-    SIGNING_IN = "signing in"
-    READY = "ready"
-    PAUSED = "paused"
-    LOCKED = "locked"
 
 
 @attrs.define(eq=False)
