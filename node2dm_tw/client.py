@@ -143,10 +143,7 @@ class Push:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
-        """Make a push of an object in the JSON form, in which null means that a field is absent.
-
-        An unknown field, and a target or route that is there and empty, raises ValueError too.
-        """
+        """Make a push of an object in the JSON form, in which null means that a field is absent."""
         given = {name: value for name, value in fields.items() if value is not None}
         known = tuple(cls.__dataclass_fields__)
         for name, value in given.items():
@@ -186,10 +183,7 @@ class Push:
 
 
 def pack(lines: Iterable[bytes], size: int = SAFE_DATAGRAM) -> Iterator[list[bytes]]:
-    """Divide lines, in order, into datagrams of at most `size` bytes, line feeds between included.
-
-    A line that alone is longer than `size` gets a datagram of its own.
-    """
+    """Divide lines into datagrams of at most `size` bytes; a longer line gets one of its own."""
     gathered: list[bytes] = []
     length = 0
     for line in lines:
@@ -216,17 +210,14 @@ def connect(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except UnicodeError as reason:
         raise OSError(f"not a host name: {reason}") from None
-    fault = OSError("the name has no address")
     for family, kind, protocol, _, address in sorted(found, key=lambda e: e[0] != socket.AF_INET):
         opened = socket.socket(family, kind, protocol)
-        try:
-            opened.connect(address)
-            opened.settimeout(SEND_TIMEOUT)
+        opened.settimeout(SEND_TIMEOUT)
+        fault = opened.connect_ex(address)
+        if fault == 0:
             return opened
-        except OSError as reason:
-            opened.close()
-            fault = reason
-    raise fault
+        opened.close()
+    raise OSError(fault, os.strerror(fault))
 
 
 @dataclass(eq=False, repr=False)
@@ -304,27 +295,21 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
 
     def send(self, lines: Sequence[bytes]) -> bool:
         """Send one datagram of ready lines; return whether the kernel took it."""
-        try:
-            with self._lock:
-                refusal = self._find_refusal()
-            if refusal and self.strict:
-                raise refusal
-            self._look_up()
-            with self._lock:
-                if self._socket is None:
-                    raise self._fault.with_traceback(None)
+        with self._lock:
+            refusal = self._find_refusal()
+        if refusal:
+            self._report(len(lines) if self.strict else 0, refusal)
+        self._look_up()
+        with self._lock:
+            if self._socket is not None:
                 try:
                     self._socket.send(b"\n".join(lines))
+                    self._sent += len(lines)
+                    self._latest = len(lines)
+                    return True
                 except OSError as fault:
                     self._disconnect(fault)
-                    raise
-                self._sent += len(lines)
-                self._latest = len(lines)
-        except OSError as fault:
-            return self._report(len(lines), fault)
-        if refusal:
-            self._report(0, refusal)
-        return True
+        return self._report(len(lines), self._fault.with_traceback(None))
 
     def check(self, wait: float = 0.0) -> bool:
         """Wait at most `wait` seconds for the latest datagram to come back; return False if so."""
@@ -341,13 +326,12 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
     def ready(url: str = WEB, timeout: float = 2.0) -> bool:
         """Ask the gateway's /readyz whether it can take pushes and get them away.
 
-        Args:
-            url: the address of its option `web`, http://HOST:PORT. An address with a path is asked
-                as it is: http://HOST:PORT/readyz?route=NAME.
-            timeout: seconds to wait for the connection, and then for the answer.
+        OSError is raised where nobody answers, or something else than the gateway.
 
-        Raises:
-            OSError: nobody answers, or it is not the gateway that answers.
+        Args:
+            url: the address of its option `web`; with a path it is asked as it is, for example
+                http://HOST:PORT/readyz?route=NAME.
+            timeout: seconds to wait for the connection, and then for the answer.
         """
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         try:
@@ -401,14 +385,13 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
             if self._closed or self._lookup.is_alive() or self.clock() < self._lookup_at:
                 return
             self._lookup_at = self.clock() + LOOKUP_INTERVAL
-            is_open = self._socket is not None
-        if not is_open:
+        if self._socket is None:
             self._reconnect()
             return
-        lookup = self._lookup = threading.Thread(target=self._reconnect, daemon=True)
+        self._lookup = threading.Thread(target=self._reconnect, daemon=True)
         with contextlib.suppress(RuntimeError):  # no new threads while the interpreter exits
-            lookup.start()
-            lookup.join(SEND_TIMEOUT)  # then the push goes to the address that is known
+            self._lookup.start()
+            self._lookup.join(SEND_TIMEOUT)  # then the push goes to the address that is known
 
     def _reconnect(self) -> None:
         """Connect to what the name stands for now, if that is another address than before."""
