@@ -69,13 +69,13 @@ def _find_token_fault(text: str) -> str:
     size = len(text.encode("utf-8", "replace"))
     if size > MAX_TOKEN_BYTES:
         return f"{size} bytes"
-    for found in re.finditer(r"[^\w:-]", text):
+    for found in re.finditer(r"[^A-Za-z0-9_:-]", text):
         if found[0] in "\"'`<>" or category(found[0]) in _NOT_IN_TOKENS:
             return f"{found[0]!a} at index {found.start()}"
     return ""
 
 
-_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (  # field, check, what is expected
     *((name, _is_text, "a text") for name in (*_TARGETS, "collapse_key", "route")),
     *((name, lambda text: not _find_token_fault(text), "no white space, quotes, brackets or "
        f"invisible characters, and at most {MAX_TOKEN_BYTES} bytes") for name in ("token", "fid")),
@@ -91,7 +91,6 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("notification", lambda shown: isinstance(shown, dict | None) and _is_shallow(shown),
      f"an object, nested at most {MAX_NESTING} deep"),
 )  # fmt: skip
-"""Name of a field, whether its value is good, and what is expected."""
 
 
 def _require(good: object, name: str, value: object, expected: str) -> None:
@@ -156,10 +155,7 @@ class Push:
         return cls(**given)
 
     def line(self, default_route: str = "") -> bytes:
-        """Return the line of a datagram, in node2dm's form where no route misreads it, else JSON.
-
-        A push that is not valid UTF-8, not JSON, or longer than a datagram raises ValueError.
-        """
+        """Return its line; raise ValueError where UTF-8, JSON or a datagram cannot carry it."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["route"] = self.route or default_route
         given = {k: v for k, v in fields.items() if v is not None and (v != "" or k == "data")}
@@ -277,10 +273,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         notification: dict[str, Any] | None = None,
         route: str = "",
     ) -> bool:
-        """Send one push, whose fields are those of `Push`, at once, in a datagram of its own.
-
-        The result says whether the kernel took it, which is no promise that it arrives.
-        """
+        """Send one push at once, in a datagram of its own; return whether the kernel took it."""
         options = (ttl, priority, delay_while_idle, notification, route)
         try:
             push = Push(token, data, collapse_key, fid, topic, condition, *options)
@@ -313,8 +306,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
 
     def check(self, wait: float = 0.0) -> bool:
         """Wait at most `wait` seconds for the latest datagram to come back; return False if so."""
-        opened = self._socket
-        if opened is None:
+        if (opened := self._socket) is None:
             return False
         with selectors.DefaultSelector() as selector, contextlib.suppress(ValueError):
             selector.register(opened, selectors.EVENT_READ)  # ValueError: it was closed meanwhile
@@ -324,14 +316,10 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
 
     @staticmethod
     def ready(url: str = WEB, timeout: float = 2.0) -> bool:
-        """Ask the gateway's /readyz whether it can take pushes and get them away.
+        """Ask the gateway's /readyz, at its option `web`, whether it can get pushes away.
 
-        OSError is raised where nobody answers, or something else than the gateway.
-
-        Args:
-            url: the address of its option `web`; with a path it is asked as it is, for example
-                http://HOST:PORT/readyz?route=NAME.
-            timeout: seconds to wait for the connection, and then for the answer.
+        A `url` with a path is asked as it is: http://HOST:PORT/readyz?route=NAME. OSError is raised
+        where nobody answers in `timeout` seconds, or something else than the gateway.
         """
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         try:
@@ -385,13 +373,13 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
             if self._closed or self._lookup.is_alive() or self.clock() < self._lookup_at:
                 return
             self._lookup_at = self.clock() + LOOKUP_INTERVAL
+            lookup = self._lookup = threading.Thread(target=self._reconnect, daemon=True)
         if self._socket is None:
             self._reconnect()
             return
-        self._lookup = threading.Thread(target=self._reconnect, daemon=True)
         with contextlib.suppress(RuntimeError):  # no new threads while the interpreter exits
-            self._lookup.start()
-            self._lookup.join(SEND_TIMEOUT)  # then the push goes to the address that is known
+            lookup.start()
+            lookup.join(SEND_TIMEOUT)  # then the push goes to the address that is known
 
     def _reconnect(self) -> None:
         """Connect to what the name stands for now, if that is another address than before."""
