@@ -25,14 +25,12 @@ from urllib.parse import urlsplit
 HOST = "127.0.0.1"
 PORT = 8120
 WEB = "http://127.0.0.1:8122"
-
 SAFE_DATAGRAM = 1400  # bytes that fit an Ethernet frame, tunnels included
 MAX_DATAGRAM = 65_507  # bytes that IPv4 can carry
 MAX_TTL_SECONDS = 2_419_200  # four weeks, the most that FCM takes
 MAX_TOKEN_BYTES = 4096  # of a token or fid; Google's have about 160
 MAX_NESTING = 16  # depth of `notification`
 MAX_ANSWER_BYTES = 65_536  # read of an answer of the gateway's web port
-
 SEND_TIMEOUT = 0.1  # seconds a push waits while the kernel's send buffer is full
 REOPEN_AFTER = 1.0  # seconds between lookups of a name that fails, or whose gateway is down
 LOOKUP_INTERVAL = 60.0  # seconds between lookups of a name while pushes are sent
@@ -41,7 +39,6 @@ MAX_LOG_TEXTS = 20  # further texts share one line in each interval
 
 _log = logging.getLogger(__name__)
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
 _TARGETS = ("token", "fid", "topic", "condition")
 _ONE_TARGET = f"exactly one of {', '.join(_TARGETS)} is expected"
 _NOT_IN_TOKENS = {"Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf", "Ps", "Pe"}  # Unicode's categories
@@ -53,10 +50,6 @@ _COLON_FORM = {  # what the fields hold where every route reads the same push fr
 }
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 def _is_shallow(value: object, levels: int = MAX_NESTING) -> bool:
     if not isinstance(value, dict | list | tuple):
         return True
@@ -66,8 +59,7 @@ def _is_shallow(value: object, levels: int = MAX_NESTING) -> bool:
 
 def _find_token_fault(text: str) -> str:
     """Say why the gateway does not read this as a token or fid; empty where it does."""
-    size = len(text.encode("utf-8", "replace"))
-    if size > MAX_TOKEN_BYTES:
+    if (size := len(text.encode("utf-8", "replace"))) > MAX_TOKEN_BYTES:
         return f"{size} bytes"
     for found in re.finditer(r"[^A-Za-z0-9_:-]", text):
         if found[0] in "\"'`<>" or category(found[0]) in _NOT_IN_TOKENS:
@@ -76,14 +68,12 @@ def _find_token_fault(text: str) -> str:
 
 
 _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (  # field, check, what is expected
-    *((name, _is_text, "a text") for name in (*_TARGETS, "collapse_key", "route")),
+    *((name, lambda text: isinstance(text, str), "a text")
+      for name in (*_TARGETS, "collapse_key", "route")),
     *((name, lambda text: not _find_token_fault(text), "no white space, quotes, brackets or "
        f"invisible characters, and at most {MAX_TOKEN_BYTES} bytes") for name in ("token", "fid")),
     ("data", lambda data: isinstance(data, str | dict | None),
      "a text, or an object of names and texts"),
-    ("data", lambda data: not isinstance(data, dict) or all(map(_is_text, data)),
-     "an object whose names are texts"),
-    ("data", lambda data: not isinstance(data, dict) or "" not in data, "no empty names"),
     ("ttl", lambda ttl: ttl is None or (type(ttl) is int and 0 <= ttl <= MAX_TTL_SECONDS),
      f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),
     ("priority", lambda priority: priority in (None, "normal", "high"), "normal or high"),
@@ -135,10 +125,14 @@ class Push:
             raise ValueError(f"{_ONE_TARGET}, given: {', '.join(given) or 'none'}")
         if isinstance(self.data, dict):
             for name, value in self.data.items():
-                _require(_is_text(value), f"data.{name:.48}", value, "a text")
+                _require(
+                    isinstance(name, str), "data", self.data, "an object whose names are texts"
+                )
+                _require(name, "data", self.data, "no empty names")
+                _require(isinstance(value, str), f"data.{name:.48}", value, "a text")
         for name in ("title", "body", "image"):
-            value = (self.notification or {}).get(name, "")
-            _require(value is None or _is_text(value), f"notification.{name}", value, "a text")
+            value = (self.notification or {}).get(name)
+            _require(isinstance(value, str | None), f"notification.{name}", value, "a text")
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -173,8 +167,7 @@ class Push:
         except (TypeError, ValueError, RecursionError):
             raise ValueError("notification cannot be written as JSON") from None
         if len(line) > MAX_DATAGRAM:
-            most = f"expected at most {MAX_DATAGRAM}, a datagram"
-            raise ValueError(f"the push has {len(line)} bytes: {most}")
+            raise ValueError(f"the push has {len(line)} bytes: expected at most {MAX_DATAGRAM}")
         return line
 
 
@@ -193,8 +186,6 @@ def pack(lines: Iterable[bytes], size: int = SAFE_DATAGRAM) -> Iterator[list[byt
 
 
 class Counters(NamedTuple):
-    """What became of the pushes."""
-
     sent: int  # handed to the kernel; those that were refused afterwards are among them
     failed: int  # faulty, or not taken by the kernel
     refused: int  # nobody listens there; of several that come back at once the kernel tells of one
@@ -220,9 +211,8 @@ def connect(host: str, port: int) -> socket.socket:
 class PushClient(contextlib.AbstractContextManager["PushClient"]):
     """Sends pushes to one gateway. Threads may share it.
 
-    UDP tells nobody whether a datagram arrived. What does show, a faulty push, a full send buffer,
-    a host that answers that nobody listens, is counted and logged, each text once a minute, and
-    raised only with `strict`.
+    UDP does not tell whether a datagram arrived. What shows, such as a faulty push or a host where
+    nobody listens, is counted and logged, each text once a minute, and raised only with `strict`.
     """
 
     host: str = HOST  # of a name the first address that can be reached, IPv4 before IPv6
@@ -235,13 +225,13 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
     connect: Callable[[str, int], socket.socket] = connect
 
     def __post_init__(self) -> None:
-        _require(_is_text(self.host), "host", self.host, "a text")
-        _require(_is_text(self.route), "route", self.route, "a text")
+        _require(isinstance(self.host, str), "host", self.host, "a text")
+        _require(isinstance(self.route, str), "route", self.route, "a text")
         for name, most in ("port", 65535), ("max_datagram", MAX_DATAGRAM):
             value = getattr(self, name)
             is_good = isinstance(value, int) and value is not True and 0 < value <= most
             _require(is_good, name, value, f"a whole number between 1 and {most}")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._socket: socket.socket | None = None
         self._closed = False
         self._lookup = threading.Thread()
@@ -255,7 +245,6 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
 
     @property
     def counters(self) -> Counters:
-        """The counts so far."""
         return Counters(self._sent, self._failed, self._refused)
 
     def push(
@@ -288,9 +277,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
 
     def send(self, lines: Sequence[bytes]) -> bool:
         """Send one datagram of ready lines; return whether the kernel took it."""
-        with self._lock:
-            refusal = self._find_refusal()
-        if refusal:
+        if refusal := self._find_refusal():
             self._report(len(lines) if self.strict else 0, refusal)
         self._look_up()
         with self._lock:
@@ -311,15 +298,13 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         with selectors.DefaultSelector() as selector, contextlib.suppress(ValueError):
             selector.register(opened, selectors.EVENT_READ)  # ValueError: it was closed meanwhile
             selector.select(wait)
-        with self._lock:
-            return self._find_refusal() is None
+        return self._find_refusal() is None
 
     @staticmethod
     def ready(url: str = WEB, timeout: float = 2.0) -> bool:
         """Ask the gateway's /readyz, at its option `web`, whether it can get pushes away.
 
-        A `url` with a path is asked as it is: http://HOST:PORT/readyz?route=NAME. OSError is raised
-        where nobody answers in `timeout` seconds, or something else than the gateway.
+        A `url` with a path is asked as it is. OSError: what answers, if any, is not the gateway.
         """
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         try:
@@ -336,9 +321,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
             answer = connection.getresponse()
             body = answer.read(MAX_ANSWER_BYTES)
         except (OSError, UnicodeError, http.client.HTTPException) as fault:
-            why = getattr(fault, "strerror", None) or fault
-            if isinstance(fault, http.client.HTTPException):
-                why = "the answer is not HTTP"
+            why = getattr(fault, "strerror", None) or type(fault).__name__
             raise OSError(f"{url}: {why}: expected the address of the gateway's `web`") from None
         finally:
             connection.close()
@@ -386,19 +369,18 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         try:
             opened = self.connect(self.host, self.port)
         except OSError as fault:
-            with self._lock:
-                if self._socket is None and not self._closed:
-                    self._fault, self._lookup_at = fault, self.clock() + REOPEN_AFTER
+            if self._socket is None and not self._closed:
+                self._fault, self._lookup_at = fault, self.clock() + REOPEN_AFTER
             return
         with self._lock:
-            before = self._socket
-            if self._closed or (before and before.getpeername() == opened.getpeername()):
-                opened.close()
-                return
-            self._find_refusal()
-            if before:
-                before.close()
-            self._socket = opened
+            unused = self._socket
+            if self._closed or (unused and unused.getpeername() == opened.getpeername()):
+                unused = opened
+            else:
+                self._find_refusal()
+                self._socket = opened
+            if unused:
+                unused.close()
 
     def _disconnect(self, fault: OSError) -> None:
         """Close the socket; pushes fail with this fault until another one is open."""
@@ -407,15 +389,16 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         self._socket, self._fault, self._lookup_at = None, fault, self.clock()
 
     def _find_refusal(self) -> OSError | None:
-        """Return the news that the latest datagram came back, once; the lock is held."""
-        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self._socket else 0
-        if code == 0:
-            return None
-        self._refused += self._latest
-        self._latest = 0
-        now = self.clock()
-        if now >= self._refusal_lookup_at:
-            self._lookup_at, self._refusal_lookup_at = now, now + REOPEN_AFTER
+        """Return the news that the latest datagram came back, once."""
+        with self._lock:
+            opened = self._socket
+            code = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if opened else 0
+            if code == 0:
+                return None
+            self._refused += self._latest
+            self._latest = 0
+            if (now := self.clock()) >= self._refusal_lookup_at:
+                self._lookup_at, self._refusal_lookup_at = now, now + REOPEN_AFTER
         return OSError(code, f"the datagram before came back: {os.strerror(code)}")
 
     def _report(self, pushes: int, fault: Exception) -> bool:
