@@ -38,9 +38,8 @@ run: .venv/installed ## start gateway, emulator and two demo phones in one proce
 	touch $@
 
 # All but those that wait for processes: gateways, servers, environments.
-WITH_PROCESSES = $(patsubst %,tests/test_%.py,frameworks hangups mistakes_config mistakes_push process readme)
-UNIT_TESTS = tests/admin tests/delivery tests/intake tests/providers tests/queues \
-	$(filter-out $(WITH_PROCESSES),$(wildcard tests/test_*.py))
+UNIT_TESTS = tests/unit $(patsubst %,--ignore=tests/unit/%,\
+	app/test_hangups.py app/test_process.py config/test_mistakes.py emulator http)
 
 .PHONY: check
 check: build/dev/installed ## check style and types and run the unit tests, in less than a minute
@@ -48,7 +47,7 @@ check: build/dev/installed ## check style and types and run the unit tests, in l
 	ruff check
 	ruff format --check
 	mypy
-	python -m pytest --quiet --numprocesses=$$(nproc) $(UNIT_TESTS) $(ARGS)
+	python -m pytest --quiet --numprocesses=$$(nproc) --hypothesis-profile=quick $(UNIT_TESTS) $(ARGS)
 
 build/dev/installed: setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -m venv build/dev

@@ -68,8 +68,8 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "node2dm-push = node2dm_tw.push_command:main",
-            "node2dm-phone = node2dm_tw.emulator.phone:main",
+            "node2dm-push = node2dm_tw.cli.push:main",
+            "node2dm-phone = node2dm_tw.emulator.phone.terminal:main",
         ]
     },
     extras_require={**FEATURES, "all": ALL, "dev": DEV},

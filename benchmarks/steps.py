@@ -18,14 +18,14 @@ from twisted.internet.task import Clock
 
 from benchmarks.pushes import datagram
 from benchmarks.upstream import FCM_SENT
+from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.http.head import parse_head
 from node2dm_tw.http.interface import OnOutcomes, Outcome, Response
-from node2dm_tw.intake.lines import LineParser
+from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credential, Provider
-from node2dm_tw.stats import Stats
 from tests.support.routes import build_route, load_settings
 
 TIMES, TOGETHER = 1_000, 100
@@ -145,14 +145,14 @@ def rates() -> Step:
     """FCM's own limits are kept, of devices and of the project; each push is another device's."""
     section: Any = SETTINGS.routes[1]
     seconds = count(1_000.0, 0.001).__next__
-    devices = DeviceRates(section.device_rate, section.device_burst, seconds)
+    devices = DeviceRates(section.device_rate, section.device_burst)
     project = ProjectRate(section.project_rate, seconds)
     pushes = iter([_FCM.split(datagram(number), NOW) for number in range(2 * TIMES)])
 
     def once() -> None:
         project.wait()
-        devices.take(next(pushes).device)
-        project.consume()
+        devices.take(next(pushes).device, seconds())
+        project.available -= 1.0
 
     return once
 

@@ -8,7 +8,7 @@ from urllib.request import urlopen
 
 import attrs
 
-from node2dm_tw.emulator.certificates import PROJECT, Places, prepare
+from node2dm_tw.emulator.server.certificates import PROJECT, Endpoints, ensure_files
 from node2dm_tw.emulator.settings import EmulatorSettings
 from tests.support.nginx import run_nginx
 
@@ -31,7 +31,7 @@ class Upstream:
     """A running nginx; `places` has what the clients trust, and with which key they sign in."""
 
     folder: Path
-    places: Places
+    places: Endpoints
     status: int
     http1: int
     http2: int
@@ -74,11 +74,11 @@ def run_upstream(folder: Path) -> Iterator[Upstream]:
     has_echo = ECHO_MODULE.exists()
     values = {"folder": folder, "token": _FCM_TOKEN, "project": PROJECT, "fcm_sent": FCM_SENT}
     values["slow"] = _SLOW if has_echo else "return 404;"
-    places: Places
+    places: Endpoints
 
     def configuration(status: int, http1: int, http2: int) -> str:
         nonlocal places
-        places = prepare(EmulatorSettings(folder), http1)
+        places = ensure_files(EmulatorSettings(folder), http1)
         values.update(status=status, http1=http1, http2=http2)
         text = CONFIGURATION.read_text(encoding="utf-8")
         return re.sub(r"@(\w+)@", lambda name: str(values[name[1]]), text)

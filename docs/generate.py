@@ -5,9 +5,9 @@ from pathlib import Path
 import attrs
 
 from node2dm_tw.admin import metric_names as names
+from node2dm_tw.config.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
+from node2dm_tw.core.stats import is_counter
 from node2dm_tw.emulator.settings import DEFAULT_LISTEN
-from node2dm_tw.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
-from node2dm_tw.stats import never_falls
 
 ROOT = Path(__file__).parents[1]
 
@@ -165,7 +165,7 @@ def metrics_md() -> str:
         lines += [_metric_row(f"{name}_total", "counter", ("route", label), text, lines_of)]
     for table, labels in ((names.ROUTE, ("route",)), (names.PROCESS, ())):
         for line, (name, text) in table.items():
-            kind, end = ("counter", "_total") if never_falls(line) else ("gauge", "")
+            kind, end = ("counter", "_total") if is_counter(line) else ("gauge", "")
             lines += [_metric_row(name + end, kind, labels, text, line)]
     for name, text in names.HISTOGRAMS.values():
         lines += [_metric_row(name, "histogram", ("route",), text, "")]

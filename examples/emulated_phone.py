@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from node2dm_tw.emulator.client import EmulatorClient, Refused, retry
+from node2dm_tw.emulator.phone.client import EmulatorClient, RequestRejected, retry
 
 RECONNECT = 0.5
 """Seconds from the end of an event stream to the next one."""
@@ -61,7 +61,7 @@ class Phone:
                         yield name, fields
                         if name == "unregistered":
                             return
-            except Refused as error:
+            except RequestRejected as error:
                 if error.status == 404:
                     return
             except OSError:
@@ -85,7 +85,7 @@ def register(options: argparse.Namespace, app: str) -> Phone:
     try:
         emulator = EmulatorClient(options.emulator, options.ca_file)
         return Phone(emulator, options.sender, app, options.device)
-    except (OSError, Refused) as error:
+    except (OSError, RequestRejected) as error:
         raise SystemExit(f"cannot register: {error}") from error
 
 

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 
 import attrs
 
-from node2dm_tw.files import parse_json
 from node2dm_tw.http.interface import Headers
+from node2dm_tw.state.atomic import parse_json
 
 OVERHEAD_BYTES = 500
 """What a callback takes beside its texts: its objects and its place in the heap. Measured: 445."""

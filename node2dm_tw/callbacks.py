@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from node2dm_tw.backoff import exponential, retry_after
 from node2dm_tw.callback_target import (
     OVERHEAD_BYTES,
     Callback,
@@ -20,11 +19,12 @@ from node2dm_tw.callback_target import (
     from_record,
     to_record,
 )
+from node2dm_tw.core.backoff import exponential, retry_after
+from node2dm_tw.core.logs import Throttle, logger
+from node2dm_tw.core.push import Push
+from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.http.interface import HTTPClient, RequestFailed, Response, post
-from node2dm_tw.logs import Throttle, logger
-from node2dm_tw.push import Push
-from node2dm_tw.queues.spool import Spool, SpoolReader
-from node2dm_tw.stats import RouteStats
+from node2dm_tw.state.spool import Spool, SpoolReader
 
 log = logger()
 

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.small_disk import SmallDisk
 from tests.support import processes
 from tests.support.gateway import GatewayProcess
 from tests.support.schedule import Schedule
+from tests.support.small_disk import SmallDisk
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile(
     "tests", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("quick", settings.get_profile("tests"), max_examples=20)
 settings.load_profile("tests")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from examples.emulated_phone import Phone, phone_options, register, say
-from node2dm_tw.emulator.client import Refused
+from node2dm_tw.emulator.phone.client import RequestRejected
 
 APP = "com.example.jumpnote"
 
@@ -131,7 +131,7 @@ def forget(phone: Phone, server: Server) -> None:
     try:
         server.ask("DELETE", f"devices/{quote(phone.registration_id, safe='')}")
         phone.unregister()
-    except (OSError, Refused) as error:
+    except (OSError, RequestRejected) as error:
         say(f"not forgotten: {error}")
 
 

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
-from node2dm_tw.logs import logger
+from node2dm_tw.core.logs import logger
 
 log = logger()
 

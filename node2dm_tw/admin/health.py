@@ -6,8 +6,8 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.logs import logger
-from node2dm_tw.stats import ENDINGS
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.stats import TERMINAL_COUNTERS
 
 log = logger()
 
@@ -183,7 +183,7 @@ class Health:
 def _done(values: Values) -> int:
     """Count what shows that a route gets on: pushes that ended, and tries that failed."""
     tries: int = values["network_failures"] + values["unavailable_answers"]
-    ended: int = sum(values[name] for name in ENDINGS)
+    ended: int = sum(values[name] for name in TERMINAL_COUNTERS)
     return tries + ended
 
 

@@ -1,6 +1,6 @@
 """How Prometheus calls each line of the stats, and one sentence on it; without the extra."""
 
-from node2dm_tw.stats import ENDINGS
+from node2dm_tw.core.stats import TERMINAL_COUNTERS
 
 ROUTE = {
     "messages_received": ("messages_received", "Valid pushes that came in."),
@@ -79,7 +79,7 @@ LABELLED = {
     "messages_ended": (
         "outcome",
         "Pushes that ended, by outcome.",
-        {name.removeprefix("messages_"): name for name in ENDINGS},
+        {name.removeprefix("messages_"): name for name in TERMINAL_COUNTERS},
     ),
     "callbacks": (
         "outcome",

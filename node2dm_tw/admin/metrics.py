@@ -30,7 +30,7 @@ from node2dm_tw.admin.metric_names import (
     STATES,
 )
 from node2dm_tw.admin.telnet import Snapshot
-from node2dm_tw.stats import never_falls
+from node2dm_tw.core.stats import is_counter
 
 Values = dict[str, Any]
 
@@ -84,7 +84,7 @@ def _lines_of(routes: Values) -> dict[str, tuple[str, str]]:
 def _family(
     line: str, name: str, text: str, labels: Values, found: list[tuple[dict[str, str], Any]]
 ) -> Metric:
-    kind = CounterMetricFamily if never_falls(line) else GaugeMetricFamily
+    kind = CounterMetricFamily if is_counter(line) else GaugeMetricFamily
     family = kind(f"node2dm_{name}", text, labels=list(labels))
     for values, number in found:
         family.add_metric(list(values.values()), float(number))

@@ -19,8 +19,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from node2dm_tw.logs import Throttle, logger
-from node2dm_tw.stats import never_falls
+from node2dm_tw.core.logs import Throttle, logger
+from node2dm_tw.core.stats import is_counter
 
 log = logger()
 
@@ -31,7 +31,7 @@ Resolve = Callable[[str], Deferred[str]]
 
 
 @attrs.define(eq=False)
-class Report:
+class StatsdFormatter:
     """Makes the lines of one snapshot after another.
 
     Args:
@@ -53,7 +53,7 @@ class Report:
                 continue
             first, _, reason = name.partition(".")
             full = f"{prefix}.{first}.{_clean(reason)}" if reason else f"{prefix}.{first}"
-            if not never_falls(name):
+            if not is_counter(name):
                 number = value if isinstance(value, float) else int(value)
                 yield f"{full}:{number}|g".encode()
                 continue
@@ -123,7 +123,7 @@ class StatsdSender:
 
     host: str
     port: int
-    report: Report
+    report: StatsdFormatter
     resolve: Resolve
     clock: IReactorTime
     _throttle: Throttle = attrs.field(init=False)

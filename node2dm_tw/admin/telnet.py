@@ -10,8 +10,8 @@ from twisted.internet.protocol import Factory
 
 from node2dm_tw.admin.connections import IDLE_SECONDS, BoundedProtocol, Connections
 from node2dm_tw.admin.health import Health
-from node2dm_tw.logs import escape_controls
-from node2dm_tw.stats import as_json, as_text
+from node2dm_tw.core.logs import escape_controls
+from node2dm_tw.core.stats import as_json, as_text
 
 LINGER_SECONDS = 1.0
 """Seconds, where the last line ended in LF alone: `nc` waits for us, a person sends CR LF."""
@@ -43,7 +43,7 @@ class TelnetViews:
     """What the answers are made of.
 
     Args:
-        snapshot: see `node2dm_tw.stats.Stats.snapshot`.
+        snapshot: see `node2dm_tw.core.stats.Stats.snapshot`.
         health: judges it.
         config: the lines of `config`.
     """

@@ -14,11 +14,11 @@ from node2dm_tw.admin.events import EventStreams, event
 from node2dm_tw.admin.health import Health, Phase
 from node2dm_tw.admin.history import History
 from node2dm_tw.admin.memo import Memo
-from node2dm_tw.admin.statsd import Report, StatsdSender, resolve_host
+from node2dm_tw.admin.statsd import StatsdFormatter, StatsdSender, resolve_host
 from node2dm_tw.admin.telnet import Snapshot, StatsFactory, TelnetViews
 from node2dm_tw.admin.web import Render, WebViews, make_site
-from node2dm_tw.logs import logger
-from node2dm_tw.stats import Stats
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.stats import Stats
 
 log = logger()
 
@@ -207,4 +207,4 @@ def statsd_sender(host: str, port: int, prefix: str, reactor: Any) -> StatsdSend
     """Make what tells the statsd at `host`, which may be a name."""
     address = host.strip("[]")
     resolve = succeed if ":" in address else partial(resolve_host, reactor.nameResolver)
-    return StatsdSender(address, port, Report(prefix), resolve, reactor)
+    return StatsdSender(address, port, StatsdFormatter(prefix), resolve, reactor)

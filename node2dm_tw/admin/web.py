@@ -17,7 +17,7 @@ from node2dm_tw.admin.health import Health
 from node2dm_tw.admin.origins import is_known_host, is_of_another_site
 from node2dm_tw.admin.telnet import Snapshot
 from node2dm_tw.admin.web_connection import HeadChannel, ViewRequest, WebConnection
-from node2dm_tw.stats import as_json
+from node2dm_tw.core.stats import as_json
 
 SECURITY = {
     b"Content-Security-Policy": b"default-src 'none'; script-src 'self'; style-src 'self';"
@@ -47,7 +47,7 @@ Render = Callable[[str], tuple[str, bytes]]
 
 
 @attrs.frozen
-class Answer:
+class WebResponse:
     """What a request is answered."""
 
     body: bytes
@@ -56,27 +56,27 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-NOT_HERE = Answer(
+NOT_HERE = WebResponse(
     b"there is nothing here: expected /, /stats, /metrics, /healthz, /readyz or /v1/push\n",
     status=404,
 )
-NO_BODY = Answer(b"the request has a body: expected none here\n", status=413)
-FAILED = Answer(b"the gateway cannot answer this; its log says why\n", status=500)
-OTHER_SITE = Answer(b"pages of other sites may not do this\n", status=403)
-UNKNOWN_HOST = Answer(
+NO_BODY = WebResponse(b"the request has a body: expected none here\n", status=413)
+FAILED = WebResponse(b"the gateway cannot answer this; its log says why\n", status=500)
+OTHER_SITE = WebResponse(b"pages of other sites may not do this\n", status=403)
+UNKNOWN_HOST = WebResponse(
     b"The gateway is not known under this name. Ask by IP address or as localhost, or add the"
     b" name to web_hosts in the section [node2dm] of its configuration.\n",
     status=421,
 )
-NO_PUSHES = Answer(
+NO_PUSHES = WebResponse(
     b"POST /v1/push needs a push_token in the section [node2dm], and none is configured:"
     b" expected pushes by UDP\n",
     status=403,
 )
 
 
-def _json(values: Any, status: int = 200) -> Answer:
-    return Answer(json.dumps(values).encode() + b"\n", "application/json", status)
+def _json(values: Any, status: int = 200) -> WebResponse:
+    return WebResponse(json.dumps(values).encode() + b"\n", "application/json", status)
 
 
 @attrs.frozen
@@ -84,7 +84,7 @@ class WebViews:
     """What the answers are made of.
 
     Args:
-        snapshot: see `node2dm_tw.stats.Stats.snapshot`.
+        snapshot: see `node2dm_tw.core.stats.Stats.snapshot`.
         health: judges it.
         streams: the open streams of events.
         metrics: renders it for a header `Accept`; None without the extra.
@@ -95,22 +95,22 @@ class WebViews:
     streams: EventStreams
     metrics: Render | None
 
-    def stats(self, request: Request) -> Answer:
+    def stats(self, request: Request) -> WebResponse:
         """/stats: the snapshot."""
-        return Answer(as_json(self.snapshot()) + b"\n", "application/json")
+        return WebResponse(as_json(self.snapshot()) + b"\n", "application/json")
 
-    def render_metrics(self, request: Request) -> Answer:
+    def render_metrics(self, request: Request) -> WebResponse:
         """/metrics: the snapshot for Prometheus."""
         if self.metrics is None:
-            return Answer(NO_METRICS, status=501)
+            return WebResponse(NO_METRICS, status=501)
         content_type, body = self.metrics(_header(request, b"accept") or "")
-        return Answer(body, content_type)
+        return WebResponse(body, content_type)
 
-    def healthz(self, request: Request) -> Answer:
+    def healthz(self, request: Request) -> WebResponse:
         """/healthz: whoever can answer is alive."""
-        return Answer(b"alive\n")
+        return WebResponse(b"alive\n")
 
-    def readyz(self, request: Request) -> Answer:
+    def readyz(self, request: Request) -> WebResponse:
         """/readyz, of the process or, with ?route=NAME, of a route too."""
         snapshot = self.snapshot()
         named = (request.args or {}).get(b"route")
@@ -138,7 +138,7 @@ class _ViewResource(Resource):
     isLeaf = True
 
     def __init__(
-        self, answer: Callable[[Request], Answer | None], methods: tuple[bytes, ...] = READ
+        self, answer: Callable[[Request], WebResponse | None], methods: tuple[bytes, ...] = READ
     ) -> None:
         """Answer requests with what `answer` makes; None: it answers by itself, later."""
         Resource.__init__(self)
@@ -160,13 +160,13 @@ class _ViewResource(Resource):
         request.setHeader(b"Content-Length", b"%d" % len(answer.body))
         return b""
 
-    def _answer_to(self, request: Any) -> Answer | None:
+    def _answer_to(self, request: Any) -> WebResponse | None:
         refusal = request.site.refuse(request)
         if refusal is not None:
             return refusal  # type: ignore[no-any-return]
         if request.method not in self._methods:
             allowed = b", ".join(self._methods)
-            return Answer(
+            return WebResponse(
                 b"the method is another one: expected " + allowed + b"\n",
                 status=405,
                 headers=((b"Allow", allowed),),
@@ -220,7 +220,7 @@ class _SilentSite(Site):
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
 
-    def refuse(self, request: Request) -> Answer | None:
+    def refuse(self, request: Request) -> WebResponse | None:
         """Give the answer to a request that a page of another site may be behind; else None."""
         hosts = request.requestHeaders.getRawHeaders(b"host", [])
         known = self._web_hosts()
@@ -255,7 +255,7 @@ def make_site(
     version: Any = _NotFound()  # type: ignore[no-untyped-call]
     folder = resources.files("node2dm_tw.admin") / "page"
     for path, (name, content_type) in PAGE.items():
-        root.putChild(path, _constant(Answer((folder / name).read_bytes(), content_type)))
+        root.putChild(path, _constant(WebResponse((folder / name).read_bytes(), content_type)))
     root.putChild(b"stats", _ViewResource(views.stats))
     root.putChild(b"metrics", _ViewResource(views.render_metrics))
     root.putChild(b"healthz", _ViewResource(views.healthz))
@@ -266,5 +266,5 @@ def make_site(
     return _SilentSite(root, connections, web_hosts)
 
 
-def _constant(answer: Answer) -> _ViewResource:
+def _constant(answer: WebResponse) -> _ViewResource:
     return _ViewResource(lambda request: answer)

@@ -2,9 +2,9 @@
 
 import attrs
 
+from node2dm_tw.delivery.blocked_devices import BlockedDevices
 from node2dm_tw.delivery.rates import DeviceRates
 from node2dm_tw.delivery.retry_queue import RetryQueue
-from node2dm_tw.delivery.shared import BlockedDevices
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.queues.interface import Lease
@@ -109,7 +109,7 @@ class Admission:
         if self.targets.delays and (wait := self.targets.wait(push.device)):
             return Delayed(wait, with_target=True)
         if self.rates.limits and (not push.is_json or push.has_single_device):
-            wait = self.rates.take(push.line[: push.device_end])  # the property costs more
+            wait = self.rates.take(push.line[: push.device_end], now)  # the property costs more
             if wait:
                 return Delayed(wait, with_target=False)
         return ADMIT

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from node2dm_tw.backoff import exponential
-from node2dm_tw.delivery.pause_file import PauseFile
-from node2dm_tw.logs import logger
+from node2dm_tw.core.backoff import exponential
+from node2dm_tw.core.logs import logger
+from node2dm_tw.state.pause_file import PauseFile
 
 log = logger()
 
@@ -131,7 +131,7 @@ class CircuitBreaker:
         clock: monotonic seconds.
         random: numbers in [0, 1), for the jitter.
         first_delay: seconds of the first of several pauses in a row that nobody named; see
-            `node2dm_tw.backoff.exponential`.
+            `node2dm_tw.core.backoff.exponential`.
         pause_file: keeps pauses that the upstream named; None: a restart ends them.
         on_change: called when the state has changed.
         on_open: called before that, each time it opens.

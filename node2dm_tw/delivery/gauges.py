@@ -4,11 +4,11 @@ from collections.abc import Callable, Sized
 
 from twisted.internet.interfaces import IReactorTime
 
+from node2dm_tw.core.stats import Gauge
 from node2dm_tw.delivery.admission import Admission
 from node2dm_tw.delivery.session import Session
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.queues.interface import PushQueue
-from node2dm_tw.stats import Gauge
 
 
 def gauges(

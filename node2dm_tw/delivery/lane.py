@@ -7,6 +7,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from node2dm_tw.core.logs import logger, shorten
+from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.admission import ADMIT, Admission
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.blame import Blame
@@ -25,10 +27,8 @@ from node2dm_tw.http.interface import (
     Outcome,
     RequestFailed,
 )
-from node2dm_tw.logs import logger, shorten
 from node2dm_tw.providers.interface import Credential, Delivered, NewToken, Provider, Verdict
 from node2dm_tw.queues.interface import Lease, PushQueue
-from node2dm_tw.stats import RouteStats
 
 log = logger()
 
@@ -122,7 +122,7 @@ class Lane:
         self.admission.retry_queue.on_due = self._pump
         self.session.on_ready = self._resume
         self.session.breaker.on_open = self._on_open
-        self.session.signin.on_given_up = self._give_up
+        self.session.signin.on_given_up = self._on_given_up
         self.trace_pushes(False)
         self.stats.gauges |= gauges(
             self.queue,
@@ -238,7 +238,7 @@ class Lane:
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
         if self.project_rate is not None:
-            self.project_rate.consume()
+            self.project_rate.available -= 1.0
         in_flight = self.http.send(url, headers, body, lease)
         if in_flight is not None:
             self._in_flight[lease] = in_flight
@@ -320,7 +320,7 @@ class Lane:
             self.session.lock(LockReason.OVER_QUOTA, "QuotaExceeded")
             self.on_locked(LockReason.OVER_QUOTA)
 
-    def _give_up(self, reason: str) -> None:
+    def _on_given_up(self, reason: str) -> None:
         self.session.lock(LockReason.SIGN_IN_GIVEN_UP, reason)
         self.on_locked(LockReason.SIGN_IN_GIVEN_UP)
         self._pump()

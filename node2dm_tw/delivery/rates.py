@@ -81,13 +81,11 @@ class DeviceRates:
     Args:
         limits: all of them hold.
         burst: pushes that may follow one another at once; no more than each limit's count.
-        seconds: the clock, monotonic.
         capacity: devices remembered at the most.
     """
 
     limits: tuple[Limit, ...]
     burst: int
-    seconds: Callable[[], float]
     capacity: int = CAPACITY
     _shards: list[list[_Buckets]] = attrs.field(init=False)
 
@@ -109,13 +107,15 @@ class DeviceRates:
                 buckets.interval = safety_window(seconds) / (count - burst + 1)
                 buckets.tolerance = (burst - 1) * buckets.interval
 
-    def take(self, device: bytes) -> float:
+    def take(self, device: bytes, now: float) -> float:
         """Take one push out of the device's buckets.
+
+        Args:
+            now: seconds, monotonic.
 
         Returns:
             0.0 where it may go now; else the seconds to wait before asking again, nothing taken.
         """
-        now = self.seconds()
         shard = self._shards[hash(device) % len(self._shards)]
         wait = 0.0
         for buckets in shard:
@@ -149,7 +149,7 @@ class ProjectRate:
         seconds: the clock, monotonic.
 
     Attributes:
-        available: pushes that may go, as of the last call of `wait`.
+        available: pushes that may go, as of the last call of `wait`; whoever sends one takes 1 off.
     """
 
     limit: Limit
@@ -158,7 +158,7 @@ class ProjectRate:
     _max_saved: float = attrs.field(init=False)
     _rate: float = attrs.field(init=False)
     _began: float = attrs.field(init=False)
-    _spent: float = attrs.field(init=False)
+    _counted: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.restart()
@@ -167,14 +167,14 @@ class ProjectRate:
     def restart(self) -> None:
         """Start again from zero."""
         self._began = self.seconds()
-        self._spent = 0.0
+        self._counted = self.available = 0.0
 
     def change(self, limit: Limit) -> None:
         """Apply another limit from now on, without another slow start."""
-        age = self.seconds() - self._began
-        saved = self._earned(age) - self._spent
+        self.wait()
         self._apply(limit)
-        self._spent = self._earned(age) - min(saved, self._max_saved)
+        self._counted = self._earned(self.seconds() - self._began)
+        self.available = min(self.available, self._max_saved)
 
     def _apply(self, limit: Limit) -> None:
         self.limit = limit
@@ -187,14 +187,9 @@ class ProjectRate:
         """Look at the clock; return the seconds until a push may go, 0.0 where one may go now."""
         age = self.seconds() - self._began
         earned = self._earned(age)
-        self.available = min(earned - self._spent, self._max_saved)
-        self._spent = earned - self.available
+        self.available = min(self.available + earned - self._counted, self._max_saved)
+        self._counted = earned
         return 0.0 if self.available >= 1.0 else self._until_next(age)
-
-    def consume(self) -> None:
-        """Count a push that goes."""
-        self.available -= 1.0
-        self._spent += 1.0
 
     def _earned(self, age: float) -> float:
         """Pushes earned since the beginning: the ramp's triangle, then an even flow."""
@@ -204,7 +199,7 @@ class ProjectRate:
 
     def _until_next(self, age: float) -> float:
         """Seconds until a whole push is earned."""
-        goal = (self._spent + 1.0) / self._rate
+        goal = (self._counted + 1.0 - self.available) / self._rate
         if goal <= RAMP_UP_SECONDS / 2:
             return float((2 * RAMP_UP_SECONDS * goal) ** 0.5 - age)
         return goal + RAMP_UP_SECONDS / 2 - age

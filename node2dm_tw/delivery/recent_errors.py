@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.logs import shorten
+from node2dm_tw.core.logs import shorten
 
 CAPACITY = 30
 """

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from node2dm_tw.core.logs import Throttle, logger, shorten
+from node2dm_tw.core.push import Push
+from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.recent_errors import RecentErrors
-from node2dm_tw.logs import Throttle, logger, shorten
-from node2dm_tw.push import Push
 from node2dm_tw.queues.interface import Lease, PushQueue
-from node2dm_tw.stats import RouteStats
 
 log = logger()
 

@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from node2dm_tw.backoff import exponential
-from node2dm_tw.logs import Throttle, logger
+from node2dm_tw.core.backoff import exponential
+from node2dm_tw.core.logs import Throttle, logger
 from node2dm_tw.providers.interface import Credential, Credentials, SignInFailed, SignInRefused
 
 log = logger()

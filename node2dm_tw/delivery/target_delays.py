@@ -5,7 +5,7 @@ from collections.abc import Callable
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
-from node2dm_tw.backoff import exponential
+from node2dm_tw.core.backoff import exponential
 
 FAILURES_TO_DELAY = 2
 """Unexplained answers in a row for one target: to two pushes, or twice to the same."""
@@ -39,7 +39,7 @@ class TargetDelays:
     Args:
         clock: monotonic seconds.
         random: numbers in [0, 1), for the jitter.
-        first_delay: seconds of the first delay; see `node2dm_tw.backoff.exponential`.
+        first_delay: seconds of the first delay; see `node2dm_tw.core.backoff.exponential`.
         capacity: targets kept at the most.
 
     Attributes:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable
 import attrs
 from twisted.python.failure import Failure
 
-from node2dm_tw.backoff import exponential
+from node2dm_tw.core.backoff import exponential
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.admission import (
     Admission,
     Blocked,
@@ -24,7 +26,6 @@ from node2dm_tw.delivery.settlement import Settlement
 from node2dm_tw.delivery.signin import Refusal
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import RequestFailed
-from node2dm_tw.logs import logger
 from node2dm_tw.providers.interface import (
     BadDevice,
     Delivered,
@@ -40,7 +41,6 @@ from node2dm_tw.providers.interface import (
     Verdict,
 )
 from node2dm_tw.queues.interface import Lease, PushQueue
-from node2dm_tw.stats import RouteStats
 
 log = logger()
 

@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from node2dm_tw.emulator.server.tap import run_until_input_ends
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
-from node2dm_tw.emulator.tap import run_until_input_ends
 
 
 def settings_of_arguments() -> EmulatorSettings:

@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 from twisted.internet.endpoints import serverFromString
 
-from node2dm_tw.converters import file_text
-from node2dm_tw.ini import convert_text, describe_unknown
-from node2dm_tw.ini_lines import format_value
+from node2dm_tw.config.converters import file_text
+from node2dm_tw.config.ini import convert_text, describe_unknown
+from node2dm_tw.config.ini_lines import format_value
 
 DEMO_ACCOUNT = "demo@example.com"
 """Who the gateway signs in as over C2DM where [emulator] names no accounts."""
@@ -130,7 +130,7 @@ def read_section(
     return (None if errors else EmulatorSettings(**values)), errors
 
 
-def differing(old: EmulatorSettings | None, new: EmulatorSettings | None) -> list[str]:
+def changed_options(old: EmulatorSettings | None, new: EmulatorSettings | None) -> list[str]:
     """Name the options that differ; where one of the two is None, all that the other has."""
     names = [field.name for field in attrs.fields(EmulatorSettings) if field.name in OPTIONS]
     return [name for name in names if getattr(old, name, None) != getattr(new, name, None)]

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import attrs
 
-from node2dm_tw.emulator.client import EmulatorClient, Listener
+from node2dm_tw.emulator.phone.client import EmulatorClient, Listener
 
 LISTEN = "tcp:0:interface=127.0.0.1"
 

@@ -110,7 +110,7 @@ class Multi:
         if self._collecting:
             self._not_begun.append(handle)
         else:
-            self._act()
+            self._perform()
 
     def is_running(self, handle: Any) -> bool:
         """Whether libcurl has begun with a transfer and not ended it.
@@ -174,7 +174,7 @@ class Multi:
         if self._closed:
             return
         if self._not_begun:
-            self._act()
+            self._perform()
         else:
             self._set_timer()
 
@@ -203,7 +203,7 @@ class Multi:
         except Exception:  # noqa: BLE001
             log.failure("while handing back the outcomes of requests")
 
-    def _act(self) -> None:
+    def _perform(self) -> None:
         """Let libcurl start what was added, and end what has run out of time."""
         self._not_begun.clear()
         _, running = self._socket_action(pycurl.SOCKET_TIMEOUT, 0)
@@ -217,7 +217,7 @@ class Multi:
 
     def _act_again(self) -> None:
         self._soon = None
-        self._act()
+        self._perform()
         self._collect_done()
 
     def _set_timer(self) -> None:
@@ -285,7 +285,7 @@ class Multi:
             self._timer = self._reactor.callLater(left, self._expired)
             return
         self._deadline = None
-        self._act()
+        self._perform()
         self._collect_done()
 
     # Connections

@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from node2dm_tw.response import MAX_RESPONSE as MAX_RESPONSE
-from node2dm_tw.response import Headers as Headers
-from node2dm_tw.response import Response as Response
+from node2dm_tw.core.response import MAX_RESPONSE as MAX_RESPONSE
+from node2dm_tw.core.response import Headers as Headers
+from node2dm_tw.core.response import Response as Response
 
 
 class RequestFailed(Exception):

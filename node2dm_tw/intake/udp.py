@@ -15,9 +15,9 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from node2dm_tw.intake.lines import LineParser, Source
-from node2dm_tw.logs import logger
-from node2dm_tw.push import InvalidPush
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.push import InvalidPush
+from node2dm_tw.intake.parser import LineParser, Source
 
 log = logger()
 

@@ -10,7 +10,9 @@ from urllib.parse import urlencode
 
 import attrs
 
-from node2dm_tw.backoff import retry_after
+from node2dm_tw.core.backoff import retry_after
+from node2dm_tw.core.push import InvalidPush, Push, check_size, split_at_colons
+from node2dm_tw.core.response import Response
 from node2dm_tw.providers.interface import (
     BadDevice,
     Credential,
@@ -26,8 +28,6 @@ from node2dm_tw.providers.interface import (
     delivered,
     request_headers,
 )
-from node2dm_tw.push import InvalidPush, Push, check_size, split_at_colons
-from node2dm_tw.response import Response
 
 MAX_BYTES = 1024
 """Keys and values of the data of one message, and likewise its collapse key."""

@@ -10,16 +10,16 @@ from urllib.parse import urlencode
 import attrs
 from twisted.internet.defer import Deferred
 
-from node2dm_tw.backoff import retry_after
-from node2dm_tw.files import as_number, parse_json, read_own_file, write_atomically
-from node2dm_tw.logs import logger
+from node2dm_tw.core.backoff import retry_after
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.response import Headers, Response
 from node2dm_tw.providers.interface import (
     Credential,
     Post,
     SignInFailed,
     SignInRefused,
 )
-from node2dm_tw.response import Headers, Response
+from node2dm_tw.state.atomic import as_number, parse_json, read_own_file, write_atomically
 
 log = logger()
 

@@ -9,9 +9,7 @@ from urllib.parse import quote as quote_path
 
 import attrs
 
-from node2dm_tw.providers import fcm_answers
-from node2dm_tw.providers.interface import Credential, Request, request_headers
-from node2dm_tw.push import (
+from node2dm_tw.core.push import (
     NO_SUCH_FIELD,
     TARGETS,
     InvalidPush,
@@ -22,6 +20,8 @@ from node2dm_tw.push import (
     data_of,
     split_at_colons,
 )
+from node2dm_tw.providers import fcm_answers
+from node2dm_tw.providers.interface import Credential, Request, request_headers
 
 MAX_BYTES = 4096
 """Keys and values of the data of one message."""

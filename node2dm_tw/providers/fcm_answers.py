@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.backoff import retry_after
+from node2dm_tw.core.backoff import retry_after
+from node2dm_tw.core.response import Response
 from node2dm_tw.providers.bodies import read_object
 from node2dm_tw.providers.interface import (
     BadDevice,
@@ -23,7 +24,6 @@ from node2dm_tw.providers.interface import (
     Verdict,
     delivered,
 )
-from node2dm_tw.response import Response
 
 QUOTA_PAUSE = 60.0
 """Seconds to wait after a 429 that names none."""

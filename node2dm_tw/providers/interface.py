@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
-from node2dm_tw.push import Push
-from node2dm_tw.response import Headers, Response
+from node2dm_tw.core.push import Push
+from node2dm_tw.core.response import Headers, Response
 
 
 @attrs.frozen

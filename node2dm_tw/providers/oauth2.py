@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.defer import Deferred, fail
 
-from node2dm_tw.backoff import http_date, retry_after
+from node2dm_tw.core.backoff import http_date, retry_after
+from node2dm_tw.core.response import Headers, Response
 from node2dm_tw.providers.bodies import read_object
 from node2dm_tw.providers.interface import (
     Credential,
@@ -23,7 +24,6 @@ from node2dm_tw.providers.interface import (
     SignInFailed,
     SignInRefused,
 )
-from node2dm_tw.response import Headers, Response
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"

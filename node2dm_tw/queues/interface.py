@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
-from node2dm_tw.push import Push
+from node2dm_tw.core.push import Push
 
 
 @attrs.define(eq=False, weakref_slot=False)

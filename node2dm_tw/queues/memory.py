@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
-from node2dm_tw.logs import logger
-from node2dm_tw.push import Push
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.push import Push
+from node2dm_tw.core.stats import RouteStats
+from node2dm_tw.core.untracked import untrack
 from node2dm_tw.queues.budget import PUSH_OVERHEAD_BYTES, ByteBudget
 from node2dm_tw.queues.interface import Lease
 from node2dm_tw.queues.push_spool import PushSpool
-from node2dm_tw.queues.spool import Spool
-from node2dm_tw.stats import RouteStats
-from node2dm_tw.untracked import untrack
+from node2dm_tw.state.spool import Spool
 
 log = logger()
 

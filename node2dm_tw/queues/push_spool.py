@@ -7,10 +7,10 @@ from pathlib import Path
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from node2dm_tw.logs import logger
-from node2dm_tw.push import Push
-from node2dm_tw.queues.spool import Spool, SpoolReader, from_record, to_record
-from node2dm_tw.stats import RouteStats
+from node2dm_tw.core.logs import logger
+from node2dm_tw.core.push import Push
+from node2dm_tw.core.stats import RouteStats
+from node2dm_tw.state.spool import Spool, SpoolReader, from_record, to_record
 
 log = logger()
 

@@ -18,7 +18,7 @@ from benchmarks.pushes import SIZE, datagram
 from benchmarks.report import as_markdown
 from benchmarks.steps import STEPS
 from benchmarks.upstream import run_upstream
-from node2dm_tw import config
+from node2dm_tw.config.load import load
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM
 from node2dm_tw.providers.oauth2 import read_key
@@ -80,7 +80,7 @@ def test_the_configuration_of_every_subject_is_understood(bench):
     for name, subject in SUBJECTS.items():
         gateway = bench.make_gateway(**subject)
         gateway.write_config()
-        settings = config.load(
+        settings = load(
             gateway.file, gateway.folder, lambda *_: {}, lambda key: read_key(key).project
         )
         assert [route.kind for route in settings.routes] == [subject.get("service", "c2dm")], name

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from node2dm_tw import config, push
+from node2dm_tw.config.ini import ConfigErrors
+from node2dm_tw.config.load import load
+from node2dm_tw.core import push
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM
 from tests.docs.demo import Demo
 from tests.docs.pages import NOT_RUN, ROOT, RUN_BY, Block
-from tests.e2e.gateway import wait_until
+from tests.support.waiting import wait_until
 
 PACKAGE = ROOT / "node2dm_tw"
 OUTPUT = "text"
@@ -73,7 +75,7 @@ def read_ini(text: str, folder: Path) -> None:
         (folder / name).chmod(0o600)
     file = folder / "page.ini"
     file.write_text(_FILE_OPTION.sub(r"\1\2\3", text), encoding="utf-8")
-    config.load(file, folder, lambda *_: _DEMO_DEFAULTS, lambda _: None)
+    load(file, folder, lambda *_: _DEMO_DEFAULTS, lambda _: None)
 
 
 def read_json(text: str, folder: Path) -> None:
@@ -157,6 +159,6 @@ def content_faults(block: Block, demo: Demo) -> list[str]:
             read(block.text, demo.gateway.folder)
         elif run := RUNNERS.get(block.language):
             run(block.text, demo)
-    except (ValueError, config.ConfigErrors, subprocess.TimeoutExpired) as error:
+    except (ValueError, ConfigErrors, subprocess.TimeoutExpired) as error:
         return [str(error)]
     return []

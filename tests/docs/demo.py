@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from tests.docs.pages import ROOT
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 
 
@@ -22,7 +22,7 @@ class Demo:
         options: more lines for its section [node2dm], perhaps followed by other sections.
     """
 
-    gateway: Gateway
+    gateway: GatewayProcess
     options: str = ""
     web: int = attrs.field(factory=free_port)
 

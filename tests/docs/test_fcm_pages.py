@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.delivery.rates import ProjectRate
 from tests.docs.pages import PAGES
-from tests.e2e.gateway import wait_until
+from tests.support.waiting import wait_until
 
 FCM, RATES = (page for page in PAGES if page.name in ("docs/fcm.md", "docs/rates.md"))
 PUSHES = [

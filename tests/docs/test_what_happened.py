@@ -6,8 +6,8 @@ import re
 from tests.docs.blocks import run_shell
 from tests.docs.demo import Demo
 from tests.docs.pages import PAGES
-from tests.e2e.gateway import wait_until
-from tests.upstream import Answer, Upstream
+from tests.support.upstream import Answer, Upstream
+from tests.support.waiting import wait_until
 
 (PAGE,) = (page for page in PAGES if page.name == "docs/what-happened.md")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from twisted.application.service import Application
 
-from node2dm_tw.service import GatewayService, Options
+from node2dm_tw.app.service import GatewayService, Options
 
 
 class FailingGateway(GatewayService):

@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import GatewayProcess
 from tests.support.nginx import run_nginx
 
 UPSTREAM = """
@@ -49,7 +49,7 @@ def quick_upstream(folder: Path) -> Iterator[str]:
 class SteadyLoad:
     """Sends pushes all the while, and watches the gateway's memory."""
 
-    gateway: Gateway
+    gateway: GatewayProcess
     rate: int
     memory: list[int] = attrs.field(factory=list)
     _process: Any = None

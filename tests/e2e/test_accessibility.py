@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 
 from tests.e2e.browser import Browser
-from tests.e2e.gateway import Gateway, free_port
+from tests.support.gateway import GatewayProcess
+from tests.support.ports import free_port
 from tests.support.tools import module
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.upstream import Answer, Sent, Upstream, upstream
 
 
 def read_axe() -> str:
@@ -87,7 +88,7 @@ def test_axe_finds_no_violation(make_gateway, chromium, artefacts):
         check(chromium, axe, lambda scheme: artefacts / f"{state}-{scheme}.png")
 
     with upstream(google.answer) as server:
-        gateway: Gateway = make_gateway(
+        gateway: GatewayProcess = make_gateway(
             sections(server), node2dm=f"web = tcp:{web}:interface=127.0.0.1"
         ).start()
         gateway.push(*(b"news|phone%d:key:x" % n for n in range(40)), b"nonsense", b"bank|big:k:x")

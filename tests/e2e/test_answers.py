@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.gateway import Gateway, free_port, wait_until
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.gateway import GatewayProcess
+from tests.support.ports import free_port
+from tests.support.upstream import Answer, Sent, Upstream, upstream
+from tests.support.waiting import wait_until
 
 ROWS = {
     "delivered": Answer(b"id=0:123"),
@@ -57,14 +59,16 @@ def google() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def gateway(google: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    made = Gateway(tmp_path_factory.mktemp("answers"), google.section()).start()
+def gateway(google: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    made = GatewayProcess(tmp_path_factory.mktemp("answers"), google.section()).start()
     yield made
     made.stop()
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_an_answer_ends_its_push_in_one_counter(gateway: Gateway, google: Upstream, row: str):
+def test_an_answer_ends_its_push_in_one_counter(
+    gateway: GatewayProcess, google: Upstream, row: str
+):
     """One push, one request, one counter, and its reason where it has one."""
     before = gateway.stats()
     requests = len(google.sends())
@@ -80,7 +84,7 @@ def test_an_answer_ends_its_push_in_one_counter(gateway: Gateway, google: Upstre
     assert (after["total_errors"] > before["total_errors"]) is told
 
 
-def test_a_device_over_its_quota_is_left_alone(gateway: Gateway, google: Upstream):
+def test_a_device_over_its_quota_is_left_alone(gateway: GatewayProcess, google: Upstream):
     """After DeviceQuotaExceeded pushes to that device are dropped and counted, to others sent."""
     device = "DeviceQuotaExceeded"
     received = gateway.stats()["messages_received"]
@@ -96,7 +100,9 @@ def test_a_device_over_its_quota_is_left_alone(gateway: Gateway, google: Upstrea
     assert len(google.sends()) == requests + 1
 
 
-def test_the_json_form_gives_one_field_for_each_key_of_data(gateway: Gateway, google: Upstream):
+def test_the_json_form_gives_one_field_for_each_key_of_data(
+    gateway: GatewayProcess, google: Upstream
+):
     """Data as an object becomes data.<key> fields; delay_while_idle is passed on."""
     sent = gateway.stats()["messages_sent"]
     gateway.push(
@@ -116,7 +122,7 @@ def test_the_json_form_gives_one_field_for_each_key_of_data(gateway: Gateway, go
     assert second == {"registration_id": "phone", "collapse_key": "k", "data.data": "as\ntext"}
 
 
-def test_what_c2dm_cannot_carry_is_refused_at_the_door(gateway: Gateway):
+def test_what_c2dm_cannot_carry_is_refused_at_the_door(gateway: GatewayProcess):
     """A JSON push with fields that C2DM does not have is invalid, by reason."""
     before = gateway.stats().get("messages_invalid", 0)
     gateway.push(
@@ -145,7 +151,7 @@ def test_update_client_auth_is_used_from_the_next_request_on(tmp_path):
         return Answer(headers=new)
 
     with upstream(answer) as google:
-        gateway = Gateway(tmp_path, google.section()).start()
+        gateway = GatewayProcess(tmp_path, google.section()).start()
         try:
             for number in (1, 2, 3):
                 gateway.push(b"phone:key:%d" % number)
@@ -171,7 +177,7 @@ def test_a_token_in_each_answer_is_kept_once_a_second(tmp_path):
         return Answer(headers=(f"Update-Client-Auth: fresh-{next(numbers)}",))
 
     with upstream(answer) as google:
-        gateway = Gateway(tmp_path, google.section()).start()
+        gateway = GatewayProcess(tmp_path, google.section()).start()
         begun = time.monotonic()
         try:
             gateway.push(*(b"d%d:key:x" % number for number in range(300)))
@@ -190,7 +196,7 @@ def test_an_unavailable_upstream_gets_one_probe_and_then_everything(tmp_path, st
     """The lane pauses once, the push goes back, and all is delivered after the pause."""
     answers = iter([Answer(b"", status, ("Retry-After: 1",))])
     with upstream(lambda sent: next(answers, Answer())) as google:
-        gateway = Gateway(tmp_path, google.section()).start()
+        gateway = GatewayProcess(tmp_path, google.section()).start()
         try:
             gateway.push(b"phone:key:1")
             wait_until(lambda: gateway.stats()["backing_off"] == "true", "it backs off")
@@ -225,7 +231,7 @@ def test_what_says_nothing_of_the_push_is_tried_again(tmp_path):
         return answers.pop(sent.form["registration_id"], Answer())
 
     with upstream(answer) as google:
-        gateway = Gateway(tmp_path, google.section()).start()
+        gateway = GatewayProcess(tmp_path, google.section()).start()
         try:
             for number, device in enumerate(list(answers), 1):
                 gateway.push(f"healthy:key:before {device}".encode())
@@ -246,7 +252,7 @@ def test_retry_after_lengthens_the_back_off_of_one_push(tmp_path):
         return answers.pop(sent.form["registration_id"], Answer())
 
     with upstream(answer) as google:
-        gateway = Gateway(tmp_path, google.section()).start()
+        gateway = GatewayProcess(tmp_path, google.section()).start()
         try:
             gateway.push(b"slow:key:slow", b"healthy:key:x")
             gateway.wait_for(messages_sent=2)
@@ -260,7 +266,7 @@ def test_a_closed_port_costs_nothing_but_time(tmp_path):
     """Pushes wait while nobody listens, and arrive when somebody does."""
     google = Upstream(lambda sent: Answer(b"Auth=t") if sent.path == "/login" else Answer())
     google.port = free_port()
-    gateway = Gateway(tmp_path, google.section()).start()
+    gateway = GatewayProcess(tmp_path, google.section()).start()
     try:
         gateway.push(*(b"phone:key%d:%d" % (n, n) for n in range(50)))
         gateway.wait_for(messages_received=50, messages_in_queue=50)

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
-from node2dm_tw import config
-from tests.e2e.gateway import TWISTD, Gateway, wait_until
+from node2dm_tw.config.load import load
 from tests.e2e.test_callback_events import SECRET, by_payload, section
+from tests.support.gateway import TWISTD, GatewayProcess
 from tests.support.ports import free_port
 from tests.support.tools import tool
-from tests.test_config import SIGNING_SECRET
-from tests.upstream import Answer, Upstream, upstream
+from tests.support.upstream import Answer, Upstream, upstream
+from tests.support.waiting import wait_until
+from tests.unit.config.test_load import SIGNING_SECRET
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/callbacks.md").read_text(encoding="utf-8")
@@ -113,7 +114,7 @@ def forgeries(secret: str) -> dict[str, tuple[dict[str, str], bytes]]:
 def test_from_a_push_to_a_callback_that_is_verified(tmp_path, start):
     """Every block of the first part, in its order; forgeries are refused."""
     tool("nc")
-    port, gateway = free_port(), Gateway(tmp_path)
+    port, gateway = free_port(), GatewayProcess(tmp_path)
     ports = {"8000": port, "8120": gateway.udp, "8121": gateway.stats_port}
 
     def read(text: str) -> str:
@@ -204,7 +205,7 @@ def test_the_configuration_of_several_webhooks(tmp_path):
         (tmp_path / name).chmod(0o600)
     file = tmp_path / "config.ini"
     file.write_text(block("ini", "[callback:shop]"))
-    settings = config.load(file, tmp_path, lambda *_: {}, lambda _: None)
+    settings = load(file, tmp_path, lambda *_: {}, lambda _: None)
     common, shop = settings.callbacks
     assert (common.signing_secret, shop.signing_secret) == (b"a" * 32, b"b" * 32)
     assert (common.url, common.format) == ("https://www.example.com/push-failed", "form")

@@ -8,11 +8,12 @@ from contextlib import ExitStack
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.e2e.gateway import Gateway, wait_until
 from tests.e2e.test_callbacks import age
 from tests.e2e.test_reload import reload
+from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.upstream import Answer, Sent, Upstream, upstream
+from tests.support.waiting import wait_until
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(b"fedcba9876543210fedcba9876543210").decode()
@@ -103,13 +104,13 @@ def test_a_push_that_is_too_old(make_gateway, hook):
     assert ended(hook) == [("expired", "phone", "older than its ttl")]
 
 
-def away(make_gateway, events: str, hook: Upstream, max_queued: int) -> Gateway:
+def away(make_gateway, events: str, hook: Upstream, max_queued: int) -> GatewayProcess:
     """Start a gateway that cannot sign in, so that its queue fills."""
     config = (
         "[c2dm]\nusername = a\npassword = b\n"
         f"login_url = http://127.0.0.1:{free_port()}/\n{section(hook.port, events)}"
     )
-    gateway: Gateway = make_gateway(config, node2dm=f"max_queued = {max_queued}")
+    gateway: GatewayProcess = make_gateway(config, node2dm=f"max_queued = {max_queued}")
     return gateway.start()
 
 

@@ -9,11 +9,12 @@ from datetime import datetime
 
 import pytest
 
-from tests.e2e.gateway import Gateway, free_port
 from tests.e2e.test_reload import reload
-from tests.odd_files import ODD
-from tests.providers.keys import CONTENT
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.gateway import GatewayProcess
+from tests.support.odd_files import ODD
+from tests.support.ports import free_port
+from tests.support.upstream import Answer, Sent, Upstream, upstream
+from tests.unit.providers.keys import CONTENT
 
 
 def gone_or_delivered(sent: Sent) -> Answer:
@@ -198,7 +199,7 @@ def fcm_without_devices(sent: Sent) -> Answer:
     return Answer(json.dumps({"error": error}).encode(), 404)
 
 
-def fill(gateway: Gateway, count: int, size: int) -> int:
+def fill(gateway: GatewayProcess, count: int, size: int) -> int:
     """Have `count` callbacks made of messages of `size` bytes; return how memory grew."""
     made, payload = 0, b"x" * size
     before = 0

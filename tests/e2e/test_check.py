@@ -7,11 +7,12 @@ import subprocess
 
 import pytest
 
-from node2dm_tw.emulator.certificates import prepare
+from node2dm_tw.emulator.server.certificates import ensure_files
 from node2dm_tw.emulator.settings import EmulatorSettings
-from tests.e2e.gateway import PATIENCE, TWISTD
 from tests.e2e.test_start import FAULTS, FAULTY, PASSWORD, files_below, taken
-from tests.odd_files import OBEYING_MODES
+from tests.support.gateway import TWISTD
+from tests.support.odd_files import OBEYING_MODES
+from tests.support.waiting import PATIENCE
 
 ACCOUNT = f"[c2dm]\nusername = sender@example.com\npassword = {PASSWORD}\n"
 
@@ -166,7 +167,7 @@ def test_a_real_key_and_a_real_bundle(make_gateway):
     gateway = make_gateway(
         "[fcm]\nservice_account = key.json\nca_file = ca.pem\n[emulator]\n", state_dir="own"
     )
-    places = prepare(EmulatorSettings(gateway.folder / "other"))
+    places = ensure_files(EmulatorSettings(gateway.folder / "other"))
     key = json.loads(places.service_account.read_bytes())
     (gateway.folder / "key.json").write_text(json.dumps(key), encoding="utf-8")
     (gateway.folder / "key.json").chmod(0o600)

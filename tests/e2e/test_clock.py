@@ -5,9 +5,9 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import GatewayProcess
 from tests.support.tools import tool
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
 
 
 def test_a_step_of_the_wall_clock_expires_nothing(tmp_path):
@@ -24,7 +24,7 @@ def test_a_step_of_the_wall_clock_expires_nothing(tmp_path):
     }
     refusals = iter([Answer(b"", 503, ("Retry-After: 3",))])
     with upstream(lambda sent: next(refusals, Answer())) as google:
-        gateway = Gateway(
+        gateway = GatewayProcess(
             tmp_path, google.section(), node2dm="max_age = 3600", environment=environment
         )
         gateway.start()

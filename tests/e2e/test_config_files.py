@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from tests.e2e.gateway import wait_until
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
+from tests.support.waiting import wait_until
 
 
 def sighup(gateway, says):

@@ -9,10 +9,11 @@ import pytest
 from h2.errors import ErrorCodes
 
 from node2dm_tw.emulator import testing
-from tests.e2e.gateway import Gateway, wait_until
-from tests.http2_upstream import HTTP2Upstream, http2_upstream
-from tests.relay import relay
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.gateway import GatewayProcess
+from tests.support.http2_upstream import HTTP2Upstream, http2_upstream
+from tests.support.relay import relay
+from tests.support.upstream import Answer, Sent, Upstream, upstream
+from tests.support.waiting import wait_until
 
 CLIENTS = ("treq", "curl")
 
@@ -20,7 +21,7 @@ CLIENTS = ("treq", "curl")
 class Pushing:
     """Pushes to another device ten times a second, until the context ends."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: GatewayProcess) -> None:
         self.gateway = gateway
         self.pushed = 0
         self._stopped = threading.Event()
@@ -40,12 +41,12 @@ class Pushing:
             self.pushed += 1
 
 
-def sent(gateway: Gateway) -> int:
+def sent(gateway: GatewayProcess) -> int:
     count: int = gateway.stats()["messages_sent"]
     return count
 
 
-def seconds_to_resume(gateway: Gateway, seconds: float) -> float:
+def seconds_to_resume(gateway: GatewayProcess, seconds: float) -> float:
     """Wait until more is sent than now; tell how long it took."""
     start = time.monotonic()
     before = sent(gateway)
@@ -201,7 +202,7 @@ def test_endless_interim_answers_are_no_answer(make_gateway, client):
         assert (stats["messages_ambiguous"], stats["messages_refused"]) == (1, 0)
 
 
-def seconds_between_tries(google: HTTP2Upstream, gateway: Gateway) -> float:
+def seconds_between_tries(google: HTTP2Upstream, gateway: GatewayProcess) -> float:
     """Have one push answered and one refused; tell how long it took from first to last try."""
     gateway.push(b"first:key:payload")
     gateway.wait_for(messages_sent=1)

@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-from tests.e2e.gateway import Gateway, wait_until
-from tests.upstream import Answer, Sent, upstream
+from tests.support.gateway import GatewayProcess
+from tests.support.upstream import Answer, Sent, upstream
+from tests.support.waiting import wait_until
 
 TOKEN = b"APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 LINES = [
@@ -22,24 +23,24 @@ def answer(sent: Sent) -> Answer:
     return Answer(b"Error=NotRegistered" if is_gone else b"id=0:1234")
 
 
-def traced(gateway: Gateway) -> list[str]:
+def traced(gateway: GatewayProcess) -> list[str]:
     """The lines on single pushes that are logged at level debug."""
     return [line for line in messages(gateway) if line in LINES]
 
 
-def messages(gateway: Gateway) -> list[str]:
+def messages(gateway: GatewayProcess) -> list[str]:
     if "log_format = json" in gateway.node2dm:
         return [json.loads(line)["message"] for line in gateway.log.splitlines()]
     return [line.partition("] ")[2] for line in gateway.log.splitlines()]
 
 
-def push(gateway: Gateway, times: int) -> None:
+def push(gateway: GatewayProcess, times: int) -> None:
     for device, outcome in ((TOKEN, "messages_sent"), (b"gone", "messages_bad_device")):
         gateway.push(device + b":key:payload")
         gateway.wait_for(**{outcome: times})
 
 
-def reload(gateway: Gateway, level: str) -> None:
+def reload(gateway: GatewayProcess, level: str) -> None:
     before = gateway.log.count("reloaded: [node2dm] log_level")
     gateway.node2dm = gateway.node2dm.partition("log_level")[0] + f"log_level = {level}"
     gateway.write_config()

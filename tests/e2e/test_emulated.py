@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from node2dm_tw.emulator.client import EmulatorClient
+from node2dm_tw.emulator.phone.client import EmulatorClient
 
 PUSHES = (
     b"demo-phone:greeting:hello",

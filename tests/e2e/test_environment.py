@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.e2e.gateway import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("client", ["curl", "treq"])

@@ -16,8 +16,10 @@ import pytest
 
 from examples.jumpnote.server import JumpNote, Notes, serve
 from node2dm_tw.client import PushClient
-from node2dm_tw.emulator.client import EmulatorClient
-from tests.e2e.gateway import HEEDING, Gateway, free_port, wait_until
+from node2dm_tw.emulator.phone.client import EmulatorClient
+from tests.support.gateway import HEEDING, GatewayProcess
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +89,7 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def gateway(make_gateway: Callable[[str], Gateway]) -> Gateway:
+def gateway(make_gateway: Callable[[str], GatewayProcess]) -> GatewayProcess:
     """A gateway that reports phones that are gone to the port in its configuration."""
     callback = (
         f"[callback]\nprotocol = http\nhost = 127.0.0.1\nport = {free_port()}\n"
@@ -96,23 +98,23 @@ def gateway(make_gateway: Callable[[str], Gateway]) -> Gateway:
     return make_gateway(f"[c2dm]\n[emulator]\n{callback}").start()
 
 
-def callback_port(gateway: Gateway) -> str:
+def callback_port(gateway: GatewayProcess) -> str:
     return gateway.config.partition("\nport = ")[2].partition("\n")[0]
 
 
-def phone_of(gateway: Gateway) -> EmulatorClient:
+def phone_of(gateway: GatewayProcess) -> EmulatorClient:
     """Return what can do to a phone of the gateway's emulator whatever happens to real ones."""
     ca_file = gateway.folder / "state" / "emulator" / "ca.pem"
     return EmulatorClient(f"https://127.0.0.1:{gateway.emulator_port}", ca_file)
 
 
-def emulator(gateway: Gateway) -> list[object]:
+def emulator(gateway: GatewayProcess) -> list[object]:
     """Return the options by which a phone finds the gateway's emulator."""
     client = phone_of(gateway)
     return ["--emulator", client.base_url, "--ca-file", client.ca_file]
 
 
-def test_a_link_sent_to_the_phone_opens_there(gateway: Gateway, start: Start) -> None:
+def test_a_link_sent_to_the_phone_opens_there(gateway: GatewayProcess, start: Start) -> None:
     """A phone that is on opens a link at once; one that was off opens all it missed, each once."""
     phone = start("chrome_to_phone.phone", *emulator(gateway))
     name = phone.wait_for("registered ")
@@ -144,7 +146,7 @@ def test_a_link_without_a_gateway(start: Start) -> None:
 
 
 @pytest.fixture
-def jumpnote(gateway: Gateway, start: Start, tmp_path: Path) -> Callable[..., Program]:
+def jumpnote(gateway: GatewayProcess, start: Start, tmp_path: Path) -> Callable[..., Program]:
     """Start phones of a JumpNote server."""
     secret = tmp_path / "secret"
     secret.write_text("open sesame\n")
@@ -161,7 +163,7 @@ def jumpnote(gateway: Gateway, start: Start, tmp_path: Path) -> Callable[..., Pr
     return phone
 
 
-def test_notes_follow_the_user(jumpnote: Callable[..., Program], gateway: Gateway) -> None:
+def test_notes_follow_the_user(jumpnote: Callable[..., Program], gateway: GatewayProcess) -> None:
     """A note written on one phone shows on the user's others, both ways, and on nobody else's."""
     tablet, telephone = jumpnote("tablet"), jumpnote("telephone")
     stranger = jumpnote("strange", "stranger@example.com")
@@ -178,7 +180,7 @@ def test_notes_follow_the_user(jumpnote: Callable[..., Program], gateway: Gatewa
 
 
 def test_a_phone_that_was_away_is_pinged_once(
-    jumpnote: Callable[..., Program], gateway: Gateway
+    jumpnote: Callable[..., Program], gateway: GatewayProcess
 ) -> None:
     """Five changes while it was off: its notes are right, and one ping waited for it."""
     tablet, telephone = jumpnote("tablet"), jumpnote("telephone")
@@ -195,7 +197,7 @@ def test_a_phone_that_was_away_is_pinged_once(
 
 
 def test_a_phone_whose_id_is_refreshed_is_still_pinged(
-    jumpnote: Callable[..., Program], gateway: Gateway
+    jumpnote: Callable[..., Program], gateway: GatewayProcess
 ) -> None:
     """When Google gives the phone another ID, the pings follow; once forgotten they end."""
     tablet, telephone = jumpnote("tablet"), jumpnote("telephone")
@@ -211,7 +213,7 @@ def test_a_phone_whose_id_is_refreshed_is_still_pinged(
 
 
 def test_a_phone_that_vanished_is_forgotten(
-    jumpnote: Callable[..., Program], gateway: Gateway
+    jumpnote: Callable[..., Program], gateway: GatewayProcess
 ) -> None:
     """The gateway's callback takes it out of the account: the second change pings nobody."""
     tablet, telephone = jumpnote("tablet"), jumpnote("telephone")

@@ -15,8 +15,9 @@ import attrs
 import pytest
 
 from node2dm_tw.emulator import testing
-from tests.e2e.gateway import Gateway, wait_until
 from tests.e2e.nginx import Front, in_front_of
+from tests.support.gateway import GatewayProcess
+from tests.support.waiting import wait_until
 
 CLIENTS = {"treq": "treq", "curl": "curl", "curl-http2": "curl"}
 """Names of the ways to send, and the client that each takes."""
@@ -142,10 +143,10 @@ class Bench:
 
     google: testing.PushEmulator
     front: Front
-    gateways: dict[str, Gateway] = attrs.field(factory=dict)
+    gateways: dict[str, GatewayProcess] = attrs.field(factory=dict)
     devices: dict[tuple[str, str], str] = attrs.field(factory=dict)
 
-    def add(self, client: str, folder: Path) -> Gateway:
+    def add(self, client: str, folder: Path) -> GatewayProcess:
         """Start a gateway with a route for each row."""
         url = self.front.url if client == "curl-http2" else self.google.base_url
         sections = (
@@ -154,7 +155,7 @@ class Bench:
             for number, name in enumerate(ROWS)
         )
         options = f"http_client = {CLIENTS[client]}"
-        made = self.gateways[client] = Gateway(folder, "\n".join(sections), options)
+        made = self.gateways[client] = GatewayProcess(folder, "\n".join(sections), options)
         return made.start()
 
     def push(self, client: str) -> None:

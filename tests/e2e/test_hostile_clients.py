@@ -13,9 +13,11 @@ from contextlib import ExitStack, suppress
 import attrs
 import pytest
 
-from tests.e2e.gateway import Gateway, free_port, telnet, wait_until
 from tests.e2e.steady_load import SteadyLoad, quick_upstream
-from tests.upstream import Answer, upstream
+from tests.support.gateway import GatewayProcess, telnet
+from tests.support.ports import free_port
+from tests.support.upstream import Answer, upstream
+from tests.support.waiting import wait_until
 
 MEGABYTE = 1_000_000
 FORM = (
@@ -50,7 +52,7 @@ def reads(connection: socket.socket, text: bytes) -> bool:
 class Victim:
     """A gateway with its web port."""
 
-    gateway: Gateway
+    gateway: GatewayProcess
     web: int
 
     def connect(self, port: int) -> socket.socket:
@@ -320,13 +322,13 @@ def test_what_an_upstream_says_does_not_act_on_a_terminal(make_gateway):
 def limited(folder, soft: int, hard: int):
     """A twistd whose process may open so many files."""
     script = folder / "twistd"
-    real = Gateway.__attrs_attrs__.twistd.default
+    real = GatewayProcess.__attrs_attrs__.twistd.default
     script.write_text(f'#!/bin/sh\nulimit -Sn {soft} && ulimit -Hn {hard} && exec {real} "$@"\n')
     script.chmod(0o755)
     return script
 
 
-def open_files(gateway: Gateway) -> int:
+def open_files(gateway: GatewayProcess) -> int:
     return len(os.listdir(f"/proc/{gateway.process.pid}/fd"))  # noqa: PTH208
 
 

@@ -8,8 +8,10 @@ from collections import Counter
 import pytest
 
 from node2dm_tw.queues.budget import PUSH_OVERHEAD_BYTES
-from tests.e2e.gateway import Gateway, free_port, wait_until
-from tests.grammar import LINES, OBJECTS
+from tests.support.gateway import GatewayProcess
+from tests.support.grammar import LINES, OBJECTS
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 SIZE = 1_000
 
@@ -69,14 +71,14 @@ def test_each_fault_is_named_with_where_it_came_from(make_gateway):
     assert gateway.log.count("invalid push") < 3 * len(FAULTS)
 
 
-def away(make_gateway, maximum: int) -> Gateway:
+def away(make_gateway, maximum: int) -> GatewayProcess:
     """A gateway whose upstream cannot be reached, with a bound on its bytes."""
     url = f"https://127.0.0.1:{free_port()}"
     node2dm = f"max_queued_bytes = {maximum}"
     return make_gateway(f"[fcm]\nurl = {url}\n[emulator]\n", node2dm=node2dm).start()
 
 
-def fill(gateway: Gateway, count: int) -> None:
+def fill(gateway: GatewayProcess, count: int) -> None:
     """Push so many pushes of `SIZE` bytes, no faster than they are read."""
     for first in range(0, count, 4_000):
         lines = (b"d%d:k:{%d" % (n % 5_000, n) for n in range(first, min(count, first + 4_000)))
@@ -106,7 +108,7 @@ def test_the_bytes_of_a_queue_are_bounded(make_gateway, count, maximum, growth):
     assert stats["memory_rss"] - before < growth
 
 
-def kept_in_spool(gateway: Gateway) -> list[int]:
+def kept_in_spool(gateway: GatewayProcess) -> list[int]:
     spool = (gateway.folder / "state" / "fcm.spool").read_bytes()
     return sorted(map(int, re.findall(rb":\{(\d+)x", spool)))
 

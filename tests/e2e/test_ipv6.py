@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.e2e.gateway import wait_until
+from tests.support.waiting import wait_until
 
 
 class IPv6Server(HTTPServer):

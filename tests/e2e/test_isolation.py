@@ -14,9 +14,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.e2e.gateway import Gateway, wait_until
-from tests.providers.keys import CONTENT
-from tests.upstream import Answer, Sent, Upstream
+from tests.support.gateway import GatewayProcess
+from tests.support.upstream import Answer, Sent, Upstream
+from tests.support.waiting import wait_until
+from tests.unit.providers.keys import CONTENT
 
 CLIENTS = ("treq", "curl")
 SECONDS = 30.0
@@ -114,7 +115,7 @@ class World:
     """A gateway of one client, and what it delivered when."""
 
     client: str
-    gateway: Gateway
+    gateway: GatewayProcess
     google: Upstream
     pushed: dict[str, float] = attrs.field(factory=dict)
 
@@ -152,7 +153,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, World
             key = folder / "key.json"
             key.write_text(json.dumps({**CONTENT, "token_uri": f"{url}/token"}))
             sections = (section(name, case, url, key) for name, case in CASES.items())
-            gateway = Gateway(folder, "\n".join(sections), f"http_client = {client}")
+            gateway = GatewayProcess(folder, "\n".join(sections), f"http_client = {client}")
             made[client] = World(client, gateway, google)
             stack.callback(gateway.start().stop)
         for world in made.values():
@@ -226,7 +227,7 @@ def test_a_real_misconfiguration_opens_the_breaker_and_loses_nothing(tmp_path):
         return Answer() if is_repaired else Answer(HTML, 404)
 
     google = Upstream(answer).start()
-    gateway = Gateway(tmp_path, google.section()).start()
+    gateway = GatewayProcess(tmp_path, google.section()).start()
     try:
         gateway.push(*(b"d%d:k:%d" % (number, number) for number in range(200)))
         wait_until(lambda: "paused for 60.0 s: 404" in gateway.log, "it says so")

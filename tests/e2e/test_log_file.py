@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import Gateway, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.tools import tool
-from tests.upstream import Answer, Upstream
+from tests.support.upstream import Answer, Upstream
+from tests.support.waiting import wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "etc/logrotate/node2dm"
 FORMATS = ("text", "json")
 
 
 @contextmanager
-def daemon(gateway: Gateway) -> Iterator[int]:
+def daemon(gateway: GatewayProcess) -> Iterator[int]:
     """A gateway in the background, by its process ID."""
     done = gateway.run()
     assert (done.returncode, done.stderr) == (0, "")
@@ -43,7 +44,7 @@ def lines_of(path: Path) -> list[str]:
     return raw.decode().splitlines()
 
 
-def wait_for_word(gateway: Gateway, word: str) -> None:
+def wait_for_word(gateway: GatewayProcess, word: str) -> None:
     """Push until a line with `word` is in the file that has the name now."""
 
     def is_logged() -> bool:

@@ -7,14 +7,15 @@ from itertools import pairwise
 
 import pytest
 
-from tests.e2e.gateway import Gateway, wait_until
-from tests.upstream import Answer, Sent, Upstream, sign_in_or, upstream
+from tests.support.gateway import GatewayProcess
+from tests.support.upstream import Answer, Sent, Upstream, sign_in_or, upstream
+from tests.support.waiting import wait_until
 
 PUSHES = 2_000
 IN_FLIGHT = 64
 
 
-def push_many(gateway: Gateway, numbers: range) -> None:
+def push_many(gateway: GatewayProcess, numbers: range) -> None:
     """Send numbered pushes, each to a device of its own."""
     for first in range(numbers.start, numbers.stop, 500):
         gateway.push(

@@ -8,7 +8,8 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
 
-from tests.e2e.gateway import telnet, wait_until
+from tests.support.gateway import telnet
+from tests.support.waiting import wait_until
 
 PASSWORD = "hush&:%/"
 QUOTED = "hush&:%25%2F"

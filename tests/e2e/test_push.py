@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.e2e.gateway import NODE2DM_LINES
+from tests.support.gateway import NODE2DM_LINES
 from tests.support.tools import tool
 
 

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from node2dm_tw.cli.bulk import BulkSender
+from node2dm_tw.cli.progress import CLEAR_LINE, progress
+from node2dm_tw.cli.progress import Terminal as Screen
+from node2dm_tw.cli.push import main
+from node2dm_tw.cli.rows import Row
 from node2dm_tw.client import Push
-from node2dm_tw.push_bulk import BulkSender
-from node2dm_tw.push_command import main
-from node2dm_tw.push_rows import Row
-from node2dm_tw.push_screen import CLEAR_LINE, progress
-from node2dm_tw.push_screen import Terminal as Screen
-from tests.e2e.gateway import HEEDING, Gateway
 from tests.e2e.test_push import received as received_by_phone
+from tests.support.gateway import HEEDING, GatewayProcess
 
-COMMAND = [sys.executable, "-m", "node2dm_tw.push_command"]
+COMMAND = [sys.executable, "-m", "node2dm_tw.cli.push"]
 FIELDS = tuple(Push.__dataclass_fields__)
 CSV = "token,collapse_key,data\n"
 
@@ -299,7 +299,7 @@ PAYLOADS = [
 ]
 
 
-def test_rows_reach_the_phone(make_gateway: Callable[[], Gateway], tmp_path: Path) -> None:
+def test_rows_reach_the_phone(make_gateway: Callable[[], GatewayProcess], tmp_path: Path) -> None:
     """Through a real gateway the phone gets each payload as it stands in the file."""
     gateway = make_gateway().start()
     file = tmp_path / "rows.csv"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from node2dm_tw.push_command import main
-from node2dm_tw.push_gateway import GatewayError, GatewayRoutes, read_totals
-from tests.e2e.gateway import Gateway
+from node2dm_tw.cli.gateway import GatewayError, GatewayRoutes, read_totals
+from node2dm_tw.cli.push import main
+from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -24,18 +24,18 @@ def web() -> int:
 
 
 @pytest.fixture
-def gateway(make_gateway: Callable[..., Gateway], web: int) -> Iterator[Gateway]:
+def gateway(make_gateway: Callable[..., GatewayProcess], web: int) -> Iterator[GatewayProcess]:
     return make_gateway(CONFIG, node2dm=f"web = tcp:{web}:interface=127.0.0.1").start()
 
 
-def at(gateway: Gateway, *, confirm: bool = False) -> list[str]:
+def at(gateway: GatewayProcess, *, confirm: bool = False) -> list[str]:
     """The options for a gateway whose stats port is not the usual one."""
     stats = f"127.0.0.1:{gateway.stats_port}"
     more = ["--confirm", stats] if confirm else ["--stats", stats]
     return ["--port", str(gateway.udp), *more]
 
 
-def test_its_routes_are_read(gateway: Gateway) -> None:
+def test_its_routes_are_read(gateway: GatewayProcess) -> None:
     """Names, prefixes, services and UDP addresses, as the gateway has them."""
     routes = GatewayRoutes.ask(f"127.0.0.1:{gateway.stats_port}")
     assert routes == GatewayRoutes(
@@ -60,7 +60,7 @@ def test_its_routes_are_read(gateway: Gateway) -> None:
     ],
 )
 def test_a_push_it_would_not_take_is_not_sent(
-    gateway: Gateway, arguments: list[str], reason: str, capsys: pytest.CaptureFixture
+    gateway: GatewayProcess, arguments: list[str], reason: str, capsys: pytest.CaptureFixture
 ) -> None:
     """Status 2 and one line that names the field; nothing reaches the gateway."""
     with pytest.raises(SystemExit) as ended:
@@ -73,7 +73,7 @@ def test_a_push_it_would_not_take_is_not_sent(
 
 
 def test_rows_it_would_not_take_are_skipped(
-    gateway: Gateway, tmp_path: Path, capsys: pytest.CaptureFixture
+    gateway: GatewayProcess, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """A row is checked against its own route; the others are sent and confirmed."""
     file = tmp_path / "rows.csv"
@@ -89,7 +89,7 @@ def test_rows_it_would_not_take_are_skipped(
 
 
 def test_another_gateway_is_not_asked(
-    gateway: Gateway, make_gateway: Callable[..., Gateway]
+    gateway: GatewayProcess, make_gateway: Callable[..., GatewayProcess]
 ) -> None:
     """Where the stats are of a gateway with another UDP port, its routes say nothing."""
     other = make_gateway("[fcm]\n[emulator]\n").start()
@@ -98,7 +98,7 @@ def test_another_gateway_is_not_asked(
     other.wait_for(messages_received=1, messages_in_queue=0)
 
 
-def test_confirmed(gateway: Gateway, web: int, capsys: pytest.CaptureFixture) -> None:
+def test_confirmed(gateway: GatewayProcess, web: int, capsys: pytest.CaptureFixture) -> None:
     """Pushes that were received as valid: status 0, by telnet and by HTTP, without a word."""
     push = ["demo-phone", "x", "--collapse-key", "k", "--port", str(gateway.udp)]
     for address in (f"127.0.0.1:{gateway.stats_port}", f"http://127.0.0.1:{web}/"):
@@ -113,7 +113,7 @@ def test_confirmed(gateway: Gateway, web: int, capsys: pytest.CaptureFixture) ->
 
 @pytest.mark.parametrize("kind", ["telnet", "web"])
 def test_invalid_pushes_are_found(
-    gateway: Gateway, web: int, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    gateway: GatewayProcess, web: int, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """What only the gateway can tell is status 1, with the number of each reason."""
     file = tmp_path / "rows.jsonl"
@@ -130,7 +130,7 @@ def test_invalid_pushes_are_found(
 
 
 def test_pushes_that_do_not_arrive_are_found(
-    gateway: Gateway, capsys: pytest.CaptureFixture
+    gateway: GatewayProcess, capsys: pytest.CaptureFixture
 ) -> None:
     """Whoever else takes them, the gateway that confirms has not received them."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as elsewhere:
@@ -142,7 +142,7 @@ def test_pushes_that_do_not_arrive_are_found(
 
 
 def test_what_cannot_confirm_sends_nothing(
-    gateway: Gateway, web: int, capsys: pytest.CaptureFixture
+    gateway: GatewayProcess, web: int, capsys: pytest.CaptureFixture
 ) -> None:
     """A wrong address for --confirm is status 2, and names what is expected."""
     push = ["demo-phone", "x", "--collapse-key", "k", "--port", str(gateway.udp)]
@@ -165,7 +165,7 @@ def test_what_cannot_confirm_sends_nothing(
 
 
 def test_a_stats_port_that_does_not_answer_is_said(
-    gateway: Gateway, capsys: pytest.CaptureFixture
+    gateway: GatewayProcess, capsys: pytest.CaptureFixture
 ) -> None:
     """The push is sent all the same."""
     push = ["demo-phone", "x", "--collapse-key", "k", "--port", str(gateway.udp)]
@@ -174,11 +174,11 @@ def test_a_stats_port_that_does_not_answer_is_said(
     gateway.wait_for(messages_sent=1)
 
 
-def test_the_documented_commands(gateway: Gateway, web: int) -> None:
+def test_the_documented_commands(gateway: GatewayProcess, web: int) -> None:
     """Each command of the page ends with status 0, and what they push is valid."""
     page = (ROOT / "docs/application-servers.md").read_text(encoding="utf-8")
     (commands,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    program = f"{sys.executable} -m node2dm_tw.push_command --port {gateway.udp}"
+    program = f"{sys.executable} -m node2dm_tw.cli.push --port {gateway.udp}"
     stats = f"127.0.0.1:{gateway.stats_port}"
     commands = commands.replace("8122", str(web))
     commands = commands.replace("node2dm-push", f"{program} --stats {stats}")
@@ -188,7 +188,7 @@ def test_the_documented_commands(gateway: Gateway, web: int) -> None:
     assert stats_now["messages_invalid"] == 0
 
 
-def test_what_is_not_a_gateway(gateway: Gateway) -> None:
+def test_what_is_not_a_gateway(gateway: GatewayProcess) -> None:
     """Whatever answers there, the error names the address and what is expected."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

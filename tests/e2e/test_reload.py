@@ -2,8 +2,8 @@
 
 import signal
 
-from tests.e2e.gateway import wait_until
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
+from tests.support.waiting import wait_until
 
 
 def reload(gateway, says: str) -> None:

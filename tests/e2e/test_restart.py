@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from tests.e2e.gateway import wait_until
 from tests.e2e.test_outage import IN_FLIGHT, push_many
-from tests.upstream import Answer, Upstream, sign_in_or, upstream
+from tests.support.upstream import Answer, Upstream, sign_in_or, upstream
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("total", [3_000, pytest.param(50_000, marks=pytest.mark.long)])

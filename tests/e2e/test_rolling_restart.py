@@ -12,9 +12,10 @@ from contextlib import contextmanager
 import attrs
 
 from tests.docs.pages import ROOT, RUN_BY, Page
-from tests.e2e.gateway import TWISTD, Gateway, wait_until
+from tests.support.gateway import TWISTD, GatewayProcess
 from tests.support.nginx import run_nginx
 from tests.support.tools import tool
+from tests.support.waiting import wait_until
 
 UPSTREAM = """
     log_format requests '$request_uri';
@@ -66,7 +67,7 @@ def commands() -> list[str]:
     return [block.text for block in page.blocks if block.marker == RUN_BY]
 
 
-def shell(script: str, gateways: list[Gateway]) -> None:
+def shell(script: str, gateways: list[GatewayProcess]) -> None:
     folder = gateways[0].folder.parent
     environment = {
         **os.environ,
@@ -128,6 +129,6 @@ def for_two(script: str) -> str:
     return re.sub("|".join(map(re.escape, others)), lambda found: others[found[0]], script)
 
 
-def wait_for_ready(pair: list[Gateway]) -> None:
+def wait_for_ready(pair: list[GatewayProcess]) -> None:
     for gateway in pair:
         gateway.wait_for(**{"c2dm.state": "ready"})

@@ -7,13 +7,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.e2e.gateway import Gateway, wait_until
-from tests.upstream import Answer, Upstream, upstream
+from tests.support.gateway import GatewayProcess
+from tests.support.upstream import Answer, Upstream, upstream
+from tests.support.waiting import wait_until
 
 FCM = "[fcm]\n[emulator]\ndevice_quota = 1000000/s\n"
 
 
-def seen(gateway: Gateway) -> list[tuple[str, str, dict[str, str]]]:
+def seen(gateway: GatewayProcess) -> list[tuple[str, str, dict[str, str]]]:
     """What phones logged: phone, collapse key and data."""
     found = []
     for line in gateway.log.split("\n"):

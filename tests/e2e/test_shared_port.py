@@ -2,8 +2,9 @@
 
 import socket
 
-from tests.e2e.gateway import free_port, wait_until
-from tests.upstream import Answer, upstream
+from tests.support.ports import free_port
+from tests.support.upstream import Answer, upstream
+from tests.support.waiting import wait_until
 
 
 def test_two_processes_share_a_port(make_gateway):

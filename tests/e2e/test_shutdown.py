@@ -8,22 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import HEEDING, TWISTD, Gateway, wait_until
 from tests.e2e.test_outage import push_many
 from tests.support import processes
-from tests.upstream import Answer, Sent, Upstream, sign_in_or, upstream
+from tests.support.gateway import HEEDING, TWISTD, GatewayProcess
+from tests.support.upstream import Answer, Sent, Upstream, sign_in_or, upstream
+from tests.support.waiting import wait_until
 
 HERE = Path(__file__).parent
 SLOW = Answer(delay=60)
 
 
-def spooled(gateway: Gateway) -> int:
+def spooled(gateway: GatewayProcess) -> int:
     """Records in the spools of all routes."""
     files = (gateway.folder / "state").glob("*.spool*")
     return sum(file.read_bytes().count(b"\n") - 1 for file in files)
 
 
-def end(gateway: Gateway, times: int) -> None:
+def end(gateway: GatewayProcess, times: int) -> None:
     """Send SIGTERM, twice in a row perhaps; wait until the process is gone."""
     assert gateway.process is not None
     for _ in range(times - 1):
@@ -32,13 +33,13 @@ def end(gateway: Gateway, times: int) -> None:
     gateway.stop()
 
 
-def is_pending(gateway: Gateway) -> bool:
+def is_pending(gateway: GatewayProcess) -> bool:
     """Whether the process lives and has yet to receive SIGTERM."""
     assert gateway.process is not None
     return gateway.process.poll() is None and is_in(gateway, "ShdPnd", signal.SIGTERM)
 
 
-def is_in(gateway: Gateway, field: str, number: int) -> bool:
+def is_in(gateway: GatewayProcess, field: str, number: int) -> bool:
     """Whether Linux says of a process that it catches a signal (SigCgt), or has yet to (ShdPnd)."""
     assert gateway.process is not None
     status = Path(f"/proc/{gateway.process.pid}/status").read_text(encoding="ascii")
@@ -46,7 +47,7 @@ def is_in(gateway: Gateway, field: str, number: int) -> bool:
     return bool(bits >> (number - 1) & 1)
 
 
-def restart(gateway: Gateway, script: dict[str, Answer], count: int) -> None:
+def restart(gateway: GatewayProcess, script: dict[str, Answer], count: int) -> None:
     """Let everything through: each push is sent by the next process."""
     script["answer"] = Answer()
     gateway.node2dm = ""
@@ -101,25 +102,25 @@ def test_a_step_of_the_stop_that_fails_loses_nothing(make_gateway, number):
         assert spooled(gateway) == 130
 
 
-def starting(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> None:
+def starting(gateway: GatewayProcess, google: Upstream, script: dict[str, Answer]) -> None:
     gateway.start(wait=False)
     wait_until(lambda: "started: " in gateway.log, "it has started")
 
 
-def signing_in(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> None:
+def signing_in(gateway: GatewayProcess, google: Upstream, script: dict[str, Answer]) -> None:
     script["login"] = SLOW
     gateway.start()
     wait_until(lambda: google.in_flight == 1, "it signs in")
 
 
-def paused(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> None:
+def paused(gateway: GatewayProcess, google: Upstream, script: dict[str, Answer]) -> None:
     script["answer"] = Answer(b"", 503, ("Retry-After: 60",))
     gateway.start()
     gateway.push(b"d:k:0")
     wait_until(lambda: gateway.stats()["c2dm.state"] == "paused", "it is paused")
 
 
-def locked(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> None:
+def locked(gateway: GatewayProcess, google: Upstream, script: dict[str, Answer]) -> None:
     script["answer"] = Answer(b"Error=QuotaExceeded")
     gateway.config += google.section("prefix = m").replace("[c2dm]", "[c2dm:more]")
     gateway.start()
@@ -127,7 +128,7 @@ def locked(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> Non
     wait_until(lambda: gateway.stats()["c2dm.state"] == "locked", "it is locked")
 
 
-def restoring(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> None:
+def restoring(gateway: GatewayProcess, google: Upstream, script: dict[str, Answer]) -> None:
     gateway.start()
     push_many(gateway, range(900))
     gateway.wait_for(messages_received=900)
@@ -138,7 +139,7 @@ def restoring(gateway: Gateway, google: Upstream, script: dict[str, Answer]) -> 
     gateway.node2dm = ""
 
 
-STATES: list[Callable[[Gateway, Upstream, dict[str, Answer]], None]] = [
+STATES: list[Callable[[GatewayProcess, Upstream, dict[str, Answer]], None]] = [
     starting,
     signing_in,
     paused,

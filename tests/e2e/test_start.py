@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.gateway import telnet, wait_until
+from tests.support.gateway import telnet
+from tests.support.waiting import wait_until
 
 PASSWORD = "hush-hush"
 ACCOUNT = f"[c2dm]\nusername = sender@example.com\npassword = {PASSWORD}\n"
@@ -108,7 +109,7 @@ def test_a_line_that_cannot_be_read_is_not_repeated(make_gateway):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "a configuration file is wanted"),
+        ((), "expected a configuration file"),
         (("-c", "nowhere.ini"), "nowhere.ini: No such file or directory"),
     ],
 )

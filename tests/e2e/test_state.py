@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import Gateway, wait_until
 from tests.e2e.test_outage import push_many
-from tests.odd_files import OBEYING_MODES, ODD, is_untouched
-from tests.upstream import Answer, Upstream, upstream
+from tests.support.gateway import GatewayProcess
+from tests.support.odd_files import OBEYING_MODES, ODD, is_untouched
+from tests.support.upstream import Answer, Upstream, upstream
+from tests.support.waiting import wait_until
 
 HEADER = b"node2dm_tw spool 1\n"
 
@@ -54,7 +55,7 @@ def read_text(line: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-def state(gateway: Gateway) -> Path:
+def state(gateway: GatewayProcess) -> Path:
     folder = gateway.folder / "state"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

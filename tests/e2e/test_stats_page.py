@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from node2dm_tw.push import REASONS
-from tests.e2e.gateway import telnet
-from tests.upstream import Answer, Sent, upstream
+from node2dm_tw.core.push import REASONS
+from tests.support.gateway import telnet
+from tests.support.upstream import Answer, Sent, upstream
 
 PAGE = (Path(__file__).parents[2] / "docs/stats.md").read_text(encoding="utf-8")
 TOTALS_ONLY, ROUTES_ONLY = "totals only", "routes only"

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from tests.e2e.gateway import TWISTD, wait_until
-from tests.upstream import Answer, Sent, Upstream, upstream
+from tests.support.gateway import TWISTD
+from tests.support.upstream import Answer, Sent, Upstream, upstream
+from tests.support.waiting import wait_until
 
 
 def test_over_quota_stops_with_status_3_and_refuses_the_next_start(make_gateway):

@@ -5,8 +5,10 @@ import signal
 import urllib.request
 from collections.abc import Callable
 
-from tests.e2e.gateway import Gateway, free_port, telnet, wait_until
-from tests.upstream import Answer, Sent, Upstream
+from tests.support.gateway import GatewayProcess, telnet
+from tests.support.ports import free_port
+from tests.support.upstream import Answer, Sent, Upstream
+from tests.support.waiting import wait_until
 
 ROUTES = ("shop", "news")
 
@@ -19,17 +21,17 @@ def section(name: str, google: Upstream, password: str = "secret-word") -> str:
     )
 
 
-def hang_up(gateway: Gateway) -> None:
+def hang_up(gateway: GatewayProcess) -> None:
     gateway.write_config()
     assert gateway.process is not None
     gateway.process.send_signal(signal.SIGHUP)
 
 
-def health(gateway: Gateway) -> list[str]:
+def health(gateway: GatewayProcess) -> list[str]:
     return telnet(gateway.stats_port, b"health\r\nquit\r\n").splitlines()
 
 
-def run(make_gateway: Callable[..., Gateway], google: Upstream) -> Gateway:
+def run(make_gateway: Callable[..., GatewayProcess], google: Upstream) -> GatewayProcess:
     return make_gateway(section("shop", google) + section("news", google)).start()
 
 

@@ -5,7 +5,8 @@ import re
 import time
 import urllib.request
 
-from tests.e2e.gateway import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 
 def errors_on_page(port: int) -> list[dict]:

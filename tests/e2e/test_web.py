@@ -13,10 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from node2dm_tw.admin.metric_names import LABELLED, PROCESS, ROUTE
-from node2dm_tw.stats import never_falls
-from tests.e2e.gateway import free_port, telnet, wait_until
+from node2dm_tw.core.stats import is_counter
+from tests.support.gateway import telnet
+from tests.support.ports import free_port
 from tests.support.tools import module
-from tests.upstream import Answer, upstream
+from tests.support.upstream import Answer, upstream
+from tests.support.waiting import wait_until
 
 TOKEN = "APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 MOVING = {"uptime", "token_age", "token_left", "memory_rss", "memory_heapTotal", "memory_heapUsed"}
@@ -169,7 +171,7 @@ def test_all_views_agree(make_gateway, chromium):
         told = statsd_lines(datagrams)
         same_numbers(at_rest(told), lines)
         missing = numbers - told.keys() - {"version"}
-        assert all(never_falls(n.removeprefix("c2dm.")) and lines[n] == "0" for n in missing)
+        assert all(is_counter(n.removeprefix("c2dm.")) and lines[n] == "0" for n in missing)
 
 
 def test_the_page_in_a_browser(make_gateway, chromium, artefacts):
@@ -401,7 +403,7 @@ def test_json_lines(make_gateway):
         gateway.stop()
         lines = [json.loads(line) for line in gateway.log.splitlines()]
         ours = [line for line in lines if line["logger"].startswith("node2dm_tw")]
-        assert {line["logger"] for line in ours} == {"node2dm_tw.service"}
+        assert {line["logger"] for line in ours} == {"node2dm_tw.app.service"}
         (started,) = [line for line in ours if "started: pushes on" in line["message"]]
         assert started["level"] == "info"
         assert started["version"]

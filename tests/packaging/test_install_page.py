@@ -13,10 +13,10 @@ import attrs
 import pytest
 
 from node2dm_tw.emulator.testing import start
-from tests.e2e.gateway import PATIENCE, wait_until
 from tests.packaging.test_packaging import call, copy_of_checkout, environment
 from tests.support.ports import free_port
 from tests.support.tools import tool
+from tests.support.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/install.md").read_text(encoding="utf-8")

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.gateway import Gateway, wait_until
+from tests.support.gateway import GatewayProcess
 from tests.support.tools import tool
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = "twisted/plugins/node2dm_plugin.py"
@@ -271,7 +272,7 @@ def test_make_run_in_a_fresh_clone(tmp_path):
     tool("nc")
     checkout = copy_of_checkout(tmp_path)
     phones = "[c2dm]\n[fcm]\n[emulator]\nphones = demo-phone, demo-fcm-phone\n"
-    gateway = Gateway(tmp_path, phones)
+    gateway = GatewayProcess(tmp_path, phones)
     gateway.write_config()
     quickstart = gateway.file.read_text(encoding="utf-8").replace("= state\n", "= ../run\n")
     (checkout / "etc/quickstart.ini").write_text(quickstart, encoding="utf-8")
@@ -296,7 +297,7 @@ def test_make_run_in_a_fresh_clone(tmp_path):
         cwd="/",
     )
     assert installed.strip() == str(checkout / "node2dm_tw/__init__.py")
-    other = Gateway(
+    other = GatewayProcess(
         tmp_path / "other", twistd=checkout / ".venv/bin/twistd", environment=environment()
     )
     other.folder.mkdir()

@@ -11,16 +11,16 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw import config
-from node2dm_tw.emulator.certificates import PROJECT
-from node2dm_tw.push import Push
-from node2dm_tw.routes import Way
-from node2dm_tw.stats import ENDINGS, RouteStats
-from tests.emulator.support import ACCOUNT, KEY, NOW
-from tests.heap_clock import HeapClock
+from node2dm_tw.app.route import Route
+from node2dm_tw.config.load import Settings
+from node2dm_tw.core.push import Push
+from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
+from node2dm_tw.emulator.server.certificates import PROJECT
 from tests.simulation.google import BASE, SimulatedClient, SimulatedGoogle
 from tests.simulation.load import HOUR, Load, Wanted
+from tests.support.heap_clock import HeapClock
 from tests.support.routes import build_route, load_settings
+from tests.unit.emulator.support import ACCOUNT, KEY, NOW
 
 OUTAGE = 16_000.0
 """Seconds after midnight. The token is due for renewal in it, and ends before it does."""
@@ -31,7 +31,7 @@ GATHERED = 0.02
 """Seconds of pushes that come in one wake-up."""
 
 
-def write_config(folder: Path, project_rate: int) -> config.Settings:
+def write_config(folder: Path, project_rate: int) -> Settings:
     """Read the settings as the gateway does, from a file."""
     key = {
         "type": "service_account",
@@ -58,7 +58,7 @@ class Day:
     load: Load
     clock: HeapClock = attrs.field(factory=HeapClock)
     google: SimulatedGoogle = attrs.field(init=False)
-    way: Way = attrs.field(init=False)
+    way: Route = attrs.field(init=False)
     device_of: "array[int]" = attrs.field(factory=lambda: array("i"))
     gone: frozenset[int] = attrs.field(init=False)
     bad_devices: set[bytes] = attrs.field(factory=set)
@@ -113,7 +113,7 @@ class Day:
         )
 
     def endings(self) -> dict[str, int]:
-        return {name: getattr(self.stats, name) for name in ENDINGS}
+        return {name: getattr(self.stats, name) for name in TERMINAL_COUNTERS}
 
     def check(self) -> None:
         """The accounting identity of the design."""

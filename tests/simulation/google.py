@@ -10,14 +10,14 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, succeed
 
-from node2dm_tw.emulator.certificates import PROJECT
-from node2dm_tw.emulator.google import Google
-from node2dm_tw.emulator.messages import Answer, Call, Message
+from node2dm_tw.emulator.google.emulator import GoogleEmulator
+from node2dm_tw.emulator.google.messages import IncomingRequest, Message, Reply
+from node2dm_tw.emulator.server.certificates import PROJECT
 from node2dm_tw.emulator.settings import EmulatorSettings
 from node2dm_tw.http.interface import Headers, NotSent, OnOutcomes, Response
-from tests.doubles import Posted
-from tests.emulator.support import ACCOUNT
-from tests.heap_clock import HeapClock
+from tests.support.doubles import Posted
+from tests.support.heap_clock import HeapClock
+from tests.unit.emulator.support import ACCOUNT
 
 BASE = "https://127.0.0.1:8443"
 TOKEN = b'"token":"'
@@ -53,7 +53,7 @@ class Manners:
         """A request without an answer tells nothing: the next one is a probe as well."""
         self.probe = self.probe and "due"
 
-    def answered(self, now: float, answer: Answer) -> None:
+    def answered(self, now: float, answer: Reply) -> None:
         if answer.status in (429, 503):
             named = dict(answer.headers).get(b"Retry-After")
             if named is not None:
@@ -102,11 +102,11 @@ class SimulatedGoogle:
     answers: Counter[tuple[int, str]] = attrs.field(factory=Counter)
     tokens: list[bytes] = attrs.field(factory=list)
     _random: Random = attrs.field(factory=lambda: Random(443))
-    _google: Google = attrs.field(init=False)
+    _google: GoogleEmulator = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         settings = EmulatorSettings("/nonexistent", phones=(), sender_quota=self.project_rate)
-        self._google = Google(settings, lambda name: self._show)
+        self._google = GoogleEmulator(settings, lambda name: self._show)
         self._google.oauth.account = ACCOUNT
         for _ in range(self.devices):
             phone = self._google.phones.register(PROJECT, "app", firebase=True)
@@ -156,10 +156,10 @@ class SimulatedGoogle:
             self.manners.failed()
             posted.fail(NotSent("connection refused"))
 
-    def _call(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Answer:
+    def _call(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Reply:
         named = {name.lower(): value for name, value in headers}
-        outcome = self._google.answer(Call(method, path, b"", named, body), self.wall())
-        assert isinstance(outcome.answer, Answer)
+        outcome = self._google.answer(IncomingRequest(method, path, b"", named, body), self.wall())
+        assert isinstance(outcome.answer, Reply)
         return outcome.answer
 
     def _arrive(self, path: str, posted: Posted) -> None:
@@ -172,14 +172,14 @@ class SimulatedGoogle:
             self._count(posted.body, said)
         self.clock.callLater(self._way(), self._return, path, said, posted)
 
-    def _count(self, body: bytes, said: Answer) -> None:
+    def _count(self, body: bytes, said: Reply) -> None:
         begin = body.index(TOKEN) + len(TOKEN)
         now = self.clock.seconds()
         self.project_times.append(now)
         self.device_times[body[begin : body.index(b'"', begin)]].append(now)
         self.answers[said.status, said.error] += 1
 
-    def _return(self, path: str, said: Answer, posted: Posted) -> None:
+    def _return(self, path: str, said: Reply, posted: Posted) -> None:
         if posted.answered:
             return
         if path != "/token":

@@ -20,7 +20,7 @@ HEEDING = ("env", "--default-signal=INT")
 """Starts a command that heeds SIGINT, though a suite that runs in the background ignores it."""
 
 TWISTD = Path(sys.executable).with_name("twistd")
-ENDINGS = (
+TERMINAL_COUNTERS = (
     "messages_sent",
     "messages_refused",
     "messages_bad_device",
@@ -179,7 +179,7 @@ class GatewayProcess:
         """The counters now; the accounting identity of the design is checked at each look."""
         values = as_numbers(telnet(self.stats_port))
         came = values["messages_received"] + values["messages_taken_over"]
-        assert came == sum(values[name] for name in ENDINGS), values
+        assert came == sum(values[name] for name in TERMINAL_COUNTERS), values
         return values
 
     def wait_for(self, seconds: float = PATIENCE, **wanted: int) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def run_nginx(
             [program, "-p", folder, "-c", file],
             errors,
             pass_fds=descriptors,
+            start_new_session=True,  # The kernel shares out the processors among sessions.
             env={**os.environ, "NGINX": "".join(f"{each};" for each in descriptors)},
         )
     try:

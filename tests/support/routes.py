@@ -4,33 +4,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from node2dm_tw import config
+from node2dm_tw.app import route as wiring
+from node2dm_tw.app.route import Route, RouteContext
+from node2dm_tw.config.load import Settings, load
+from node2dm_tw.core.push import Push
+from node2dm_tw.core.stats import Stats
 from node2dm_tw.http.interface import HTTPClient, OnOutcomes
-from node2dm_tw.push import Push
 from node2dm_tw.queues.budget import ByteBudget
-from node2dm_tw.routes import Surroundings, Way, make_way
-from node2dm_tw.stats import Stats
 
 
-def load_settings(folder: Path, text: str) -> config.Settings:
+def load_settings(folder: Path, text: str) -> Settings:
     """Read the settings as the gateway does, from a file in `folder`."""
     file = folder / "config.ini"
     file.write_text(text, encoding="utf-8")
     file.chmod(0o600)
-    return config.load(file, folder, lambda *_: {}, lambda _: None)
+    return load(file, folder, lambda *_: {}, lambda _: None)
 
 
 def build_route(
-    settings: config.Settings,
+    settings: Settings,
     clock: Any,
     wall: Callable[[], float],
     make_client: Callable[[OnOutcomes], HTTPClient],
     *,
     random: Callable[[], float] = lambda: 0.5,
     on_bad_outcome: Callable[[str, str, Push, str], None] = lambda *_: None,
-) -> Way:
+) -> Route:
     """Wire the first route; nothing is started."""
-    around = Surroundings(
+    context = RouteContext(
         settings,
         clock,
         wall,
@@ -41,4 +42,4 @@ def build_route(
         on_bad_outcome,
         on_locked=lambda *_: None,
     )
-    return make_way(around, settings.routes[0])
+    return wiring.build_route(context, settings.routes[0])

@@ -1,0 +1,1 @@
+"""The process: options, wiring, reload, and stop."""

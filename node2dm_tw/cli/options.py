@@ -1,0 +1,170 @@
+"""The arguments of node2dm-push."""
+
+import argparse
+import contextlib
+import json
+import sys
+from typing import Any, NoReturn
+
+from node2dm_tw.cli.gateway import STATS
+from node2dm_tw.client import HOST, MAX_DATAGRAM, MAX_TTL_SECONDS, PORT, SAFE_DATAGRAM, Push
+
+DESCRIPTION = """\
+Send pushes through a node2dm_tw gateway, by UDP: one from the arguments, or many
+from a file or a pipe. Rows are CSV or JSON lines; a first line that begins with {
+says JSON lines.
+
+CSV has a header row: the columns token, collapse_key, data, or any other name of
+the JSON form. An empty cell is a field that is not there, but for data.
+JSON lines hold an object each: token (or fid, topic, condition), collapse_key,
+data (a text, or an object of texts), ttl, priority, delay_while_idle,
+notification, route; null is a field that is not there.
+What an option gives holds for the rows that do not say.
+
+If a gateway on this host answers at --stats, each push is checked against its
+routes before it is sent; otherwise only what holds for every gateway is checked.
+"""
+
+EPILOG = """\
+examples:
+  node2dm-push REGISTRATION_ID 'Hello' --collapse-key greeting
+  node2dm-push REGISTRATION_ID 'Hello' --collapse-key greeting --confirm 127.0.0.1:8121
+  node2dm-push --topic news --notification 'Title:Body' --route fcm
+  node2dm-push --from devices.csv --rate 500
+  node2dm-push --from devices.csv --from-line 5001
+  node2dm-push --from devices.csv --dry-run | head
+  echo '{"topic": "news", "data": {"title": "Hi"}}' | node2dm-push --from -
+
+exit status:
+  0    every push was sent; by UDP that is no promise that it arrived. With
+       --confirm: the gateway has received all of them as valid pushes
+  1    a row was faulty, a push could not be sent, or nobody listens there. With
+       --confirm: pushes were invalid, or have not arrived
+  2    an argument, the file or its header row is of no use, or the gateway would
+       not take the push; nothing was sent
+  130  interrupted by Ctrl-C; with --from, the last lines say how many were sent
+       and the --from-line to go on with
+"""
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Read the arguments; end the process with status 2 where they are of no use."""
+    parser = _build_parser()
+    options = parser.parse_args(argv)
+    if options.data is None and (options.topic or options.condition) and not options.source:
+        options.token, options.data = None, options.token
+    targets = (options.token, options.topic, options.condition, options.source)
+    if options.source is None and sum(target is not None for target in targets) != 1:
+        parser.error("give either a TOKEN, --topic, --condition, or --from FILE")
+    if options.source is not None and options.token is not None:
+        parser.error("give either a TOKEN, --topic, --condition, or --from FILE")
+    if options.from_line > 1 and options.source is None:
+        parser.error("--from-line needs --from FILE")
+    if options.confirm and options.dry_run:
+        parser.error("--confirm needs pushes that are sent: leave out --dry-run")
+    return parser, options
+
+
+def find_defaults(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields that options give."""
+    names = ("topic", "condition", "collapse_key", "ttl", "priority", "delay_while_idle")
+    given = {name: getattr(options, name) for name in (*names, "notification", "route")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def check_defaults(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
+    """End the process with status 2 where a field that an option gives is of no use."""
+    has_target = "topic" in defaults or "condition" in defaults
+    try:
+        Push.from_fields(defaults if has_target else {"token": "T"} | defaults)
+    except ValueError as fault:
+        fail(parser, str(fault))
+
+
+def fail(parser: argparse.ArgumentParser, text: str) -> NoReturn:
+    """End the process with status 2; the usage would only hide the text."""
+    parser.exit(2, f"{parser.prog}: error: {text}\n")
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="node2dm-push",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("token", metavar="TOKEN", nargs="?", help="registration ID of the device")
+    add("data", metavar="DATA", nargs="?", help="the text it gets; without one: only a ping")
+    add("--from", dest="source", metavar="FILE", help="rows to send; - for standard input")
+    add("--from-line", type=_line, default=1, metavar="N",
+        help="skip rows that begin before line N; a CSV header is read all the same")  # fmt: skip
+    add("--rate", type=_rate, default=1000.0, metavar="N", help="pushes a second (%(default)g)")
+    add("--strict", action="store_true", help="end at the first fault instead of going on")
+    add("--dry-run", action="store_true", help="print the datagrams and send nothing")
+    add("--host", default=HOST, help="the gateway's name or address (%(default)s)")
+    add("--port", type=_port, default=PORT, help="its UDP port (%(default)s)")
+    add("--stats", metavar="HOST:PORT",
+        help=f"its stats port, asked for its routes (on this host: {STATS})")  # fmt: skip
+    add("--confirm", metavar="ADDRESS",
+        help="compare the gateway's counters before and after: http://HOST:PORT of its option web, "
+        "or HOST:PORT of its stats port")  # fmt: skip
+    add("--datagram", type=_size, default=SAFE_DATAGRAM, metavar="BYTES",
+        help="largest datagram to put several pushes in (%(default)s)")  # fmt: skip
+    add("--route", metavar="NAME", help="the gateway's route, or its prefix")
+    add("--topic", metavar="TOPIC", help="an FCM topic instead of a TOKEN")
+    add("--condition", metavar="EXPRESSION", help="an FCM expression over topics, likewise")
+    add("--notification", type=_notification, metavar="TITLE[:BODY]",
+        help="what FCM shows by itself; or a JSON object: title, body, image")  # fmt: skip
+    add("--collapse-key", metavar="KEY", help="of several an offline phone gets the last")
+    add("--ttl", type=_seconds, metavar="SECONDS", help="how long it is worth delivering")
+    add("--priority", type=str.lower, choices=("normal", "high"), help="FCM's priority")
+    add("--delay-while-idle", action="store_true", default=None, help="wait until it is in use")
+    return parser
+
+
+def _notification(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("{"):
+        try:
+            found: dict[str, Any] = json.loads(text)
+        except ValueError as fault:
+            raise argparse.ArgumentTypeError(f"{fault}: expected a JSON object") from None
+        return found
+    title, colon, body = text.partition(":")
+    return {"title": title, "body": body} if colon else {"title": title}
+
+
+def _rate(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        rate = float(text)
+        if 0 < rate < float("inf"):
+            return rate
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+
+
+def _seconds(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        expected = f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}") from None
+
+
+def _port(text: str) -> int:
+    return _between(text, 65535)
+
+
+def _size(text: str) -> int:
+    return _between(text, MAX_DATAGRAM)
+
+
+def _line(text: str) -> int:
+    return _between(text, sys.maxsize)
+
+
+def _between(text: str, most: int) -> int:
+    with contextlib.suppress(ValueError):
+        if 1 <= int(text) <= most:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number between 1 and {most}")

@@ -1,0 +1,216 @@
+"""The command node2dm-push: pushes from the command line, from a file, or from a pipe."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TextIO
+
+from node2dm_tw.cli.bulk import TICK, BulkSender, DryRun, InterruptGuard, UDPDestination
+from node2dm_tw.cli.gateway import STATS, Confirmation, GatewayError, GatewayRoutes
+from node2dm_tw.cli.options import check_defaults, fail, find_defaults, parse
+from node2dm_tw.cli.progress import Terminal
+from node2dm_tw.cli.rows import InputError, Row, read_rows
+from node2dm_tw.client import HOST, Push, PushClient
+
+SENT, UNSENT, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses; argparse ends with 2 by itself."""
+
+LOOPBACK = (HOST, "localhost", "::1")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser, options = parse(argv)
+    guard = InterruptGuard()
+    restore = guard.install()
+    try:
+        check_defaults(parser, find_defaults(options))
+        return _Command(parser, options, guard).run()
+    except BrokenPipeError:
+        # The reader of --dry-run went away; what Python would flush at its exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNSENT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except InputError as fault:
+        return _fail(f"{options.source}: {fault}", USAGE)
+    except OSError as fault:
+        return _fail(f"{options.host} port {options.port}: {fault.strerror or fault}", UNSENT)
+    finally:
+        restore()
+
+
+def _fail(text: str, status: int) -> int:
+    sys.stderr.write(f"node2dm-push: {text}\n")
+    return status
+
+
+class _Command:
+    """One run of the command.
+
+    Args:
+        parser: ends the process for arguments of no use.
+        options: see `node2dm_tw.cli.options`.
+        guard: holds Ctrl-C back while a datagram is sent.
+    """
+
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        options: argparse.Namespace,
+        guard: InterruptGuard,
+    ) -> None:
+        self._parser = parser
+        self._options = options
+        self._guard = guard
+        self._defaults = find_defaults(options)
+        gateway = None if options.dry_run else _find_routes(options)
+        # Another gateway may answer there: its routes say nothing about this port.
+        self._routes = gateway if gateway and gateway.has_port(options.port) else None
+        self._udp = ", ".join(gateway.udp) if gateway else "127.0.0.1:8120 by default"
+
+    def run(self) -> int:
+        """Send what the options say; return the exit status."""
+        try:
+            if self._routes is not None:
+                self._routes.find(self._options.route or "")
+            if self._options.source is None:
+                return self._send_one()
+        except ValueError as fault:
+            fail(self._parser, str(fault))
+        return self._send_many()
+
+    def _send_one(self) -> int:
+        fields = {"token": self._options.token, "data": self._options.data}
+        given = {name: value for name, value in fields.items() if value is not None}
+        push = Push.from_fields(self._defaults | given)
+        push.line()
+        self._check(push)
+        terminal = Terminal(sys.stderr, time.monotonic, None, bar=False)
+        return self._send([Row(1, given)], 1, terminal)[0]
+
+    def _send_many(self) -> int:
+        """Send the rows of a file or pipe; those of a pipe at once, each in its own datagram."""
+        with _open(self._options.source) as lines:
+            has_bar, is_file = sys.stderr.isatty(), lines.seekable()
+            total = None
+            if has_bar and is_file:
+                begin = lines.tell()
+                total = sum(1 for _ in self._read(lines))
+                lines.seek(begin)
+            burst = max(1, int(self._options.rate * TICK)) if is_file else 1
+            terminal = Terminal(sys.stderr, time.monotonic, total, bar=has_bar)
+            status, sender = self._send(self._read(lines), burst, terminal)
+        terminal.message(
+            f"sent: {sender.sent:,} (datagrams: {sender.datagrams:,}), "
+            f"faulty: {sender.faulty:,}, not sent: {sender.unsent:,}"
+        )
+        return status
+
+    def _read(self, lines: TextIO) -> Iterable[Row]:
+        return (row for row in read_rows(lines) if row.number >= self._options.from_line)
+
+    def _check(self, push: Push) -> None:
+        if self._routes is not None:
+            self._routes.check(push)
+
+    def _send(self, rows: Iterable[Row], burst: int, terminal: Terminal) -> tuple[int, BulkSender]:
+        """Send the rows to where the options say; return the exit status and what was done."""
+        options = self._options
+        with ExitStack() as stack:
+            confirmation = self._begin_confirmation()
+            destination = self._open_destination(stack, terminal)
+            sender = BulkSender(
+                destination.send,
+                terminal,
+                rate=float("inf") if options.dry_run else options.rate,
+                burst=burst,
+                clock=time.monotonic,
+                sleep=time.sleep,
+                size=options.datagram,
+                strict=options.strict,
+                check=self._check,
+                guard=self._guard,
+            )
+            is_interrupted = is_complete = False
+            try:
+                is_complete = sender.send_rows(rows, self._defaults)
+            except KeyboardInterrupt:
+                is_interrupted = True
+            terminal.finish(sender.processed)
+            if options.source and not is_complete:
+                next_line = max(options.from_line, sender.last_line + 1)
+                why = "interrupted" if is_interrupted else "stopped"
+                terminal.message(f"{why}; go on with --from-line {next_line}")
+            is_good = destination.confirm() and not sender.faulty and not sender.unsent
+            if is_interrupted:
+                return INTERRUPTED, sender
+            if confirmation is not None:
+                is_good &= _confirm(confirmation, sender.sent, terminal)
+        return SENT if is_good else UNSENT, sender
+
+    def _begin_confirmation(self) -> Confirmation | None:
+        if not self._options.confirm:
+            return None
+        try:
+            return Confirmation(self._options.confirm, time.monotonic, time.sleep)
+        except GatewayError as fault:
+            fail(self._parser, f"--confirm {fault}")
+
+    def _open_destination(self, stack: ExitStack, terminal: Terminal) -> DryRun | UDPDestination:
+        options = self._options
+        if options.dry_run:
+            return DryRun()
+        client = stack.enter_context(PushClient(options.host, options.port, strict=True))
+        place = f"{options.host} port {options.port}"
+        return UDPDestination(client, terminal, place, expected=self._udp, strict=options.strict)
+
+
+def _find_routes(options: argparse.Namespace) -> GatewayRoutes | None:
+    """Ask the gateway for its routes; None where none can be asked."""
+    is_port = options.confirm is not None and "://" not in options.confirm
+    address = options.stats or (options.confirm if is_port else None)
+    if address is None and options.host not in LOOPBACK:
+        return None
+    try:
+        return GatewayRoutes.ask(address or STATS)
+    except GatewayError as fault:
+        if options.stats:
+            sys.stderr.write(f"node2dm-push: {fault}; routes are not checked\n")
+        return None
+
+
+def _confirm(confirmation: Confirmation, sent: int, terminal: Terminal) -> bool:
+    try:
+        faults = confirmation.find_faults(sent)
+    except GatewayError as fault:
+        faults = [f"not confirmed: {fault}"]
+    for text in faults:
+        terminal.message(text)
+    return not faults
+
+
+def _open(source: str) -> TextIO:
+    """Open a file, or standard input for ``-``; a byte that is not UTF-8 spoils only its row.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    file = sys.stdin.fileno() if source == "-" else source
+    try:
+        return open(
+            file,
+            closefd=source != "-",
+            encoding="utf-8-sig",
+            errors="surrogateescape",
+            newline="\n",
+        )
+    except OSError as fault:
+        raise InputError(fault.strerror) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

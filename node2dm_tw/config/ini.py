@@ -1,0 +1,335 @@
+"""INI files to typed, frozen settings.
+
+A section is an attrs class whose fields are made by `option`. Everything that is wrong in a file is
+found before any of it is reported.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from configparser import RawConfigParser
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+
+from node2dm_tw.config.converters import Converter, describe_owner, file_text, printable, read_file
+from node2dm_tw.config.ini_lines import (
+    COMMENTS,
+    MAX_LINE_ERRORS,
+    MAX_SHOWN,
+    OPTION,
+    LineReader,
+    format_value,
+    hide,
+)
+
+Section = TypeVar("Section", bound=attrs.AttrsInstance)
+
+NOT_IMPLEMENTED = "is not implemented yet; remove it"
+
+_COMMENT = re.compile(r"(?:^|\s)[;#]")
+_CLEAR_COMMENT = re.compile(r"(?:^|\s)[;#](?:\s|$)")
+_QUOTED = re.compile(r"(['\"]).*\1")
+
+
+class ConfigErrors(Exception):
+    """What is wrong in a file: lines such as ``[section] option = value: expected a number``."""
+
+    def __init__(self, errors: list[str]) -> None:
+        """Keep the lines."""
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+def describe_unknown(
+    place: str,
+    kind: str,
+    word: str,
+    known: Collection[str],
+    elsewhere: Mapping[str, Collection[str]] = {},
+) -> str:
+    """Write the error of an unknown name, with the known one that is most like it.
+
+    Args:
+        elsewhere: the sections that have it, by the names of options.
+    """
+    if word in elsewhere:
+        sections = " or ".join(f"[{title}]" for title in elsewhere[word])
+        return f"{place}: unknown {kind}; it belongs to {sections}"
+    near = get_close_matches(word.lower()[:MAX_SHOWN], known, 1)
+    return f"{place}: unknown {kind}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def option(
+    convert: Converter,
+    default: str | None,
+    doc: str,
+    *,
+    secret: bool = False,
+    shown: bool = False,
+    reloads: bool = False,
+    optional: bool = False,
+) -> Any:
+    """Describe one option, as a field of a section's class.
+
+    Args:
+        convert: see `Converter`.
+        default: as it would stand in the file; None where the file must name it. A field whose
+            default is the empty text is None when it is empty.
+        doc: one line for the reference.
+        secret: never shown; may be read from the file that ``NAME_file`` names.
+        shown: views and errors may show its value.
+        reloads: a change takes effect on SIGHUP; others wait for a restart.
+        optional: may be empty, and is None then, though it has a default.
+    """
+    metadata = {
+        "convert": convert,
+        "default": default,
+        "doc": doc,
+        "secret": secret,
+        "shown": shown,
+        "reloads": reloads,
+        "optional": optional or default == "",
+    }
+    return attrs.field(metadata=metadata, repr=not secret)
+
+
+class IniFile(RawConfigParser):
+    """The sections of a file. `%` means nothing special, names of options keep their case.
+
+    Attributes:
+        errors: what is wrong with single lines; the others were read all the same.
+        incomplete: sections in which a line could not be read.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Parse a text."""
+        super().__init__(strict=True, default_section="")
+        self.optionxform = str  # type: ignore[assignment,method-assign]
+        reader = LineReader()
+        for number, line in enumerate(text.split("\n"), 1):
+            reader.read(number, line)
+        self.read_dict(
+            {
+                title: {name: "\n".join(lines).rstrip() for name, lines in options.items()}
+                for title, options in reader.sections.items()
+            }
+        )
+        self.incomplete = reader.incomplete
+        more = len(reader.errors) - MAX_LINE_ERRORS
+        self.errors = reader.errors[:MAX_LINE_ERRORS]
+        if more > 0:
+            self.errors.append(f"{more} more lines: expected option = value")
+
+
+def parse(file: Path) -> IniFile:
+    """Parse a file; what is wrong with its lines is left to the caller.
+
+    Raises:
+        ConfigErrors: it cannot be read, or is no text in UTF-8.
+    """
+    try:
+        content = read_file(file)
+    except OSError as error:
+        reason = f"{error.strerror}{describe_owner(file, error)}"
+        raise ConfigErrors([f"{file}: {reason}"]) from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise ConfigErrors([f"{file}: it is not UTF-8 but UTF-16: save it as UTF-8"]) from None
+        number = content.count(b"\n", 0, error.start) + 1
+        place = f"{file}: line {number}: byte 0x{content[error.start]:02x}"
+        raise ConfigErrors([f"{place}: it is not UTF-8: save the file as UTF-8"]) from None
+    for character, what in _FORBIDDEN.items():
+        if character in text:
+            number = text.count("\n", 0, text.index(character)) + 1
+            raise ConfigErrors([f"{file}: line {number}: {what}"])
+    if "\r" in text and "\n" not in text:
+        raise ConfigErrors([f"{file}: its lines end in CR alone: expected LF or CR LF"])
+    found = IniFile(text)
+    found.errors = [f"{file}: {error}" for error in found.errors]
+    return found
+
+
+_FORBIDDEN = {
+    "\0": "a NUL byte: expected text in UTF-8; is it UTF-16, or damaged?",
+    "\ufeff": "a byte-order mark: expected none but at the beginning of the file",
+}
+
+
+def read(file: Path) -> IniFile:
+    """Parse a file.
+
+    Raises:
+        ConfigErrors: it cannot be read, or a line of it is wrong.
+    """
+    found = parse(file)
+    if found.errors:
+        raise ConfigErrors(found.errors)
+    return found
+
+
+def section(
+    kind: type[Section],
+    title: str,
+    parser: IniFile,
+    folder: Path,
+    errors: list[str],
+    /,
+    *,
+    defaults: Mapping[str, str] | None = None,
+    not_implemented: tuple[str, ...] = (),
+    elsewhere: Mapping[str, Collection[str]] = {},
+    **extra: Any,
+) -> Section | None:
+    """Read one section.
+
+    Args:
+        kind: the class to make.
+        title: of the section; one that is not in the file has its defaults.
+        folder: of the file.
+        errors: gets a line for each error.
+        defaults: texts that take the place of the options' own defaults.
+        not_implemented: options that are known but refused.
+        elsewhere: the sections that have an option, by the names of all options.
+        extra: further arguments of the class, not options.
+
+    Returns:
+        The settings; None where there was an error.
+    """
+    fields = [field for field in attrs.fields(kind) if field.metadata]
+    names = {name for field in fields for name in option_names(field)}
+    before = len(errors)
+    given = dict(parser.items(title)) if parser.has_section(title) else {}
+    given = _split_indented(title, given, names, errors)
+    values: dict[str, Any] = dict(extra)
+    for field in fields:
+        fallback = (defaults or {}).get(field.name, field.metadata["default"])
+        try:
+            values[field.name] = _value(field, given, fallback, folder)
+        except _Missing as error:
+            if title not in parser.incomplete:  # else it may be in a line that cannot be read
+                errors.append(f"[{title}] {field.name}: expected {error}")
+        except ValueError as error:
+            errors.append(f"[{title}] {_describe(field, given)}: expected {error}")
+    for name in given:
+        if name in not_implemented:
+            errors.append(f"[{title}] {name}: {NOT_IMPLEMENTED}")
+        elif name not in names:
+            place = f"[{title}] {format_value(name)}"
+            errors.append(describe_unknown(place, "option", name, names, elsewhere))
+    is_complete = len(values) == len(fields) + len(extra) and len(errors) == before
+    return kind(**values) if is_complete else None
+
+
+def _split_indented(
+    title: str, given: Mapping[str, str], names: Collection[str], errors: list[str]
+) -> dict[str, str]:
+    """Find options that are indented by mistake, and so are a part of the option before them."""
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        first, *others = value.split("\n")
+        found[name] = first
+        inside = name
+        for line in others:
+            match = OPTION.fullmatch(line)
+            if match and match[1] in names:
+                inside = match[1]
+                errors.append(
+                    f"[{title}] {inside}: expected at the beginning of a line;"
+                    f" indented, it is a part of {format_value(name)}"
+                )
+                found.setdefault(inside, match[2])
+            else:
+                found[inside] += f"\n{line}"
+    return found
+
+
+class _Missing(ValueError):
+    """An option that the file must have and has not."""
+
+
+def option_names(field: Any) -> list[str]:
+    """List the options that give a field its value; none where it is no option."""
+    return [name for name in (field.name, _file_option(field)) if name] if field.metadata else []
+
+
+def _file_option(field: Any) -> str:
+    """Name the option that names the file of a secret; empty where there is none."""
+    return f"{field.name}_file" if field.metadata["secret"] else ""
+
+
+def _value(field: Any, given: Mapping[str, str], fallback: str | None, folder: Path) -> Any:
+    """Find the text of one option and convert it."""
+    value, file_option = given.get(field.name), _file_option(field)
+    if file_option in given:
+        if value is not None:
+            raise ValueError(f"either {field.name} or {file_option}, not both")
+        if not given[file_option]:
+            raise ValueError("the path of a file, not empty")
+        value = convert_text(file_text, given[file_option], folder)
+    if value is None:
+        value = fallback
+    if value is None:
+        raise _Missing(f"{field.metadata['doc']} (required)")
+    if not value:
+        if field.metadata["default"] is None:
+            raise ValueError(f"{field.metadata['doc']}, not empty")
+        if not field.metadata["optional"]:
+            raise ValueError("a value; leave the line out for the default")
+        return None
+    return convert_text(
+        field.metadata["convert"], value, folder, is_secret=field.metadata["secret"]
+    )
+
+
+def convert_text(convert: Converter, value: str, folder: Path, *, is_secret: bool = False) -> Any:
+    """Convert a text; say so where it is a comment or quotes that are wrong with it.
+
+    In a secret both may be meant: only where it is wrong, they are named.
+    """
+    try:
+        converted = convert(value, folder)
+    except ValueError as error:
+        # What is in brackets may repeat the value, of which not all may be shown.
+        is_hidden = hide(value) != printable(value)
+        expected = str(error).partition(" (")[0] if is_hidden else str(error)
+        raise ValueError(expected + _hint(convert, value, folder)) from None
+    if not is_secret and _CLEAR_COMMENT.search(value):
+        raise ValueError(f"a value alone; {COMMENTS}")
+    if not is_secret and _QUOTED.fullmatch(value):
+        raise ValueError("a value without quotes")
+    return converted
+
+
+def _hint(convert: Converter, value: str, folder: Path) -> str:
+    """Find out whether a value is wrong because of a comment behind it, or of quotes."""
+    comment = _COMMENT.search(value)
+    quoted = _QUOTED.fullmatch(value)
+    for rest, hint in (
+        (comment and value[: comment.start()].rstrip(), f"; {COMMENTS}"),
+        (quoted and value[1:-1], "; without quotes"),
+    ):
+        if rest is not None and _is_right(convert, rest, folder):
+            return hint
+    return ""
+
+
+def _is_right(convert: Converter, value: str, folder: Path) -> bool:
+    try:
+        convert(value, folder)
+    except ValueError:
+        return not value  # an empty value is the default
+    return True
+
+
+def _describe(field: Any, given: Mapping[str, str]) -> str:
+    """Name an option for an error, with its value where that may be shown."""
+    file_option = _file_option(field)
+    if file_option in given and field.name not in given:
+        return f"{file_option} = {format_value(given[file_option])}"
+    if field.metadata["shown"] and field.name in given:
+        return f"{field.name} = {format_value(given[field.name])}"
+    return str(field.name)

@@ -1,0 +1,490 @@
+"""The sections of the gateway's configuration file and their options."""
+
+import base64
+import importlib.util
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+import attrs
+from cryptography import x509
+from twisted.internet.endpoints import serverFromString
+
+from node2dm_tw.config.converters import (
+    MAX_SECRET_BYTES,
+    FileContent,
+    IPNetwork,
+    addresses,
+    choice,
+    file_content,
+    host,
+    matching,
+    networks,
+    number,
+    path,
+    proxy_url,
+    rate,
+    rates,
+    seconds,
+    text,
+    url,
+    words,
+    yes_or_no,
+)
+from node2dm_tw.config.ini import NOT_IMPLEMENTED, option
+from node2dm_tw.core.logs import FORMATS, LEVELS, parse_levels
+
+DAY = 86_400
+
+HAS_CURL = importlib.util.find_spec("pycurl") is not None
+"""Whether the extra `curl` is installed."""
+
+
+def _endpoint(value: str, folder: Path) -> str:
+    try:
+        serverFromString(object(), value)
+    except Exception as error:  # Each kind of endpoint, plugins among them, has its own.
+        raise ValueError(
+            f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
+        ) from error
+    return value
+
+
+def _log_levels(value: str, folder: Path) -> str:
+    """Check a level, and those of the parts that differ."""
+    parse_levels(value)
+    return value
+
+
+key_file = file_content(MAX_SECRET_BYTES)
+"""Converts to a service account's key."""
+
+
+def _authorities(value: str, folder: Path) -> FileContent:
+    """A file with certificates."""
+    file: FileContent = file_content()(value, folder)
+    if file.content.startswith(b"\x30"):
+        raise ValueError("certificates in PEM; this is DER: openssl x509 -inform der -in FILE")
+    try:
+        x509.load_pem_x509_certificates(file.content)
+    except ValueError:
+        is_damaged = b"-----BEGIN CERTIFICATE" in file.content
+        reason = "one of them is damaged" if is_damaged else "there is none in the file"
+        raise ValueError(f"a file with certificates in PEM ({reason})") from None
+    return file
+
+
+_word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
+_url_path = matching(r"/[!-~]*", "a path that begins with /")
+_project = matching(r"[a-z0-9.:-]{1,100}", "a project ID")
+
+
+def _host_names(value: str, folder: Path) -> tuple[str, ...]:
+    """Names of hosts between commas, in lower case."""
+    names = tuple(name.lower().removesuffix(".") for name in words(value, folder))
+    if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) for name in names):
+        raise ValueError("names such as push.example.com, without a port, between commas")
+    return names
+
+
+def _http_client(value: str, folder: Path) -> str:
+    if choice("auto", "treq", "curl")(value, folder) == "curl" and not HAS_CURL:
+        raise ValueError("pycurl, which curl needs: pip install pycurl")
+    return value
+
+
+def _udp(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
+    """One or more addresses; sockets of systemd are planned."""
+    if "systemd:" in value:
+        raise ValueError(f"addresses such as 127.0.0.1:8120; systemd:NAME {NOT_IMPLEMENTED}")
+    return addresses(value, folder)
+
+
+def _queue(value: str, folder: Path) -> str:
+    """The memory; other places are planned."""
+    kind = value.partition(":")[0]
+    if kind in ("sqlite", "redis", "rediss", "unix"):  # the rest may hold a password
+        raise ValueError(f"memory; {kind} {NOT_IMPLEMENTED}")
+    if value != "memory":
+        raise ValueError("memory")
+    return value
+
+
+def _signing_secret(value: str, folder: Path) -> bytes:
+    try:
+        key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not value.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError("whsec_ and 24 to 64 bytes in base64")
+    return key
+
+
+@attrs.frozen
+class GatewaySection:
+    """The section [node2dm]: what holds for the whole process."""
+
+    udp: tuple[tuple[str, int], ...] = option(
+        _udp,
+        "127.0.0.1:8120",
+        "where pushes come in: one or more addresses, between commas",
+        shown=True,
+    )
+    stats: str = option(
+        _endpoint,
+        "tcp:8121:interface=127.0.0.1",
+        "where telnet is answered: a Twisted endpoint",
+        shown=True,
+    )
+    web: str | None = option(
+        _endpoint,
+        "",
+        "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
+        " tcp:8122:interface=127.0.0.1; empty: off",
+        shown=True,
+    )
+    web_hosts: tuple[str, ...] | None = option(
+        _host_names,
+        "",
+        "names, between commas, under which the web port may be asked, beside localhost and IP"
+        " addresses",
+        shown=True,
+        reloads=True,
+        optional=True,
+    )
+    allow: tuple[IPNetwork, ...] = option(
+        networks,
+        "127.0.0.0/8, ::1/128",
+        "sources that may push; a filter, not authentication",
+        shown=True,
+        reloads=True,
+    )
+    state_dir: Path = option(path, None, "the folder for what must outlive the process", shown=True)
+    max_queued: int = option(
+        number(1, 100_000_000),
+        "1000000",
+        "pushes kept for each route",
+        shown=True,
+        reloads=True,
+    )
+    max_queued_bytes: int = option(
+        number(1_000_000, 1_000_000_000_000 - 1),
+        "1000000000",
+        "bytes of all pushes together that the memory keeps, 350 for each beside its line",
+        shown=True,
+        reloads=True,
+    )
+    max_age: float = option(
+        seconds(1, 28 * DAY),
+        "86400",
+        "seconds after which a push is dropped",
+        shown=True,
+        reloads=True,
+    )
+    drain: float = option(
+        seconds(0, 3600),
+        "10",
+        "seconds to go on sending after SIGTERM",
+        shown=True,
+        reloads=True,
+    )
+    rcvbuf: int = option(
+        number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer", shown=True
+    )
+    reuse_port: bool = option(
+        yes_or_no,
+        "no",
+        "share the UDP port with other processes that do, each with its state_dir",
+        shown=True,
+    )
+    http_client: str = option(
+        _http_client,
+        "auto",
+        "what sends: curl, treq, or auto: curl where the extra is installed",
+        shown=True,
+    )
+    proxy: str | None = option(
+        proxy_url,
+        "",
+        "an HTTP proxy for all but callbacks, as http://user:password@host:3128; needs curl",
+        secret=True,
+    )
+    queue: str = option(_queue, "memory", "where pushes wait: memory", shown=True)
+    log_level: str = option(
+        _log_levels,
+        "info",
+        "the least that is logged: "
+        + ", ".join(LEVELS)
+        + "; a part may differ: info, delivery=debug, http=error",
+        shown=True,
+        reloads=True,
+    )
+    log_format: str = option(
+        choice(*FORMATS), "text", "how a line is logged: text or json", shown=True
+    )
+
+    @property
+    def uses_curl(self) -> bool:
+        """Whether pushes are sent by libcurl, else by treq."""
+        return self.http_client == "curl" or (self.http_client == "auto" and HAS_CURL)
+
+
+Rates = tuple[tuple[int, float], ...]
+"""Limits, all of which hold: so many in any so many seconds."""
+
+
+@attrs.frozen(kw_only=True)
+class RouteSection:
+    """What every route has.
+
+    Args:
+        title: of the section.
+    """
+
+    title: str
+    prefix: str | None = option(
+        _word, "", "another name for the route before the | of a line", shown=True
+    )
+    ca_file: FileContent | None = option(
+        _authorities,
+        "",
+        "certificates to trust in place of the platform's",
+        shown=True,
+    )
+    max_in_flight: int = option(
+        number(1, 4096),
+        "64",
+        "requests in flight at the most",
+        shown=True,
+        reloads=True,
+    )
+    timeout: float = option(
+        seconds(1, 600), "30", "seconds for one request and its connection", shown=True
+    )
+    device_rate: Rates | None = option(
+        rates,
+        "",
+        "pushes to one device, one or more rates such as 240/m; empty: any number",
+        shown=True,
+        reloads=True,
+    )
+    device_burst: int | None = option(
+        number(1, 1_000_000),
+        "",
+        "pushes to one device that may go at once; empty: a quarter of the lowest device_rate",
+        shown=True,
+        reloads=True,
+    )
+
+    @property
+    def kind(self) -> str:
+        """``c2dm`` or ``fcm``."""
+        return self.title.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The name of the route: NAME of [c2dm:NAME], or c2dm."""
+        return self.title.rpartition(":")[2]
+
+
+@attrs.frozen(kw_only=True)
+class C2DMRoute(RouteSection):
+    """A section [c2dm]: one sender account."""
+
+    username: str = option(
+        text, None, "the sender's account, an e-mail address", shown=True, reloads=True
+    )
+    password: str = option(text, None, "its password", secret=True, reloads=True)
+    source: str = option(
+        text,
+        "node2dm_tw",
+        "what the sign-in says of us: company-app-version",
+        shown=True,
+        reloads=True,
+    )
+    login_url: str = option(
+        url,
+        "https://www.google.com/accounts/ClientLogin",
+        "where ClientLogin is answered",
+        shown=True,
+    )
+    send_url: str = option(
+        url,
+        "https://android.apis.google.com/c2dm/send",
+        "where pushes are sent to",
+        shown=True,
+    )
+    token_max_age: float = option(
+        seconds(2, 365 * DAY),
+        "1209600",
+        "seconds after which the auth token is renewed",
+        shown=True,
+    )
+    device_block: float = option(
+        seconds(1, 28 * DAY),
+        "3600",
+        "seconds for which a device over its quota is left alone",
+        shown=True,
+        reloads=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class FCMRoute(RouteSection):
+    """A section [fcm]: one Firebase project."""
+
+    service_account: FileContent = option(
+        key_file,
+        None,
+        "the key file of a service account",
+        shown=True,
+        reloads=True,
+    )
+    project: str | None = option(
+        _project, "", "the project that sends; empty: the key's own", shown=True
+    )
+    prefix: str | None = option(
+        _word,
+        "g",
+        "another name for the route before the | of a line; default: of the first [fcm] alone",
+        shown=True,
+        optional=True,
+    )
+    url: str = option(
+        url, "https://fcm.googleapis.com", "the service, or messages:send itself", shown=True
+    )
+    max_in_flight: int = option(
+        number(1, 4096),
+        "512",
+        "requests in flight at the most",
+        shown=True,
+        reloads=True,
+    )
+    max_age: float = option(
+        seconds(1, 28 * DAY),
+        "3600",
+        "seconds after which a push is dropped",
+        shown=True,
+        reloads=True,
+    )
+    device_rate: Rates | None = option(
+        rates,
+        "240/m, 5000/h",
+        "pushes to one device, one or more rates; empty: any number",
+        shown=True,
+        reloads=True,
+        optional=True,
+    )
+    device_burst: int | None = option(
+        number(1, 1_000_000),
+        "60",
+        "pushes to one device that may go at once; by default less where device_rate is low",
+        shown=True,
+        reloads=True,
+    )
+    project_rate: tuple[int, float] | None = option(
+        rate,
+        "600000/m",
+        "pushes of the whole project, spread evenly; empty: any number",
+        shown=True,
+        reloads=True,
+        optional=True,
+    )
+    bad_device_alarm: int = option(
+        number(0, 100),
+        "50",
+        "percent of answers blaming devices above which callbacks wait; 0: never",
+        shown=True,
+        reloads=True,
+    )
+
+
+EVENTS = ("bad_device", "refused", "expired", "overflowed", "blocked")
+"""The outcomes that a callback can tell of."""
+
+
+def _events(value: str, folder: Path) -> tuple[str, ...]:
+    """Words of `EVENTS`, or `all`, between commas."""
+    found = words(value, folder)
+    for word in found:
+        if word not in (*EVENTS, "all"):
+            near = get_close_matches(word[:100], (*EVENTS, "all"), 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"one or more of {', '.join(EVENTS)}, all, between commas{hint}")
+    if not found:
+        raise ValueError(f"one or more of {', '.join(EVENTS)}, all, between commas")
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class CallbackSection:
+    """A section [callback]: where the application is told of pushes that ended badly.
+
+    Args:
+        title: of the section.
+    """
+
+    title: str = "callback"
+    protocol: str = option(choice("https", "http"), "https", "https or http", shown=True)
+    host: str = option(host, None, "the host of the application", shown=True)
+    port: int | None = option(
+        number(1, 65_535), "", "its port; empty: that of the protocol", shown=True
+    )
+    path: str = option(_url_path, "/", "the path of the webhook")
+    shared_secret: str | None = option(
+        text,
+        "",
+        "sent along as shared_secret, where format is form",
+        secret=True,
+        reloads=True,
+    )
+    signing_secret: bytes | None = option(
+        _signing_secret,
+        "",
+        "signs as Standard Webhooks says: whsec_ and base64",
+        secret=True,
+        reloads=True,
+    )
+    format: str = option(
+        choice("form", "json"), "form", "what is posted: form, as node2dm did, or json", shown=True
+    )
+    events: tuple[str, ...] = option(
+        _events,
+        "bad_device",
+        f"outcomes to tell of: {', '.join(EVENTS)}, between commas, or all",
+        shown=True,
+        reloads=True,
+    )
+    timeout: float = option(seconds(1, 600), "10", "seconds for one request", shown=True)
+    retries: int = option(
+        number(0, 100),
+        "5",
+        "how often a callback is sent again that is answered neither with a 2xx nor with 410",
+        shown=True,
+    )
+
+    @property
+    def route(self) -> str | None:
+        """The route that it is for: ROUTE of [callback:ROUTE]; None: all without one of theirs."""
+        return self.title.partition(":")[2] or None
+
+    @property
+    def outcomes(self) -> frozenset[str]:
+        """The outcomes that `events` names."""
+        return frozenset(EVENTS if "all" in self.events else self.events)
+
+    @property
+    def url(self) -> str:
+        """The address of the webhook."""
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.protocol}://{self.host}{port}{self.path}"
+
+
+@attrs.frozen
+class Statsd:
+    """The section [statsd]: where the stats are sent to."""
+
+    host: str = option(host, None, "the host of the statsd", shown=True)
+    port: int = option(number(1, 65_535), "8125", "its UDP port", shown=True)
+    prefix: str = option(_word, "node2dm", "what every name begins with", shown=True)
+    interval: float = option(seconds(1, 3600), "10", "seconds between two reports", shown=True)

@@ -1,0 +1,390 @@
+"""A push, and the two forms it comes in: node2dm's line and the JSON object."""
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from unicodedata import category
+
+MAX_NESTING = 16
+"""Maximum nesting depth of `notification`, far below any JSON parser's recursion limit."""
+
+MAX_TOKEN_BYTES = 4096
+"""Maximum length of a token or fid; Google's have about 160 bytes."""
+
+MAX_TTL_SECONDS = 2_419_200
+"""Four weeks, the most that FCM takes."""
+
+TARGETS = ("token", "fid", "topic", "condition")
+
+REASONS = {
+    "ambiguous": "on an FCM route: more than two colons and no `:{`, so that token and collapse key"
+    " cannot be told apart: expected the JSON form",
+    "collapse_key": "the collapse key is empty, and C2DM needs one: expected"
+    " `token:collapse_key:payload`",
+    "colons": "fewer than two colons: expected `token:collapse_key:payload`, or a JSON object on"
+    " one line",
+    "empty": "the datagram has no line: expected a push on each line",
+    "field": "the JSON form has an unknown field, one twice, or one of the wrong type",
+    "http": "the datagram is a message of HTTP, RTSP or SIP; its lines count as one: expected"
+    " `token:collapse_key:payload`, or a JSON object on one line",
+    "json": "it begins like JSON and is no JSON object: expected one object on one line, without"
+    " line feeds",
+    "reserved": "on an FCM route: a key of data that FCM keeps for itself: expected another one"
+    " than `from`, `message_type`, `google...` and `gcm...`",
+    "source": "the datagram comes from an address that `allow` does not name",
+    "target": "the JSON form names more than one target: expected one of token, fid, topic,"
+    " condition",
+    "token": "the token or fid is empty, too long, or has white space, a quote, a bracket or an"
+    " invisible character: expected 1 to 4096 bytes of other characters; or the JSON form names no"
+    " target",
+    "too_large": "more data than the service takes: expected at most 1024 bytes for C2DM, 4096 for"
+    " FCM, 2048 to a topic",
+    "unknown_route": "it names a route that is not configured",
+    "unsupported": "the JSON form has a field that the service of its route cannot carry",
+    "utf8": "it is not valid UTF-8: expected text in UTF-8",
+}
+"""Every reason for which bytes are not a push, and what it means."""
+
+NO_SUCH_FIELD = "left out: there is no such field"
+
+
+class InvalidPush(Exception):
+    """These bytes are not a push."""
+
+    def __init__(self, reason: str, field: str = "", expected: str = "") -> None:
+        """Keep why.
+
+        Args:
+            reason: one of `REASONS`, the name under which `messages_invalid` counts it.
+            field: the field of the JSON form that is at fault, or empty.
+            expected: what the field must be, where `reason` does not say it.
+        """
+        super().__init__(f"{reason}: {field}" if field else reason)
+        self.reason = reason
+        self.field = _shorten(field) if field else ""
+        self._expected = expected
+
+    @property
+    def detail(self) -> str:
+        """A sentence for people. It names the field at fault and never holds its value."""
+        if self._expected:
+            return f"{self.field} must be {self._expected}"
+        why = REASONS[self.reason]
+        return f"{self.field}: {why}" if self.field else why
+
+
+def _shorten(field: str) -> str:
+    """Make the name of a field fit for a log: a sender chose it, and it may be a token."""
+    text = field.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= 48 else f"{text[:24]}..."
+
+
+@dataclass(slots=True)
+class Push:
+    """One push as it waits: its bytes, where they split, and when they came; never changed.
+
+    Small, because a million of them may wait: fields are cut and decoded when they are asked for.
+
+    Args:
+        line: ``device:collapse_key:payload``, valid UTF-8.
+        device_end: index of the colon that ends the device.
+        key_end: index of the colon that ends the collapse key.
+        received: when it came in, in seconds of the monotonic clock.
+        is_json: the payload is the JSON form, to be read with `fields`; else it is `data.data`.
+    """
+
+    line: bytes
+    device_end: int
+    key_end: int
+    received: float
+    is_json: bool = False
+
+    @property
+    def device(self) -> bytes:
+        """The registration ID, or what the JSON form names in its place."""
+        return self.line[: self.device_end]
+
+    @property
+    def collapse_key(self) -> bytes:
+        """The collapse key; may be empty where the service allows it."""
+        return self.line[self.device_end + 1 : self.key_end]
+
+    @property
+    def payload(self) -> bytes:
+        """Everything after the collapse key."""
+        return self.line[self.key_end + 1 :]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The JSON form's object, checked when it came in."""
+        decoded: dict[str, Any] = json.loads(self.payload)
+        return decoded
+
+    @property
+    def data(self) -> dict[str, str]:
+        """What the application on the device is to receive."""
+        if self.is_json:
+            return data_of(self.fields)
+        return {"data": self.payload.decode()}
+
+    @property
+    def has_single_device(self) -> bool:
+        """Whether it goes to one device, not to a topic or to whom a condition fits."""
+        return not self.is_json or not {"topic", "condition"} & self.fields.keys()
+
+    @property
+    def message_body(self) -> str:
+        """The data as a text: as it came where it was one, else as JSON."""
+        if not self.is_json:
+            return self.payload.decode()
+        data = self.fields.get("data", {})
+        return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+
+
+_new_push: Callable[[], Push] = functools.partial(object.__new__, Push)
+"""Makes a push whose fields are yet to be set, one by one: two thirds of the cost of `Push`."""
+
+
+def data_of(fields: dict[str, Any]) -> dict[str, str]:
+    """Return the data of a push in the JSON form as names and texts."""
+    data: str | dict[str, str] = fields.get("data", {})
+    return {"data": data} if isinstance(data, str) else data
+
+
+def split_at_colons(line: bytes, received: float, key_end: int | None = None) -> Push:
+    """Read node2dm's form: ``token:collapse_key:payload``, the payload all that follows.
+
+    Args:
+        key_end: index of the colon before the payload, of which tokens with a colon are told apart;
+            by default it is the second colon. -1: there is none.
+
+    Raises:
+        InvalidPush: `colons`, `utf8` or `token`.
+    """
+    if key_end is None:
+        device_end = line.find(b":")
+        key_end = line.find(b":", device_end + 1)
+    else:
+        device_end = line.rfind(b":", 0, key_end)
+    if device_end < 0 or key_end < 0:
+        raise InvalidPush("colons")
+    if not line.isascii():
+        check_utf8(line)
+    token = line[:device_end]
+    if token.translate(_PLAIN) != token or device_end > MAX_TOKEN_BYTES or not token:
+        check_token(token)
+    push = _new_push()
+    push.line, push.received, push.is_json = line, received, False
+    push.device_end, push.key_end = device_end, key_end
+    return push
+
+
+def check_utf8(line: bytes) -> None:
+    """Raise `InvalidPush` unless `line` is valid UTF-8."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidPush("utf8") from error
+
+
+_PLAIN = bytes(
+    byte if 33 <= byte <= 126 and byte not in b"\"'`()[]{}<>" else byte ^ 1 for byte in range(256)
+)
+"""Leaves as it is what nearly every token is made of, and changes each other byte."""
+
+_CATEGORIES_NOT_IN_TOKENS = {"Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf", "Ps", "Pe"}
+"""Unicode's categories of control and format characters, white space, quotes and brackets."""
+
+
+def check_token(token: bytes, field: str = "") -> None:
+    """Raise `InvalidPush` unless `token`, which is UTF-8, may be a registration or installation ID.
+
+    Google gives out letters, digits, ``-``, ``_`` and ``:``. What is refused is what only a line
+    that was never meant as a push has in this place.
+    """
+    is_plain = token.translate(_PLAIN) == token
+    if not 0 < len(token) <= MAX_TOKEN_BYTES or not (is_plain or _is_readable(token.decode())):
+        raise InvalidPush("token", field)
+
+
+def _is_readable(token: str) -> bool:
+    """Whether none of a token's letters, of whatever script, is what no token can hold."""
+    return not any(
+        letter in "\"'`<>" or category(letter) in _CATEGORIES_NOT_IN_TOKENS for letter in token
+    )
+
+
+def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
+    """Read the JSON form.
+
+    Returns:
+        The route it names, or None, and the push; its payload is the object again, without route,
+        blanks and nulls.
+
+    Raises:
+        InvalidPush: `utf8`, `json` (no object), `field`, `token` (no target), `target` (several).
+    """
+    found = decode_json(line)
+    if not isinstance(found, dict):
+        raise InvalidPush("json")
+    fields = {name: _read_field(name, value) for name, value in found.items() if value is not None}
+    route = fields.pop("route", None)
+    target = _find_target(fields)
+    try:
+        device = fields[target].encode()
+        key = fields.get("collapse_key", "").encode()
+        payload = _dumps(fields).encode()
+    except ValueError:
+        raise _find_unwritable(fields) from None
+    if target in ("token", "fid"):
+        check_token(device, target)
+    end = len(device)
+    return route, Push(b":".join((device, key, payload)), end, end + 1 + len(key), received, True)
+
+
+def decode_json(line: bytes) -> Any:
+    """Decode one line of JSON, as RFC 8259 has it: no NaN, and no name twice in an object.
+
+    Raises:
+        InvalidPush: `utf8`, `json`, or `field` for a name that is there twice.
+    """
+    try:
+        return _decode(line.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidPush("utf8") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidPush("json") from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise InvalidPush("field", names.most_common(1)[0][0], "given once")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_without_repetition, parse_constant=_no_constant
+).decode
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def _find_target(fields: dict[str, Any]) -> str:
+    """Return which of `TARGETS` these fields have. There must be one, and only one."""
+    targets = [name for name in TARGETS if name in fields]
+    if not targets or not fields[targets[0]]:
+        raise InvalidPush(
+            "token", targets[0] if targets else "token", "given, or another target in its place"
+        )
+    if len(targets) > 1:
+        raise InvalidPush("target", targets[1])
+    return targets[0]
+
+
+def _find_unwritable(fields: dict[str, Any]) -> InvalidPush:
+    """Find the field that JSON or UTF-8 cannot carry: 1e999, or half of a surrogate pair."""
+    for path, value in _paths(fields):
+        try:
+            _dumps(value).encode()
+        except UnicodeEncodeError:
+            return InvalidPush("utf8", path)
+        except ValueError:
+            return InvalidPush("field", path, "a number that JSON can carry")
+    return InvalidPush("json")
+
+
+def _paths(fields: dict[str, Any]) -> list[tuple[str, Any]]:
+    """List the fields, and of those that are objects their fields as ``name.inner``."""
+    return [
+        (path, value)
+        for name, outer in fields.items()
+        for path, value in (
+            [(f"{name}.{inner}", {inner: value}) for inner, value in outer.items()]
+            if isinstance(outer, dict)
+            else [(name, outer)]
+        )
+    ]
+
+
+def _read_field(name: str, value: Any) -> Any:
+    """Return the value of a field in the one spelling that the rest of the gateway reads."""
+    if name not in _FIELDS:
+        raise InvalidPush("field", name, NO_SUCH_FIELD)
+    read, expected = _FIELDS[name]
+    found = read(value)
+    if found is None:
+        raise InvalidPush("field", name, expected)
+    return found
+
+
+def _read_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _read_data(value: object) -> str | dict[str, str] | None:
+    if not isinstance(value, dict):
+        return _read_text(value)
+    for key, text in value.items():
+        if not isinstance(text, str):
+            raise InvalidPush("field", f"data.{key}", "a text")
+    return None if "" in value else value
+
+
+def _read_seconds(value: object) -> int | None:
+    """Read a whole number; some languages write 60.0 for it."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    if not is_whole and (not isinstance(value, int) or isinstance(value, bool)):
+        return None
+    seconds = int(value)  # type: ignore[call-overload]
+    return seconds if 0 <= seconds <= MAX_TTL_SECONDS else None
+
+
+def _read_priority(value: object) -> str | None:
+    text = value.lower() if isinstance(value, str) else ""
+    return text if text in ("normal", "high") else None
+
+
+def _read_boolean(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _read_notification(value: object) -> dict[str, Any] | None:
+    if not isinstance(value, dict) or not _is_shallow(value, MAX_NESTING):
+        return None
+    return {name: inner for name, inner in value.items() if inner is not None}
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
+
+
+_FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
+    **dict.fromkeys(("route", *TARGETS, "collapse_key"), (_read_text, "a text")),
+    "data": (_read_data, "a text, or an object of names, none of them empty, and texts"),
+    "ttl": (_read_seconds, f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),
+    "priority": (_read_priority, "normal or high"),
+    "delay_while_idle": (_read_boolean, "true or false"),
+    "notification": (_read_notification, f"an object, nested at most {MAX_NESTING} deep"),
+}
+"""For each field what reads it, giving None for what it cannot be, and what it must be."""
+
+
+def check_size(texts: dict[str, str], most: int, field: str) -> None:
+    """Check that names and texts together have at most so many bytes of UTF-8.
+
+    Raises:
+        InvalidPush: `too_large`, naming `field`.
+    """
+    if sum(len(name.encode()) + len(text.encode()) for name, text in texts.items()) > most:
+        raise InvalidPush("too_large", field)

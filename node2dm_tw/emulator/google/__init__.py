@@ -1,0 +1,1 @@
+"""The rules of Google's services, without I/O."""

@@ -1,0 +1,240 @@
+"""ClientLogin: accounts, captchas, and the tokens that senders authenticate with."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from node2dm_tw.emulator.google.messages import Headers, Reply
+
+TOKEN_LIFE = 14 * 86400.0
+"""Seconds a ClientLogin token is good for."""
+
+FAILURES_BEFORE_CAPTCHA = 5
+"""Wrong passwords in a row after which an account must solve a captcha."""
+
+LOGIN_ERRORS = frozenset(
+    {
+        "BadAuthentication",
+        "NotVerified",
+        "TermsNotAgreed",
+        "CaptchaRequired",
+        "Unknown",
+        "AccountDeleted",
+        "AccountDisabled",
+        "ServiceDisabled",
+        "ServiceUnavailable",
+    }
+)
+
+_ACCOUNT_TYPES = ("HOSTED_OR_GOOGLE", "GOOGLE", "HOSTED")
+_MOST = 10_000
+_MOST_KEPT = 1_000
+"""Tokens of one kind that are kept for the next start, the newest."""
+
+_LONGEST_ACCOUNT = 320
+
+
+@attrs.frozen
+class Grant:
+    """What a token stands for.
+
+    Args:
+        number: counts the tokens of this emulator, so that a log can tell them apart.
+        issued: seconds since the epoch, as is `expires`.
+    """
+
+    account: str
+    number: int
+    issued: float
+    expires: float
+
+
+def random_token() -> str:
+    """Make a secret nobody can guess."""
+    return secrets.token_urlsafe(48)
+
+
+@attrs.define(eq=False)
+class Tokens:
+    """Tokens in use, the newest ten thousand.
+
+    They are found by their hash, so that the time a look-up takes says nothing about a token.
+
+    Args:
+        on_change: called after each change.
+    """
+
+    _make: Callable[[], str] = random_token
+    _on_change: Callable[[], None] = lambda: None
+    _grants: dict[bytes, Grant] = attrs.field(factory=dict, init=False, repr=False)
+    _successors: dict[int, str] = attrs.field(factory=dict, init=False, repr=False)
+    _issued: int = attrs.field(default=0, init=False)
+
+    def issue(self, account: str, now: float, life: float) -> str:
+        """Make a token that is good for `life` seconds."""
+        token = self._make()
+        self._issued += 1
+        self._grants[_digest(token.encode())] = Grant(account, self._issued, now, now + life)
+        _drop_oldest(self._grants)
+        self._on_change()
+        return token
+
+    def find(self, token: bytes, now: float) -> Grant | None:
+        """Give what a token stands for, or None if it is not, or no longer, good."""
+        grant = self._grants.get(_digest(token))
+        return grant if grant is not None and now < grant.expires else None
+
+    def successor(self, grant: Grant, now: float, life: float) -> str:
+        """Give the token that takes the place of another: the same one as long as it is good."""
+        token = self._successors.get(grant.number, "")
+        if self.find(token.encode(), now) is None:
+            token = self._successors[grant.number] = self.issue(grant.account, now, life)
+            _drop_oldest(self._successors)
+        return token
+
+    def expire(self, account: str | None = None) -> int:
+        """Make the tokens of an account, or all, worthless; say how many they were."""
+        gone = [
+            key
+            for key, grant in self._grants.items()
+            if account is None or grant.account == account
+        ]
+        for key in gone:
+            del self._grants[key]
+        self._on_change()
+        return len(gone)
+
+    def dump(self) -> list[dict[str, object]]:
+        """Return what `restore` reads, of the newest thousand."""
+        newest = list(self._grants.items())[-_MOST_KEPT:]
+        return [{"sha256": digest.hex(), **attrs.asdict(grant)} for digest, grant in newest]
+
+    def restore(self, entries: object, now: float, is_known: Callable[[str], bool]) -> None:
+        """Take up the tokens of an earlier process.
+
+        Args:
+            entries: of `dump`; what cannot be read is left out, as is what is no longer good.
+            now: seconds since the epoch.
+            is_known: whether there is still an account of this name.
+        """
+        for entry in entries[:_MOST_KEPT] if isinstance(entries, list) else ():
+            match entry:
+                case {
+                    "sha256": str(digest),
+                    "account": str(account),
+                    "number": int(number),
+                    "issued": float(issued),
+                    "expires": float(expires),
+                } if re.fullmatch("[0-9a-f]{64}", digest) and is_known(account):
+                    if issued <= now < expires <= issued + TOKEN_LIFE:
+                        grant = Grant(account, number, issued, expires)
+                        self._grants[bytes.fromhex(digest)] = grant
+                        self._issued = max(self._issued, number)
+
+
+@attrs.define(eq=False)
+class Accounts:
+    """The sender accounts.
+
+    Args:
+        passwords: by e-mail address; None: any account with a password is let in.
+        tokens: where the tokens it hands out are kept.
+    """
+
+    _passwords: Mapping[str, str] | None = attrs.field(repr=False)
+    tokens: Tokens = attrs.field(factory=Tokens)
+    _failures: Counter[str] = attrs.field(factory=Counter, init=False)
+    _captchas: dict[str, str] = attrs.field(factory=dict, init=False, repr=False)
+
+    def knows(self, account: str) -> bool:
+        """Say whether a phone may name this account as its sender."""
+        if self._passwords is None:
+            return "@" in account.strip("@")
+        return account in self._passwords
+
+    def has_password(self, account: str, password: str) -> bool:
+        """Compare a password, taking the same time whatever is wrong with it."""
+        if self._passwords is None:
+            return bool(password) and "@" in account.strip("@")
+        wanted = self._passwords.get(account, "")
+        return hmac.compare_digest(wanted.encode(), password.encode()) and bool(wanted)
+
+    def login(self, form: Mapping[str, str], now: float) -> Reply:
+        """Answer a ClientLogin request."""
+        account = form.get("Email", "")
+        if len(account) > _LONGEST_ACCOUNT:
+            return self.refuse("BadAuthentication")
+        failures = self._failures.get(account, 0)
+        if failures >= FAILURES_BEFORE_CAPTCHA and not self._solved(form):
+            return self.refuse("CaptchaRequired", account)
+        if not self.has_password(account, form.get("Passwd", "")):
+            self._count_failure(account)
+            return self.refuse("BadAuthentication")
+        if form.get("accountType", "HOSTED_OR_GOOGLE") not in _ACCOUNT_TYPES:
+            return self.refuse("BadAuthentication")
+        if form.get("service") != "ac2dm":
+            return self.refuse("ServiceDisabled")
+        self._failures.pop(account, None)
+        token = self.tokens.issue(account, now, TOKEN_LIFE)
+        return _lines(200, f"SID={random_token()}", f"LSID={random_token()}", f"Auth={token}")
+
+    def refuse(self, code: str, account: str = "") -> Reply:
+        """Answer with one of `LOGIN_ERRORS`; a captcha is asked for until it is solved."""
+        if code != "CaptchaRequired" or len(account) > _LONGEST_ACCOUNT:
+            return _lines(403, f"Error={code}")
+        self._failures[account] = FAILURES_BEFORE_CAPTCHA
+        token = secrets.token_urlsafe(24)
+        self._captchas[token] = secrets.token_hex(3)
+        _drop_oldest(self._captchas)
+        return _lines(
+            403,
+            f"Error={code}",
+            "Url=https://www.google.com/accounts/DisplayUnlockCaptcha",
+            f"CaptchaToken={token}",
+            f"CaptchaUrl=Captcha?ctoken={token}",
+        )
+
+    def reset(self) -> None:
+        """Forget wrong passwords and captchas; tokens stay good."""
+        self._failures.clear()
+        self._captchas.clear()
+
+    def captcha(self, token: str) -> str | None:
+        """Give the letters of the picture, or None if there is no such captcha."""
+        return self._captchas.get(token)
+
+    def _solved(self, form: Mapping[str, str]) -> bool:
+        letters = self._captchas.pop(form.get("logintoken", ""), "")
+        given = form.get("logincaptcha", "").strip().lower()
+        return bool(letters) and hmac.compare_digest(letters.encode(), given.encode())
+
+    def _count_failure(self, account: str) -> None:
+        self._failures[account] += 1
+        _drop_oldest(self._failures)
+
+
+def replacement(grant: Grant, tokens: Tokens, now: float) -> Headers:
+    """Hand out a new token once the present one is half its life old."""
+    if now - grant.issued < TOKEN_LIFE / 2:
+        return ()
+    return ((b"Update-Client-Auth", tokens.successor(grant, now, TOKEN_LIFE).encode()),)
+
+
+def _lines(status: int, *lines: str) -> Reply:
+    error = lines[0].removeprefix("Error=") if status == 403 else ""
+    return Reply(status, "".join(f"{line}\n" for line in lines).encode(), error=error)
+
+
+def _drop_oldest(entries: dict[Any, Any]) -> None:
+    if len(entries) > _MOST:
+        del entries[next(iter(entries))]
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()

@@ -1,0 +1,145 @@
+"""Google's side as a process of its own: ``twistd c2dm-emulator``, or one for a test."""
+
+import atexit
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import attrs
+from twisted.application.service import IService
+from twisted.internet import stdio
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from node2dm_tw.config import ini
+from node2dm_tw.config.ini import ConfigErrors
+from node2dm_tw.emulator.server.certificates import ensure_files
+from node2dm_tw.emulator.server.service import EmulatorService
+from node2dm_tw.emulator.settings import EmulatorSettings, read_section
+
+_log = Logger()
+
+
+class Options(usage.Options):
+    """The command line."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Emulates C2DM, ClientLogin, FCM HTTP v1 and phones over TLS. Reads [emulator], and "
+        "state_dir of [node2dm], from the configuration; other sections are ignored, so that "
+        "the gateway's own file serves."
+    )
+    optParameters = [  # noqa: RUF012
+        ["config", "c", None, "INI file; without one the defaults hold."]
+    ]
+
+    settings: EmulatorSettings
+
+    def postOptions(self) -> None:
+        """Read the configuration and make the emulator's files, before twistd moves away.
+
+        Raises:
+            UsageError: every fault of the file, one a line.
+        """
+        path = self["config"]
+        self.settings = EmulatorSettings(Path.cwd()) if path is None else read(Path(path))
+        try:
+            ensure_files(self.settings)
+        except OSError as error:
+            raise usage.UsageError(f"[node2dm] state_dir: {error}") from error
+
+
+def read(path: Path) -> EmulatorSettings:
+    """Read a configuration file.
+
+    Raises:
+        UsageError: with everything that is wrong in it.
+    """
+    path = path.absolute()
+    try:
+        parser = ini.read(path)
+    except ConfigErrors as error:
+        raise usage.UsageError(str(error)) from error
+    state = parser.get("node2dm", "state_dir", fallback="").strip()
+    state_dir = path.parent / state if state else Path.cwd()
+    section = dict(parser["emulator"]) if parser.has_section("emulator") else {}
+    settings, errors = read_section(section, state_dir, path.parent)
+    if settings is None:
+        raise usage.UsageError("\n".join(errors))
+    return settings
+
+
+class _Foreground(EmulatorService):
+    """Ends with a line and status 1, where a daemon's parent is told by the exception."""
+
+    _failed = False
+
+    def listen(self) -> None:
+        # It is called twice: with the privileges of the start, and after they are given up.
+        if self._failed:
+            return
+        try:
+            super().listen()
+        except (CannotListenError, OSError) as error:
+            _log.critical("the emulator cannot start: {error}", error=str(error))
+            self._failed = True
+            # What is raised from here is a traceback; what exits from here leaves the PID file.
+            atexit.register(_exit_with_failure)
+            self.reactor.callWhenRunning(self.reactor.stop)
+
+
+def _exit_with_failure() -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def makeService(options: Options) -> IService:
+    """Make the emulator's service for twistd."""
+    from twisted.internet import reactor
+
+    foreground = options.parent is not None and options.parent["nodaemon"]
+    kind = _Foreground if foreground else EmulatorService
+    return kind(reactor, options.settings, time.time)
+
+
+class _Parent(Protocol):
+    """The other end of standard input."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._reactor.running:
+            self._reactor.stop()
+
+
+def run_until_input_ends(settings: EmulatorSettings) -> int:
+    """Run without twistd, say in a line of JSON where; give the exit status."""
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    # Thousands of phones need as many descriptors.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    from twisted.internet import reactor
+
+    loop: Any = reactor
+    service = EmulatorService(loop, settings, time.time)
+    try:
+        service.startService()
+    except (CannotListenError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    loop.addSystemEventTrigger("before", "shutdown", service.stopService)
+    shown = {name: str(value) for name, value in attrs.asdict(service.places).items()}
+    sys.stdout.write(json.dumps(shown) + "\n")
+    sys.stdout.flush()
+    loop.callWhenRunning(stdio.StandardIO, _Parent(loop))
+    loop.run()
+    return 0

@@ -1,0 +1,169 @@
+"""State files: written whole or not at all, and read as if anybody might have written them."""
+
+import errno
+import json
+import math
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from node2dm_tw.core.logs import logger
+
+log = logger()
+
+_KINDS = {
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class NotRegularFile(OSError):
+    """There is something else at the path: a directory, a FIFO, a symbolic link or the like."""
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write `chunks` to `path` so that after a crash it is the old file or the new, never a part.
+
+    The file is readable by its owner alone. It and its directory are synced to disk.
+
+    Raises:
+        OSError: nothing was changed.
+    """
+    part = path.with_name(path.name + ".part")
+    with suppress(OSError):
+        part.unlink()  # left by a crash, perhaps with another mode
+    part = find_free_name(part)
+    try:
+        with open_new_file(part) as file:
+            file.writelines(chunks)
+            sync(file)
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    with suppress(OSError):  # the file is in its place, and some file systems cannot do this
+        _sync_directory(path.parent)
+
+
+def open_new_file(path: Path) -> BinaryIO:
+    """Create a file, readable by its owner alone. Raises OSError, also where one exists."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def sync(file: BinaryIO) -> None:
+    """Bring what was written to `file` to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def find_free_name(path: Path) -> Path:
+    """Return `path`, or the first of `path.1`, `path.2` and so on that does not exist."""
+    found, number = path, 0
+    while os.path.lexists(found):
+        number += 1
+        found = path.with_name(f"{path.name}.{number}")
+    return found
+
+
+def find_files(folder: Path, pattern: str) -> list[Path]:
+    """List what a folder has of names that match `pattern`; nothing where it cannot be read."""
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError:
+        return []
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_own_file(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file of this user or of root; its mode is set so that nobody else reads it.
+
+    It never blocks, and never follows a symbolic link.
+
+    Returns:
+        a file descriptor.
+
+    Raises:
+        FileNotFoundError: there is no file, and `flags` do not create one.
+        NotRegularFile: see there.
+        OSError: it belongs to somebody else, or cannot be opened.
+    """
+    with suppress(FileNotFoundError):
+        _check_own(os.lstat(path), path)  # before it is opened, which may have effects of its own
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        status = os.fstat(descriptor)
+        _check_own(status, path)
+        if status.st_mode & 0o077 and status.st_nlink == 1:
+            with suppress(OSError):
+                os.fchmod(descriptor, 0o600)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_own(status: os.stat_result, path: Path) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        reason = f"it is {_KINDS.get(kind, 'no file')}"
+        raise NotRegularFile(errno.EINVAL, reason, str(path))
+    if status.st_uid not in (os.geteuid(), 0):
+        raise PermissionError(errno.EPERM, f"it belongs to user {status.st_uid}", str(path))
+
+
+def read_own_file(path: Path, limit: int) -> bytes | None:
+    """Read a file that `open_own_file` opens.
+
+    Args:
+        limit: bytes that it may have.
+
+    Returns:
+        None where there is none, or where it cannot be used; a warning then says why.
+    """
+    try:
+        with os.fdopen(open_own_file(path), "rb") as file:
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        if len(content) <= limit:
+            return content
+        reason = f"it is larger than {limit} bytes"
+    log.warn("{path} is not used: {reason}", path=str(path), reason=reason)
+    return None
+
+
+def parse_json(data: bytes) -> Any:
+    """Decode JSON that anybody may have written; None where that cannot be done."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def as_number(value: object) -> float | None:
+    """Convert a number of decoded JSON to a finite float; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

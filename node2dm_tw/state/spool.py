@@ -1,0 +1,267 @@
+"""The files in which records wait from a stop to the next start."""
+
+import errno
+import json
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Generic, TypeVar
+
+import attrs
+
+from node2dm_tw.core.push import InvalidPush, Push, read_json
+from node2dm_tw.state.atomic import (
+    as_number,
+    find_free_name,
+    open_new_file,
+    open_own_file,
+    parse_json,
+    sync,
+    write_atomically,
+)
+
+T = TypeVar("T")
+
+_HEADER = b"node2dm_tw spool 1\n"
+
+MAX_LINE_BYTES = 1 << 20
+"""Bounds a line. The longest push of a datagram is written with fewer than 800,000 bytes."""
+
+MAX_BYTES_PER_READ = 1 << 20
+"""Bounds what one `SpoolReader.read` reads, apart from its last line."""
+
+
+@attrs.frozen
+class Spool:
+    """Lines, each a CRC-32 in hexadecimal and a record, so that damage costs only what it hit.
+
+    A file that cannot be read stays where it is, so there may be several of them: `path`, then
+    `path.1`, `path.2` and so on.
+
+    Args:
+        path: of the first file.
+    """
+
+    path: Path
+
+    def files(self) -> list[Path]:
+        """List the files that are there, oldest first. Raises OSError."""
+        return [file for _, file in self._numbered()]
+
+    def add(self, records: Iterable[bytes]) -> Path:
+        """Write `records`, which hold no LF, to a new file behind those that are there.
+
+        Raises:
+            OSError: nothing was written.
+        """
+        newest = -1
+        with suppress(OSError):
+            newest = max((number for number, _ in self._numbered()), default=-1)
+        path = self.path if newest < 0 else self.path.with_name(f"{self.path.name}.{newest + 1}")
+        path = find_free_name(path)
+        write_atomically(path, chain([_HEADER], map(_line, records)))
+        return path
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        name = re.compile(re.escape(self.path.name) + r"(?:\.([1-9][0-9]{0,8}))?")
+        found = ((name.fullmatch(file.name), file) for file in self.path.parent.iterdir())
+        return sorted((int(match[1] or 0), file) for match, file in found if match)
+
+
+@attrs.define(eq=False)
+class SpoolReader(Generic[T]):
+    """Reads a file of a spool to its end; what is damaged goes to a file beside it.
+
+    Args:
+        path: of the file.
+        parse: reads a record; None where it is damaged.
+        offset: of the first line to be read.
+
+    Attributes:
+        damaged: lines set aside so far.
+        aside: the file that holds them, below a copy of the first line; None before the first.
+        is_at_end: there is nothing left to be read.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    path: Path
+    parse: Callable[[bytes], T | None]
+    offset: int = 0
+    damaged: int = attrs.field(default=0, init=False)
+    aside: Path | None = attrs.field(default=None, init=False)
+    is_at_end: bool = attrs.field(default=False, init=False)
+    _file: BinaryIO = attrs.field(init=False)
+    _aside_file: BinaryIO | None = attrs.field(default=None, init=False)
+    _is_aside_whole: bool = attrs.field(default=True, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._file = os.fdopen(open_own_file(self.path), "rb")
+
+    def read(self, most: int) -> list[T]:
+        """Read up to `most` records; return those of them that are whole.
+
+        Raises:
+            OSError: the disk failed. Nothing was read; `offset` says how far it came before.
+        """
+        records: list[T] = []
+        start = self.offset
+        try:
+            self._file.seek(start)
+            if start == 0:
+                self._read_header()
+            for _ in range(most):
+                line = self._file.readline(MAX_LINE_BYTES)
+                self.is_at_end = not line
+                if self.is_at_end or self.offset - start > MAX_BYTES_PER_READ:
+                    break
+                self._take(line, records)
+        except OSError:
+            if self.offset == start:
+                raise
+        return records
+
+    def _read_header(self) -> None:
+        header = self._file.readline(MAX_LINE_BYTES)
+        if header != _HEADER:
+            self._set_aside(header)
+        self.offset += len(header)
+
+    def _take(self, line: bytes, records: list[T]) -> None:
+        content = _record(line)
+        record = None if content is None else self.parse(content)
+        if record is None:
+            self._set_aside(line)
+        else:
+            records.append(record)
+        self.offset += len(line)
+
+    def _set_aside(self, line: bytes) -> None:
+        self.damaged += 1
+        if not self._is_aside_whole:
+            return
+        try:
+            if self._aside_file is None:
+                self.aside = find_free_name(self._aside_path)
+                self._aside_file = open_new_file(self.aside)
+                self._aside_file.write(_HEADER if self.offset else b"")
+            self._aside_file.write(line)
+        except OSError:
+            self._is_aside_whole = False
+
+    def remove(self) -> None:
+        """Remove the file, all of which was read.
+
+        Where the damaged lines could not be written beside it, it is set aside as a whole.
+
+        Raises:
+            OSError: it is still there.
+        """
+        self.close()
+        if self._is_aside_whole:
+            self.path.unlink(missing_ok=True)
+        else:
+            self.aside = self.path
+            self.aside = self.path.rename(find_free_name(self._aside_path))
+
+    def replace(self, records: Iterable[bytes]) -> None:
+        """Write `records`, and behind them what was not read yet, in the place of the file.
+
+        Raises:
+            OSError: it is as it was.
+        """
+        self._close_aside()
+        if not self._is_aside_whole:
+            raise OSError(errno.EIO, "damaged lines could not be set aside", str(self.path))
+        write_atomically(self.path, chain([_HEADER], map(_line, records), self._rest()))
+
+    def close(self) -> None:
+        """Read no more."""
+        self._file.close()
+        self._close_aside()
+
+    @property
+    def _aside_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".damaged")
+
+    def _rest(self) -> Iterator[bytes]:
+        self._file.seek(self.offset)
+        while chunk := self._file.read(1 << 16):
+            yield chunk
+
+    def _close_aside(self) -> None:
+        file, self._aside_file = self._aside_file, None
+        if file is None:
+            return
+        try:
+            sync(file)
+        except OSError:
+            self._is_aside_whole = False
+        with suppress(OSError):
+            file.close()
+        if not self._is_aside_whole and self.aside is not None:
+            with suppress(OSError):
+                self.aside.unlink()
+
+
+def _line(record: bytes) -> bytes:
+    return b"%08x %b\n" % (zlib.crc32(record), record)
+
+
+def _record(line: bytes) -> bytes | None:
+    crc, _, record = line.rstrip(b"\n").partition(b" ")
+    return record if crc == b"%08x" % zlib.crc32(record) else None
+
+
+def to_record(push: Push, offset: float) -> bytes:
+    """Write a push for the spool: a JSON array of its fields.
+
+    Args:
+        offset: what must be added to monotonic seconds to get seconds since the epoch: a record
+            holds the latter, since only they mean anything to the next process.
+    """
+    line, received = push.line.decode(), push.received + offset
+    return json.dumps([line, push.device_end, push.key_end, received, push.is_json]).encode()
+
+
+def from_record(record: bytes, now: float, offset: float) -> Push | None:
+    """Read a push back; None where the record is none.
+
+    Args:
+        now: seconds of the monotonic clock. A push from the future, which a stepped wall clock can
+            make, is taken for one of this moment.
+        offset: see `to_record`.
+    """
+    fields = parse_json(record)
+    if not isinstance(fields, list) or [type(field) for field in fields] not in _FORMS:
+        return None
+    text, device_end, key_end, number, is_json = fields
+    received = as_number(number)
+    try:
+        line = text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
+    colons = line[device_end : device_end + 1] + line[key_end : key_end + 1]
+    if received is None or colons != b"::" or not 0 < device_end < key_end:
+        return None
+    push = Push(line, device_end, key_end, min(now, received - offset), is_json)
+    return _checked(push) if is_json else push
+
+
+_FORMS = tuple([str, int, int, number, bool] for number in (float, int))
+
+
+def _checked(push: Push) -> Push | None:
+    """Return a push in the JSON form as the intake would read its payload now; None: not at all."""
+    try:
+        _, checked = read_json(push.payload, push.received)
+    except InvalidPush:
+        return None
+    if checked.device != push.device:
+        return None
+    return push if checked.payload == push.payload else checked

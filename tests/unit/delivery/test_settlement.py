@@ -1,0 +1,121 @@
+"""Pushes that end unsent are visible: counter, recent errors, and a log line for each reason."""
+
+import pytest
+from twisted.logger import capturedLogs, formatEvent
+
+from node2dm_tw.core.push import read_json, split_at_colons
+from node2dm_tw.queues.interface import Lease
+from tests.support.doubles import bench
+
+OVER_RATE = "over device_rate, and 20 pushes for the device sleep already"
+OVER_QUOTA = "the device is over its quota"
+PUSH = split_at_colons(b"APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx:key:x", 0.0)
+
+
+def over_max_queued(lane):
+    lane.push_many(30)
+
+
+def over_max_age(lane):
+    lane.push_many(9)
+    lane.advance(101, step=101)
+    lane.answer_all()
+
+
+def over_its_ttl(lane):
+    line = b'{"token": "phone", "collapse_key": "k", "data": "x", "ttl": 5}'
+    lane.push_many(8)
+    lane.stats.messages_received += 1
+    lane.queue.put([read_json(line, lane.clock.seconds())[1]])
+    lane.advance(6)
+    lane.answer_all()
+
+
+def too_many_for_one_device(lane):
+    lane.push(*(b"phone:key%d:x" % number for number in range(2 + 20 + 1)))
+
+
+def too_many_for_the_retry_queue(lane):
+    for number in range(3):
+        lane.push(*(b"phone%d:key%d:x" % (number, key) for key in range(3)))
+        lane.answer_all()
+
+
+def answered(body):
+    def scenario(lane):
+        lane.push_many(1)
+        lane.http.posted[0].say(body=body)
+
+    return scenario
+
+
+def blocked_before(lane):
+    lane.push(b"phone:key:x")
+    lane.http.posted[0].say(body=b"Error=DeviceQuotaExceeded")
+    lane.push(b"phone:key:y")
+
+
+def broken(outcome, push, reason):
+    raise RuntimeError("no")
+
+
+SMALL = {"max_queued": 20}
+SLOW = {"device_rate": ((3, 60.0),)}
+BROKEN = {"on_bad_outcome": broken}
+BAD = answered(b"Error=NotRegistered")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options", "outcome", "reason"),
+    [
+        (over_max_queued, SMALL, "overflowed", "max_queued is reached"),
+        (over_max_age, SMALL, "expired", "older than its max_age"),
+        (over_its_ttl, SMALL, "expired", "older than its ttl"),
+        (too_many_for_one_device, SLOW, "overflowed", OVER_RATE),
+        (too_many_for_the_retry_queue, SLOW | SMALL, "overflowed", "the retry queue is full"),
+        (answered(b"Error=MessageTooBig"), SMALL, "refused", "MessageTooBig"),
+        (BAD, SMALL, "bad device", "NotRegistered"),
+        (BAD, BROKEN, "bad device", "NotRegistered"),
+        (
+            over_max_queued,
+            {"on_bad_outcome": broken} | SMALL,
+            "overflowed",
+            "max_queued is reached",
+        ),
+        (answered(b"Error=DeviceQuotaExceeded"), SMALL, "blocked", OVER_QUOTA),
+        (blocked_before, SMALL, "blocked", OVER_QUOTA),
+    ],
+)
+def test_each_way_to_end_unsent_names_what_did_it(tmp_path, scenario, options, outcome, reason):
+    """In the recent errors as often as it is counted, and in the log."""
+    lane = bench(tmp_path, max_age=100.0, **options)
+    lane.lane.start()
+    with capturedLogs() as events:
+        scenario(lane)
+    lane.check()
+    counter = f"messages_{outcome.replace(' ', '_')}"
+    errors = {(each["kind"], each["reason"]): each for each in lane.stats.details["errors"]()}
+    of_outcome = [each["count"] for (kind, _), each in errors.items() if kind == outcome]
+    assert sum(of_outcome) == getattr(lane.stats, counter) > 0
+    assert (outcome, reason) in errors
+    lines = [formatEvent(event) for event in events]
+    assert any(line.endswith(f": {outcome}: {reason}") for line in lines), lines
+
+
+def test_a_reason_is_logged_once_a_second_and_hides_no_other(tmp_path):
+    """With the device, shortened, and the number of those that were not logged."""
+    lane = bench(tmp_path)
+    settlement = lane.lane._settlement
+    with capturedLogs() as events:
+        for _ in range(214):
+            settlement.warn("overflowed", OVER_RATE, Lease(PUSH))
+            settlement.warn("expired", "older than its ttl", Lease(PUSH))
+        lane.clock.advance(1)
+        settlement.warn("overflowed", OVER_RATE, Lease(PUSH))
+    start = "c2dm: push to APA91bHun4..."
+    assert [formatEvent(event) for event in events] == [
+        f"{start}: overflowed: {OVER_RATE}",
+        f"{start}: expired: older than its ttl",
+        f"{start}: overflowed: {OVER_RATE} (213 more like it were not logged)",
+    ]
+    assert {each["count"] for each in settlement.errors.latest()} == {214, 215}
