@@ -123,12 +123,10 @@ class Push:
         given = [name for name in _TARGETS if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(f"{_ONE_TARGET}, given: {', '.join(given) or 'none'}")
-        if isinstance(self.data, dict):
-            for name, value in self.data.items():
-                _require(
-                    isinstance(name, str), "data", self.data, "an object whose names are texts"
-                )
-                _require(name, "data", self.data, "no empty names")
+        if isinstance(data := self.data, dict):
+            for name, value in data.items():
+                _require(isinstance(name, str), "data", data, "an object whose names are texts")
+                _require(name, "data", data, "no empty names")
                 _require(isinstance(value, str), f"data.{name:.48}", value, "a text")
         for name in ("title", "body", "image"):
             value = (self.notification or {}).get(name)
@@ -236,12 +234,12 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         self._closed = False
         self._lookup = threading.Thread()
         self._lookup_at = self._refusal_lookup_at = self.clock()
-        self._fault = OSError("the name of the gateway is being looked up")
+        self._last_error = OSError("the name of the gateway is being looked up")
         self._throttled: dict[str, tuple[float, int]] = {}
         self._latest = self._sent = self._failed = self._refused = 0
         self._look_up()
         if self._socket is None:
-            self._report(0, self._fault)
+            self._report(0, self._last_error)
 
     @property
     def counters(self) -> Counters:
@@ -289,7 +287,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
                     return True
                 except OSError as fault:
                     self._disconnect(fault)
-        return self._report(len(lines), self._fault.with_traceback(None))
+        return self._report(len(lines), self._last_error.with_traceback(None))
 
     def check(self, wait: float = 0.0) -> bool:
         """Wait at most `wait` seconds for the latest datagram to come back; return False if so."""
@@ -321,7 +319,9 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
             answer = connection.getresponse()
             body = answer.read(MAX_ANSWER_BYTES)
         except (OSError, UnicodeError, http.client.HTTPException) as fault:
-            why = getattr(fault, "strerror", None) or type(fault).__name__
+            why = getattr(fault, "strerror", None) or fault
+            if isinstance(fault, http.client.HTTPException):
+                why = "the answer is not HTTP"
             raise OSError(f"{url}: {why}: expected the address of the gateway's `web`") from None
         finally:
             connection.close()
@@ -370,7 +370,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
             opened = self.connect(self.host, self.port)
         except OSError as fault:
             if self._socket is None and not self._closed:
-                self._fault, self._lookup_at = fault, self.clock() + REOPEN_AFTER
+                self._last_error, self._lookup_at = fault, self.clock() + REOPEN_AFTER
             return
         with self._lock:
             unused = self._socket
@@ -386,7 +386,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         """Close the socket; pushes fail with this fault until another one is open."""
         if self._socket is not None:
             self._socket.close()
-        self._socket, self._fault, self._lookup_at = None, fault, self.clock()
+        self._socket, self._last_error, self._lookup_at = None, fault, self.clock()
 
     def _find_refusal(self) -> OSError | None:
         """Return the news that the latest datagram came back, once."""

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -659,6 +660,27 @@ def test_logging_that_pushes_does_not_lock_up(receiver: Receiver) -> None:
         logging.getLogger(client_module.__name__).removeHandler(handler)
         client.close()
     assert receiver.datagram() == b"T:k:log"
+
+
+def test_a_signal_handler_may_push(receiver: Receiver) -> None:
+    """Even where the signal comes while the same thread's push holds the lock."""
+    signals = [signal.SIGUSR1]
+
+    def interrupted() -> float:
+        if client.counters.sent == 1 and signals:
+            signal.raise_signal(signals.pop())
+        return 0.0
+
+    client = PushClient(port=receiver.port)
+    before = signal.signal(signal.SIGUSR1, lambda *_: client.push("T", "signal", "k"))
+    client.clock = interrupted
+    try:
+        client.push("T", "1", "k")
+        client.push("T", "2", "k")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        client.close()
+    assert receiver.lines(3) == [b"T:k:1", b"T:k:signal", b"T:k:2"]
 
 
 def test_the_module_stands_alone(receiver: Receiver, tmp_path: Path) -> None:
