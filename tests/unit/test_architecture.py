@@ -24,7 +24,7 @@ ALLOWED = {
     "admin": {"core"},
     "client": set(),
     "cli": {"client"},
-    "emulator": {"config.converters", "config.ini", "config.ini_lines"},
+    "emulator": {"config.ini"},
 }
 """
 The parts and modules that each part may import beside its own. Only `app` may import everything;

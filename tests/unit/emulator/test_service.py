@@ -30,7 +30,7 @@ class ServiceTests(TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.settings = EmulatorSettings(Path(folder.name), "tcp:0:interface=127.0.0.1")
+        self.settings = EmulatorSettings(Path(folder.name), listen="tcp:0:interface=127.0.0.1")
         self.service = EmulatorService(reactor, self.settings, time.time)
         self.service.privilegedStartService()
         self.service.startService()
