@@ -13,6 +13,9 @@ from node2dm_tw.config.ini import IniFile, option, option_names, rate, section
 DEMO_ACCOUNT = "demo@example.com"
 """The account that the gateway signs in with over C2DM if [emulator] names no accounts."""
 
+PROJECT = "node2dm-emulator"
+"""The project of FCM, and of the service account."""
+
 DEFAULT_LISTEN = "tcp:8443:interface=127.0.0.1"
 
 Rate = tuple[int, float]

@@ -7,7 +7,7 @@ import time
 import pytest
 from cryptography import x509
 
-from node2dm_tw.emulator.server.certificates import ensure_files, places, server_file
+from node2dm_tw.emulator.files import ensure_files, find_endpoints, server_file
 from node2dm_tw.emulator.settings import EmulatorSettings
 from tests.support.odd_files import ODD, is_untouched
 
@@ -115,13 +115,13 @@ def test_another_port_keeps_the_key(tmp_path):
     assert after["type"] == "service_account"
 
 
-def test_places(settings):
+def test_find_endpoints(settings):
     """URLs and files are known before anything exists."""
-    where = places(settings)
+    where = find_endpoints(settings)
     assert where.login_url == "https://127.0.0.1:8443/accounts/ClientLogin"
     assert where.send_url == "https://127.0.0.1:8443/c2dm/send"
     assert where.fcm_url == ("https://127.0.0.1:8443/v1/projects/node2dm-emulator/messages:send")
     assert where.ca_file == settings.folder / "ca.pem"
     assert not settings.folder.exists()
     six = EmulatorSettings(settings.state_dir, listen=r"tcp6:0:interface=\:\:1")
-    assert places(six, 7).token_uri == "https://[::1]:7/token"
+    assert find_endpoints(six, 7).token_uri == "https://[::1]:7/token"
