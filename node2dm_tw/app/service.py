@@ -51,7 +51,7 @@ from node2dm_tw.core.logs import is_traced, logger, set_level
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LaneState, LockReason
-from node2dm_tw.emulator.server.certificates import Endpoints, ensure_files, places
+from node2dm_tw.emulator.files import Endpoints, ensure_files, find_endpoints
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.settings import (
     DEMO_ACCOUNT,
@@ -134,7 +134,9 @@ class Options(usage.Options):
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
             current = self.emulator or settings
-            return _route_defaults(current, (ensure_files if may_write else places)(current))
+            return _route_defaults(
+                current, (ensure_files if may_write else find_endpoints)(current)
+            )
 
         settings = load(
             self._file,
