@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 SIGNS = ':|{}\n\r\\",\x00\u2028 ab\u00e9\U0001f600'
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(SIGNS, max_size=12)
 names = texts.filter(bool)
+free_names = texts.filter(lambda name: name not in ("title", "body", "image"))
 tokens = TOKENS | st.text(":|_-a", min_size=1, max_size=8)
 
 
@@ -132,7 +133,9 @@ pushes = st.builds(
     ttl=st.none() | st.none() | st.integers(0, 2_419_200),
     priority=st.sampled_from([None, None, "normal", "high"]),
     delay_while_idle=st.sampled_from([False, False, True]),
-    notification=st.none() | st.none() | st.dictionaries(texts, texts | st.integers(), max_size=2),
+    notification=st.none()
+    | st.none()
+    | st.dictionaries(free_names, texts | st.integers(), max_size=2),
     route=st.just("") | texts,
 )
 
