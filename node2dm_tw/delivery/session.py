@@ -32,25 +32,34 @@ class Session:
     """Joins what stops a lane: no credential, an open circuit breaker, a lock.
 
     Args:
-        signin: gets the credentials.
-        breaker: pauses for the upstream's sake.
+        make_signin: makes what gets the credentials, given its `on_credential` and `on_given_up`.
+        make_breaker: makes the circuit breaker, given its `on_open` and `on_change`.
         on_ready: called when sending may begin or go on.
+        on_open: called each time the circuit breaker opens.
+        on_given_up: called with the reason when there will be no credential.
 
     Attributes:
+        signin: gets the credentials.
+        breaker: pauses for the upstream's sake.
         credential: to send with; None while nothing may be sent.
         lock_reason: why a person must act before anything is sent; None: nothing is locked.
     """
 
-    signin: SignIn
-    breaker: CircuitBreaker
-    on_ready: Callable[[], None] = attrs.field(default=lambda: None)
+    make_signin: Callable[[Callable[[], None], Callable[[str], None]], SignIn]
+    make_breaker: Callable[[Callable[[], None], Callable[[], None]], CircuitBreaker]
+    on_ready: Callable[[], None]
+    on_open: Callable[[], None]
+    on_given_up: Callable[[str], None]
+    signin: SignIn = attrs.field(init=False)
+    breaker: CircuitBreaker = attrs.field(init=False)
     credential: Credential | None = attrs.field(default=None, init=False)
     lock_reason: LockReason | None = attrs.field(default=None, init=False)
     _lock_text: str = attrs.field(default="", init=False)
     _is_started: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.signin.on_credential = self.breaker.on_change = self._update
+        self.signin = self.make_signin(self._update, self.on_given_up)
+        self.breaker = self.make_breaker(self.on_open, self._update)
 
     def start(self) -> None:
         """Sign in, and be ready."""

@@ -59,8 +59,8 @@ class SignIn:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    on_credential: Callable[[], None] = attrs.field(default=lambda: None)
-    on_given_up: Callable[[str], None] = attrs.field(default=lambda reason: None)
+    on_credential: Callable[[], None]
+    on_given_up: Callable[[str], None]
     credential: Credential | None = attrs.field(default=None, init=False)
     last_error: str = attrs.field(default="", init=False)
     accepted: int = attrs.field(default=0, init=False)

@@ -12,8 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import IncomingRequest, Message, Reply
-from node2dm_tw.emulator.server.certificates import PROJECT
-from node2dm_tw.emulator.settings import EmulatorSettings
+from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings
 from node2dm_tw.http.interface import Headers, NotSent, OnOutcomes, Response
 from tests.support.doubles import Posted
 from tests.support.heap_clock import HeapClock

@@ -25,8 +25,7 @@ from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, OAuth, Verify, find_ve
 from node2dm_tw.emulator.google.quotas import Quotas
 from node2dm_tw.emulator.google.registrations import Registrations
 from node2dm_tw.emulator.google.request_log import RequestLog
-from node2dm_tw.emulator.server.certificates import PROJECT
-from node2dm_tw.emulator.settings import EmulatorSettings
+from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings
 
 
 @attrs.define(eq=False)

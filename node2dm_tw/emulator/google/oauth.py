@@ -1,10 +1,8 @@
 """The OAuth 2.0 token endpoint: a service account's signed assertion for an access token."""
 
 import hmac
-import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -95,22 +93,6 @@ class ServiceAccount:
     project: str
     token_uri: str
     public_key: str = attrs.field(repr=False)
-
-
-def read_service_account(path: Path) -> ServiceAccount:
-    """Read a key file as `prepare` makes it."""
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        PublicFormat,
-        load_pem_private_key,
-    )
-
-    content = json.loads(path.read_bytes())
-    key = load_pem_private_key(content["private_key"].encode(), None)
-    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return ServiceAccount(
-        content["client_email"], content["project_id"], content["token_uri"], pem.decode()
-    )
 
 
 @attrs.define(eq=False)

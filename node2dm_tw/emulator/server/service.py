@@ -18,6 +18,13 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from node2dm_tw.emulator.files import (
+    Endpoints,
+    ensure_files,
+    find_endpoints,
+    read_service_account,
+    server_file,
+)
 from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import (
     Event,
@@ -26,8 +33,7 @@ from node2dm_tw.emulator.google.messages import (
     describe_message,
     event_fields,
 )
-from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, read_service_account
-from node2dm_tw.emulator.server.certificates import Endpoints, ensure_files, places, server_file
+from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA
 from node2dm_tw.emulator.server.token_file import TokenFile
 from node2dm_tw.emulator.server.wire import EmulatorFactory
 from node2dm_tw.emulator.settings import EmulatorSettings, address
@@ -40,7 +46,7 @@ class EmulatorService(Service):
 
     Attributes:
         google: what answers, for a look from the same process.
-        places: its URLs and files; with the true port once it listens.
+        endpoints: its URLs and files; with the true port once it listens.
     """
 
     name = "emulator"
@@ -61,7 +67,7 @@ class EmulatorService(Service):
         self._token_file = TokenFile(
             settings.folder / "tokens.json", self.google.accounts, self.google.oauth, reactor
         )
-        self.places: Endpoints = places(settings)
+        self.endpoints: Endpoints = find_endpoints(settings)
         self._factory = EmulatorFactory(reactor, self.google, wall)
 
     def privilegedStartService(self) -> None:
@@ -98,9 +104,9 @@ class EmulatorService(Service):
         self._port = _at_once(endpoint.listen(tls))
         if address(self._settings.listen)[1] == 0:
             host: Any = self._port.getHost()
-            self.places = ensure_files(self._settings, host.port, self._wall())
+            self.endpoints = ensure_files(self._settings, host.port, self._wall())
         self._token_file.load(self._wall())
-        self.google.oauth.account = read_service_account(self.places.service_account)
+        self.google.oauth.account = read_service_account(self.endpoints.service_account)
         # Whoever reads that line may stop the process, which takes signals once the reactor runs.
         self.reactor.callWhenRunning(self._announce)
 
@@ -113,8 +119,8 @@ class EmulatorService(Service):
             "emulator listens at {url} (CA {ca}); phones: {phones}; another one: "
             "{command} --url {url} --ca-file {ca}",
             command=str(Path(sys.executable).with_name("node2dm-phone")),
-            url=self.places.base_url,
-            ca=str(self.places.ca_file),
+            url=self.endpoints.base_url,
+            ca=str(self.endpoints.ca_file),
             phones=names,
         )
         if not self.google.oauth.available:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from node2dm_tw.config import ini
 from node2dm_tw.config.ini import ConfigErrors
-from node2dm_tw.emulator.server.certificates import ensure_files
+from node2dm_tw.emulator.files import ensure_files
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
 
@@ -137,7 +137,7 @@ def run_until_input_ends(settings: EmulatorSettings) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     loop.addSystemEventTrigger("before", "shutdown", service.stopService)
-    shown = {name: str(value) for name, value in attrs.asdict(service.places).items()}
+    shown = {name: str(value) for name, value in attrs.asdict(service.endpoints).items()}
     sys.stdout.write(json.dumps(shown) + "\n")
     sys.stdout.flush()
     loop.callWhenRunning(stdio.StandardIO, _Parent(loop))

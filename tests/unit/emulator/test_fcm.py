@@ -5,7 +5,7 @@ import json
 import pytest
 
 from node2dm_tw.emulator.google.fcm import BAD_TOKEN
-from node2dm_tw.emulator.server.certificates import PROJECT
+from node2dm_tw.emulator.settings import PROJECT
 
 from .support import Firebase
 

@@ -7,10 +7,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from node2dm_tw.emulator.files import ensure_files, read_service_account
 from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import IncomingRequest
-from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, read_service_account
-from node2dm_tw.emulator.server.certificates import ensure_files
+from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA
 from node2dm_tw.emulator.settings import EmulatorSettings
 
 from .support import NOW, Firebase

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from node2dm_tw.core.push import read_json
 from node2dm_tw.emulator.google.fcm import FCM_ERRORS, PLAIN_ERRORS
 from node2dm_tw.emulator.google.messages import Message
-from node2dm_tw.emulator.server.certificates import PROJECT
+from node2dm_tw.emulator.settings import PROJECT
 from node2dm_tw.http.interface import Response
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import (
