@@ -73,7 +73,7 @@ class SignIn:
     _keeping: IDelayedCall | None = attrs.field(default=None, init=False)
     _fetching: Deferred[None] | None = attrs.field(default=None, init=False)
     _next: Deferred[None] | None = attrs.field(default=None, init=False)
-    _is_stopped: bool = attrs.field(default=False, init=False)
+    _is_stopped: bool = attrs.field(default=True, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
