@@ -1,4 +1,4 @@
-"""What the emulator can be configured with, and how it reads from an INI section."""
+"""The options of [emulator]."""
 
 import ipaddress
 import re
@@ -23,10 +23,10 @@ Rate = tuple[int, float]
 
 
 def address(listen: str) -> tuple[str, int]:
-    """Read host and port out of an endpoint string.
+    """Read host and port from an endpoint string.
 
     Returns:
-        the host a client on this machine connects to, and the port (0: a free one).
+        the host that a client on this machine connects to, and the port (0: a free one).
 
     Raises:
         ValueError: not a tcp or tcp6 endpoint with a port; with what is expected.

@@ -39,7 +39,7 @@ class World:
     def call(self, method, path, body=b"", headers=()):
         path, _, query = path.partition("?")
         call = IncomingRequest(method, path, query.encode(), dict(headers), body)
-        return self.google.answer(call, self.now).answer
+        return self.google.answer(call, self.now).reply
 
     def login(self, email=SENDER, password="secret", **more):
         form = {"Email": email, "Passwd": password, "service": "ac2dm", "source": "a-b-1", **more}

@@ -80,9 +80,9 @@ def test_without_pyjwt(tmp_path):
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": "x"}
     token = google.answer(
         IncomingRequest("POST", "/token", body=urlencode(form).encode()), NOW
-    ).answer
+    ).reply
     assert json.loads(token.body)["error_description"] == NEEDS_EXTRA
-    send = google.answer(IncomingRequest("POST", "/v1/projects/p/messages:send"), NOW).answer
+    send = google.answer(IncomingRequest("POST", "/v1/projects/p/messages:send"), NOW).reply
     assert (send.status, json.loads(send.body)["error"]["message"]) == (501, NEEDS_EXTRA)
 
 

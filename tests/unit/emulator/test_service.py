@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from node2dm_tw.emulator.google.messages import Message, Registered
-from node2dm_tw.emulator.server.service import EmulatorService, log_screen
+from node2dm_tw.emulator.server.service import EmulatorService, log_sink
 from node2dm_tw.emulator.settings import EmulatorSettings
 
 
@@ -107,10 +107,10 @@ class ServiceTests(TestCase):
 
 def test_the_log_screen():
     """Events other than messages are lines too, notifications a part of theirs."""
-    screen = log_screen("demo")
+    sink = log_sink("demo")
     with capturedLogs() as captured:
-        screen(Registered("new"))
-        screen(Message("1", "", {}, 0.0, notification={"title": "T\n"}))
+        sink(Registered("new"))
+        sink(Message("1", "", {}, 0.0, notification={"title": "T\n"}))
     assert [event["line"] for event in captured] == [
         'phone demo registration {"registration_id": "new"}',
         'phone demo received collapse_key= data={} notification={"title": "T\\n"}',
