@@ -25,7 +25,6 @@ from node2dm_tw import __version__
 from node2dm_tw.admin.views import AdminServices, ViewLimits, statsd_sender
 from node2dm_tw.app import descriptors
 from node2dm_tw.app.log_output import set_observer
-from node2dm_tw.app.memory import MemoryMeter
 from node2dm_tw.app.process import (
     FAILED,
     TRUST,
@@ -40,10 +39,12 @@ from node2dm_tw.app.process import (
     set_exit_status,
 )
 from node2dm_tw.app.route import Route, RouteContext, build_route, find_stray_files, quota_lock
+from node2dm_tw.app.snapshot import SnapshotTaker
 from node2dm_tw.callback_target import BAD_DEVICE, Callback, CallbackTarget
 from node2dm_tw.callbacks import IN_FLIGHT, CallbackBudget, Callbacks, CallbackSender
+from node2dm_tw.config.changes import take_changes
 from node2dm_tw.config.ini import ConfigErrors
-from node2dm_tw.config.load import Settings, find_places, load, reload
+from node2dm_tw.config.load import Settings, find_places, load
 from node2dm_tw.config.sections import CallbackSection
 from node2dm_tw.config.show import format_settings
 from node2dm_tw.core import untracked
@@ -52,7 +53,7 @@ from node2dm_tw.core.push import Push
 from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LockReason
-from node2dm_tw.emulator.server.certificates import Endpoints, ensure_files, places
+from node2dm_tw.emulator.files import Endpoints, ensure_files, find_endpoints
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.settings import (
     DEMO_ACCOUNT,
@@ -135,7 +136,9 @@ class Options(usage.Options):
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
             current = self.emulator or settings
-            return _route_defaults(current, (ensure_files if may_write else places)(current))
+            return _route_defaults(
+                current, (ensure_files if may_write else find_endpoints)(current)
+            )
 
         settings = load(
             self._file,
@@ -204,15 +207,14 @@ class GatewayService(Service):
         self._in_foreground = bool(options.parent and options.parent["nodaemon"])
         self._state_dir = StateDir(self._settings.gateway.state_dir)
         self._stats = Stats(time.monotonic)
-        self._memory = MemoryMeter(time.monotonic)
-        self._started_at = time.monotonic()
+        self._snapshots = SnapshotTaker(time.monotonic, self._stats)
         self._emulator: EmulatorService | None = None
         self._callbacks: Callbacks | None = None
         self._clients: list[HTTPClient] = []
         self._routes: dict[str, Route] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
         self._admin = AdminServices(
-            self.snapshot,
+            self._take_snapshot,
             reactor,
             time.time,
             lambda: format_settings(self._settings),
@@ -375,20 +377,10 @@ class GatewayService(Service):
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
             self._admin.open_statsd(sender, statsd.interval)
 
-    def snapshot(self) -> ProcessSnapshot:
-        """Take a snapshot of the process for the views."""
-        return ProcessSnapshot(
-            version=__version__,
-            uptime=int(time.monotonic() - self._started_at),
-            memory=self._memory.read(),
-            routes={name: route.snapshot() for name, route in self._routes.items()},
-            invalid=dict(self._stats.invalid),
-            latest_invalid=self._stats.latest_invalid(),
-            callbacks_waiting=0 if self._callbacks is None else len(self._callbacks),
-            udp_dropped=sum(intake.dropped for intake, _ in self._udp),
-            rcvbuf=sum(intake.effective_rcvbuf for intake, _ in self._udp),
-            max_queued_bytes=self._settings.gateway.max_queued_bytes,
-        )
+    def _take_snapshot(self) -> ProcessSnapshot:
+        intakes = [intake for intake, _ in self._udp]
+        maximum = self._settings.gateway.max_queued_bytes
+        return self._snapshots.take(self._routes, intakes, self._callbacks, maximum)
 
     def _make_callbacks(self) -> Callbacks:
         """Make a sender for each section: a webhook that is away holds up no other."""
@@ -482,7 +474,9 @@ class GatewayService(Service):
         except ConfigErrors as error:
             log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.errors))
             return
-        self._settings, reloaded, waiting = reload(self._settings, self._limit_to_descriptors(new))
+        self._settings, reloaded, waiting = take_changes(
+            self._settings, self._limit_to_descriptors(new)
+        )
         waiting += [
             f"[emulator] {name}" for name in changed_options(self._options.emulator, emulator)
         ]
