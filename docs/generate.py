@@ -12,11 +12,12 @@ from pathlib import Path
 import attrs
 
 from node2dm_tw.admin import metric_names as names
-from node2dm_tw.config.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
+from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 from node2dm_tw.core.stats import is_counter
 from node2dm_tw.delivery import circuit_breaker, session
 from node2dm_tw.delivery.circuit_breaker import BreakerState, Effect
-from node2dm_tw.emulator.settings import DEFAULT_LISTEN
+from node2dm_tw.emulator.settings import EmulatorSettings
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,20 +40,6 @@ class Row:
     secret: bool = False
     reloads: bool = False
 
-
-EMULATOR: list[Row] = [
-    Row("listen", DEFAULT_LISTEN, "where it answers, by TLS: a Twisted endpoint, tcp or tcp6"),
-    Row("phones", "demo-phone", "phones that are there from the start, between commas"),
-    Row(
-        "accounts",
-        "",
-        "who may sign in, email:password between commas; empty: anybody",
-        secret=True,
-    ),
-    Row("sender_quota", "", "pushes a sender may send, such as 1000/d; empty: any number"),
-    Row("device_quota", "", "pushes a phone may get, such as 20/m; empty: any number"),
-]
-"""The options of [emulator], which imports nothing of the gateway's and describes none itself."""
 
 # What stands in the file where the code has no default, or another text says more.
 SHOWN = {
@@ -97,7 +84,7 @@ def sections() -> dict[str, list[Row]]:
         "fcm": rows(FCMRoute),
         "callback": rows(CallbackSection),
         "statsd": rows(Statsd),
-        "emulator": EMULATOR,
+        "emulator": rows(EmulatorSettings),
     }
 
 

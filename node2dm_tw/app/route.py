@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from node2dm_tw.callbacks import HOLD_INTERVAL
 from node2dm_tw.config.load import Settings
-from node2dm_tw.config.sections import C2DMRoute, FCMRoute, GatewaySection
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
+from node2dm_tw.config.sections import GatewaySection
 from node2dm_tw.core.logs import logger
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import Stats
