@@ -1,4 +1,4 @@
-"""The command node2dm-push: pushes from the command line, from a file, or from a pipe."""
+"""The command node2dm-push: sends pushes from arguments, a file or a pipe."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from node2dm_tw.cli.rows import InputError, Row, read_rows
 from node2dm_tw.client import HOST, Push, PushClient
 
 SENT, UNSENT, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses; argparse ends with 2 by itself."""
+"""Exit statuses; 2 is argparse's own."""
 
 LOOPBACK = (HOST, "localhost", "::1")
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         check_defaults(parser, find_defaults(options))
         return _Command(parser, options, guard).run()
     except BrokenPipeError:
-        # The reader of --dry-run went away; what Python would flush at its exit goes nowhere.
+        # The reader of --dry-run is gone; Python must not fail when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNSENT
     except KeyboardInterrupt:
@@ -52,9 +52,9 @@ class _Command:
     """One run of the command.
 
     Args:
-        parser: ends the process for arguments of no use.
+        parser: exits for arguments that are not valid.
         options: see `node2dm_tw.cli.options`.
-        guard: holds Ctrl-C back while a datagram is sent.
+        guard: delays Ctrl-C while a datagram is sent.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class _Command:
         self._guard = guard
         self._defaults = find_defaults(options)
         gateway = None if options.dry_run else _find_routes(options)
-        # Another gateway may answer there: its routes say nothing about this port.
+        # Another gateway may answer there, whose routes do not matter for this port.
         self._routes = gateway if gateway and gateway.has_port(options.port) else None
         self._udp = ", ".join(gateway.udp) if gateway else "127.0.0.1:8120 by default"
 
     def run(self) -> int:
-        """Send what the options say; return the exit status."""
+        """Send the pushes that the options describe; return the exit status."""
         try:
             if self._routes is not None:
                 self._routes.find(self._options.route or "")
@@ -93,7 +93,7 @@ class _Command:
         return self._send([Row(1, given)], 1, terminal)[0]
 
     def _send_many(self) -> int:
-        """Send the rows of a file or pipe; those of a pipe at once, each in its own datagram."""
+        """Send the rows of a file or pipe; each row of a pipe at once in its own datagram."""
         with _open(self._options.source) as lines:
             has_bar, is_file = sys.stderr.isatty(), lines.seekable()
             total = None
@@ -118,7 +118,7 @@ class _Command:
             self._routes.check(push)
 
     def _send(self, rows: Iterable[Row], burst: int, terminal: Terminal) -> tuple[int, BulkSender]:
-        """Send the rows to where the options say; return the exit status and what was done."""
+        """Send the rows to the destination; return the exit status and the sender."""
         options = self._options
         with ExitStack() as stack:
             confirmation = self._begin_confirmation()
@@ -170,7 +170,7 @@ class _Command:
 
 
 def _find_routes(options: argparse.Namespace) -> GatewayRoutes | None:
-    """Ask the gateway for its routes; None where none can be asked."""
+    """Query the gateway for its routes; return None if that is not possible."""
     is_port = options.confirm is not None and "://" not in options.confirm
     address = options.stats or (options.confirm if is_port else None)
     if address is None and options.host not in LOOPBACK:
@@ -194,7 +194,7 @@ def _confirm(confirmation: Confirmation, sent: int, terminal: Terminal) -> bool:
 
 
 def _open(source: str) -> TextIO:
-    """Open a file, or standard input for ``-``; a byte that is not UTF-8 spoils only its row.
+    """Open a file, or standard input for ``-``; a byte that is not UTF-8 affects only its row.
 
     Raises:
         InputError: it cannot be read.
