@@ -5,7 +5,8 @@ from pathlib import Path
 import attrs
 
 from node2dm_tw.admin import metric_names as names
-from node2dm_tw.config.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
+from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 from node2dm_tw.core.stats import is_counter
 from node2dm_tw.emulator.settings import EmulatorSettings
 

@@ -41,8 +41,9 @@ from node2dm_tw.app.process import (
 from node2dm_tw.app.route import Route, RouteContext, build_route, find_stray_files, quota_lock
 from node2dm_tw.callback_target import BAD_DEVICE, Callback, CallbackTarget
 from node2dm_tw.callbacks import IN_FLIGHT, CallbackBudget, Callbacks, CallbackSender
+from node2dm_tw.config.changes import take_changes
 from node2dm_tw.config.ini import ConfigErrors
-from node2dm_tw.config.load import Settings, find_places, load, reload
+from node2dm_tw.config.load import Settings, find_places, load
 from node2dm_tw.config.sections import CallbackSection
 from node2dm_tw.config.show import format_settings
 from node2dm_tw.core import untracked
@@ -473,7 +474,9 @@ class GatewayService(Service):
         except ConfigErrors as error:
             log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.errors))
             return
-        self._settings, reloaded, waiting = reload(self._settings, self._limit_to_descriptors(new))
+        self._settings, reloaded, waiting = take_changes(
+            self._settings, self._limit_to_descriptors(new)
+        )
         waiting += [
             f"[emulator] {name}" for name in changed_options(self._options.emulator, emulator)
         ]

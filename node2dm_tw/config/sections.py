@@ -1,4 +1,4 @@
-"""The sections of the gateway's configuration file and their options."""
+"""The sections of the gateway's configuration file and their options, but for those of routes."""
 
 import base64
 import importlib.util
@@ -7,27 +7,21 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import attrs
-from cryptography import x509
 from twisted.internet.endpoints import serverFromString
 
 from node2dm_tw.config.converters import (
-    MAX_SECRET_BYTES,
-    FileContent,
     IPNetwork,
     addresses,
     choice,
-    file_content,
     host,
     matching,
     networks,
     number,
     path,
+    plain_word,
     proxy_url,
-    rate,
-    rates,
     seconds,
     text,
-    url,
     words,
     yes_or_no,
 )
@@ -56,27 +50,7 @@ def _log_levels(value: str, folder: Path) -> str:
     return value
 
 
-key_file = file_content(MAX_SECRET_BYTES)
-"""Converts to a service account's key."""
-
-
-def _authorities(value: str, folder: Path) -> FileContent:
-    """A file with certificates."""
-    file: FileContent = file_content()(value, folder)
-    if file.content.startswith(b"\x30"):
-        raise ValueError("certificates in PEM; this is DER: openssl x509 -inform der -in FILE")
-    try:
-        x509.load_pem_x509_certificates(file.content)
-    except ValueError:
-        is_damaged = b"-----BEGIN CERTIFICATE" in file.content
-        reason = "one of them is damaged" if is_damaged else "there is none in the file"
-        raise ValueError(f"a file with certificates in PEM ({reason})") from None
-    return file
-
-
-_word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
 _url_path = matching(r"/[!-~]*", "a path that begins with /")
-_project = matching(r"[a-z0-9.:-]{1,100}", "a project ID")
 
 
 def _host_names(value: str, folder: Path) -> tuple[str, ...]:
@@ -229,176 +203,6 @@ class GatewaySection:
         return self.http_client == "curl" or (self.http_client == "auto" and HAS_CURL)
 
 
-Rates = tuple[tuple[int, float], ...]
-"""Limits, all of which hold: so many in any so many seconds."""
-
-
-@attrs.frozen(kw_only=True)
-class RouteSection:
-    """What every route has.
-
-    Args:
-        title: of the section.
-    """
-
-    title: str
-    prefix: str | None = option(
-        _word, "", "another name for the route before the | of a line", shown=True
-    )
-    ca_file: FileContent | None = option(
-        _authorities,
-        "",
-        "certificates to trust in place of the platform's",
-        shown=True,
-    )
-    max_in_flight: int = option(
-        number(1, 4096),
-        "64",
-        "requests in flight at the most",
-        shown=True,
-        reloads=True,
-    )
-    timeout: float = option(
-        seconds(1, 600), "30", "seconds for one request and its connection", shown=True
-    )
-    device_rate: Rates | None = option(
-        rates,
-        "",
-        "pushes to one device, one or more rates such as 240/m; empty: any number",
-        shown=True,
-        reloads=True,
-    )
-    device_burst: int | None = option(
-        number(1, 1_000_000),
-        "",
-        "pushes to one device that may go at once; empty: a quarter of the lowest device_rate",
-        shown=True,
-        reloads=True,
-    )
-
-    @property
-    def kind(self) -> str:
-        """``c2dm`` or ``fcm``."""
-        return self.title.partition(":")[0]
-
-    @property
-    def name(self) -> str:
-        """The name of the route: NAME of [c2dm:NAME], or c2dm."""
-        return self.title.rpartition(":")[2]
-
-
-@attrs.frozen(kw_only=True)
-class C2DMRoute(RouteSection):
-    """A section [c2dm]: one sender account."""
-
-    username: str = option(
-        text, None, "the sender's account, an e-mail address", shown=True, reloads=True
-    )
-    password: str = option(text, None, "its password", secret=True, reloads=True)
-    source: str = option(
-        text,
-        "node2dm_tw",
-        "what the sign-in says of us: company-app-version",
-        shown=True,
-        reloads=True,
-    )
-    login_url: str = option(
-        url,
-        "https://www.google.com/accounts/ClientLogin",
-        "where ClientLogin is answered",
-        shown=True,
-    )
-    send_url: str = option(
-        url,
-        "https://android.apis.google.com/c2dm/send",
-        "where pushes are sent to",
-        shown=True,
-    )
-    token_max_age: float = option(
-        seconds(2, 365 * DAY),
-        "1209600",
-        "seconds after which the auth token is renewed",
-        shown=True,
-    )
-    device_block: float = option(
-        seconds(1, 28 * DAY),
-        "3600",
-        "seconds for which a device over its quota is left alone",
-        shown=True,
-        reloads=True,
-    )
-
-
-@attrs.frozen(kw_only=True)
-class FCMRoute(RouteSection):
-    """A section [fcm]: one Firebase project."""
-
-    service_account: FileContent = option(
-        key_file,
-        None,
-        "the key file of a service account",
-        shown=True,
-        reloads=True,
-    )
-    project: str | None = option(
-        _project, "", "the project that sends; empty: the key's own", shown=True
-    )
-    prefix: str | None = option(
-        _word,
-        "g",
-        "another name for the route before the | of a line; default: of the first [fcm] alone",
-        shown=True,
-        optional=True,
-    )
-    url: str = option(
-        url, "https://fcm.googleapis.com", "the service, or messages:send itself", shown=True
-    )
-    max_in_flight: int = option(
-        number(1, 4096),
-        "512",
-        "requests in flight at the most",
-        shown=True,
-        reloads=True,
-    )
-    max_age: float = option(
-        seconds(1, 28 * DAY),
-        "3600",
-        "seconds after which a push is dropped",
-        shown=True,
-        reloads=True,
-    )
-    device_rate: Rates | None = option(
-        rates,
-        "240/m, 5000/h",
-        "pushes to one device, one or more rates; empty: any number",
-        shown=True,
-        reloads=True,
-        optional=True,
-    )
-    device_burst: int | None = option(
-        number(1, 1_000_000),
-        "60",
-        "pushes to one device that may go at once; by default less where device_rate is low",
-        shown=True,
-        reloads=True,
-    )
-    project_rate: tuple[int, float] | None = option(
-        rate,
-        "600000/m",
-        "pushes of the whole project, spread evenly; empty: any number",
-        shown=True,
-        reloads=True,
-        optional=True,
-    )
-    bad_device_alarm: int = option(
-        number(0, 100),
-        "50",
-        "percent of answers blaming devices above which callbacks wait; 0: never",
-        shown=True,
-        reloads=True,
-    )
-
-
 EVENTS = ("bad_device", "refused", "expired", "overflowed", "blocked")
 """The outcomes that a callback can tell of."""
 
@@ -486,5 +290,5 @@ class Statsd:
 
     host: str = option(host, None, "the host of the statsd", shown=True)
     port: int = option(number(1, 65_535), "8125", "its UDP port", shown=True)
-    prefix: str = option(_word, "node2dm", "what every name begins with", shown=True)
+    prefix: str = option(plain_word, "node2dm", "what every name begins with", shown=True)
     interval: float = option(seconds(1, 3600), "10", "seconds between two reports", shown=True)
