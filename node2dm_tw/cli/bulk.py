@@ -143,9 +143,9 @@ class BulkSender:
                 push = Push.from_fields(complete(fields, defaults))
                 self._check(push)
                 yield _NumberedLine(number, push.line())
-            except ValueError as fault:
+            except ValueError as error:
                 self.faulty += 1
-                self._terminal.message(f"line {number}: {fault}")
+                self._terminal.message(f"line {number}: {error}")
                 if self._strict:
                     return
 
@@ -161,10 +161,10 @@ class BulkSender:
             self._send(lines)
         except BrokenPipeError:
             raise  # The reader of a dry run is gone.
-        except OSError as fault:
+        except OSError as error:
             self.unsent += len(lines)
             place = f"line {first}" if first == last else f"lines {first} to {last}"
-            self._terminal.message(f"{place}: not sent: {fault.strerror or fault}")
+            self._terminal.message(f"{place}: not sent: {error.strerror or error}")
             if self._strict:
                 return
         else:
@@ -210,11 +210,11 @@ class UDPDestination:
         """
         try:
             self._client.send(lines)
-        except ConnectionError as fault:
+        except ConnectionError as error:
             # The error is that of an earlier datagram; this one was not sent.
             if self._strict:
                 raise
-            self._report(fault)
+            self._report(error)
             self._client.send(lines)
 
     def confirm(self) -> bool:
@@ -228,9 +228,9 @@ class UDPDestination:
             )
         return refused == 0
 
-    def _report(self, fault: OSError) -> None:
+    def _report(self, error: OSError) -> None:
         if not self._is_reported:
-            self._terminal.message(f"{self._place}: {fault.strerror} (going on)")
+            self._terminal.message(f"{self._place}: {error.strerror} (going on)")
             self._is_reported = True
 
 

@@ -121,8 +121,8 @@ def _ask_telnet(address: str, request: bytes) -> str:
             connection.sendall(request)
             while (chunk := connection.recv(65_536)) and len(answer) < MAX_ANSWER_BYTES:
                 answer += chunk
-    except (OSError, OverflowError, UnicodeError) as fault:
-        why = getattr(fault, "strerror", None) or fault
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise GatewayError(f"{address}: {why}: {expected}") from None
     return answer.decode("utf-8", "replace")
 
@@ -144,8 +144,8 @@ def _ask_web(url: str) -> str:
             connection.close()
     except http.client.HTTPException:
         raise GatewayError(f"{url}: the answer is not HTTP: {expected}") from None
-    except (OSError, ValueError) as fault:
-        why = getattr(fault, "strerror", None) or fault
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise GatewayError(f"{url}: {why}: {expected}") from None
     if answer.status != 200:
         raise GatewayError(f"{url}: {answer.status} {body.strip()[:300]}: {expected}")
@@ -200,7 +200,7 @@ class Confirmation:
         self._sleep = sleep
         self._before = read_totals(address)
 
-    def find_faults(self, sent: int) -> list[str]:
+    def find_losses(self, sent: int) -> list[str]:
         """Wait until `sent` pushes were read; return a line for each kind of loss.
 
         Raises:
@@ -225,17 +225,17 @@ class Confirmation:
         }
         invalid = risen.pop("messages_invalid")
         dropped = risen.pop("udp_dropped", 0)
-        faults = []
+        losses = []
         if invalid:
             reasons = ", ".join(
                 f"{name.removeprefix('messages_invalid.')} {count}"
                 for name, count in risen.items()
                 if count
             )
-            faults.append(f"invalid: {invalid:,} ({reasons}); the gateway's log names the fields")
+            losses.append(f"invalid: {invalid:,} ({reasons}); the gateway's log names the fields")
         if read < sent:
-            faults.append(
+            losses.append(
                 f"not arrived after {CONFIRM_SECONDS:g} s: {sent - read:,}"
                 f" (datagrams dropped by the gateway's kernel: {dropped:,})"
             )
-        return faults
+        return losses

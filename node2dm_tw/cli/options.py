@@ -77,8 +77,8 @@ def check_defaults(parser: argparse.ArgumentParser, defaults: dict[str, Any]) ->
     has_target = "topic" in defaults or "condition" in defaults
     try:
         Push.from_fields(defaults if has_target else {"token": "T"} | defaults)
-    except ValueError as fault:
-        fail(parser, str(fault))
+    except ValueError as error:
+        fail(parser, str(error))
 
 
 def fail(parser: argparse.ArgumentParser, text: str) -> NoReturn:
@@ -128,8 +128,8 @@ def _notification(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
             found: dict[str, Any] = json.loads(text)
-        except ValueError as fault:
-            raise argparse.ArgumentTypeError(f"{fault}: expected a JSON object") from None
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{error}: expected a JSON object") from None
         return found
     title, colon, body = text.partition(":")
     return {"title": title, "body": body} if colon else {"title": title}

@@ -35,10 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         return UNSENT
     except KeyboardInterrupt:
         return INTERRUPTED
-    except InputError as fault:
-        return _fail(f"{options.source}: {fault}", USAGE)
-    except OSError as fault:
-        return _fail(f"{options.host} port {options.port}: {fault.strerror or fault}", UNSENT)
+    except InputError as error:
+        return _fail(f"{options.source}: {error}", USAGE)
+    except OSError as error:
+        return _fail(f"{options.host} port {options.port}: {error.strerror or error}", UNSENT)
     finally:
         restore()
 
@@ -79,8 +79,8 @@ class _Command:
                 self._routes.find(self._options.route or "")
             if self._options.source is None:
                 return self._send_one()
-        except ValueError as fault:
-            fail(self._parser, str(fault))
+        except ValueError as error:
+            fail(self._parser, str(error))
         return self._send_many()
 
     def _send_one(self) -> int:
@@ -157,8 +157,8 @@ class _Command:
             return None
         try:
             return Confirmation(self._options.confirm, time.monotonic, time.sleep)
-        except GatewayError as fault:
-            fail(self._parser, f"--confirm {fault}")
+        except GatewayError as error:
+            fail(self._parser, f"--confirm {error}")
 
     def _open_destination(self, stack: ExitStack, terminal: Terminal) -> DryRun | UDPDestination:
         options = self._options
@@ -177,20 +177,20 @@ def _find_routes(options: argparse.Namespace) -> GatewayRoutes | None:
         return None
     try:
         return GatewayRoutes.ask(address or STATS)
-    except GatewayError as fault:
+    except GatewayError as error:
         if options.stats:
-            sys.stderr.write(f"node2dm-push: {fault}; routes are not checked\n")
+            sys.stderr.write(f"node2dm-push: {error}; routes are not checked\n")
         return None
 
 
 def _confirm(confirmation: Confirmation, sent: int, terminal: Terminal) -> bool:
     try:
-        faults = confirmation.find_faults(sent)
-    except GatewayError as fault:
-        faults = [f"not confirmed: {fault}"]
-    for text in faults:
+        losses = confirmation.find_losses(sent)
+    except GatewayError as error:
+        losses = [f"not confirmed: {error}"]
+    for text in losses:
         terminal.message(text)
-    return not faults
+    return not losses
 
 
 def _open(source: str) -> TextIO:
@@ -208,8 +208,8 @@ def _open(source: str) -> TextIO:
             errors="surrogateescape",
             newline="\n",
         )
-    except OSError as fault:
-        raise InputError(fault.strerror) from None
+    except OSError as error:
+        raise InputError(error.strerror) from None
 
 
 if __name__ == "__main__":

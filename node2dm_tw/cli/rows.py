@@ -50,8 +50,8 @@ def _json_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
         if text := line.lstrip(_BEFORE_JSON).rstrip(_LINE_END):
             try:
                 fields = _decode(text)
-            except (ValueError, RecursionError) as fault:
-                yield Row(number, ValueError(f"not JSON: {fault}"))
+            except (ValueError, RecursionError) as error:
+                yield Row(number, ValueError(f"not JSON: {error}"))
             else:
                 yield Row(
                     number,
@@ -83,8 +83,8 @@ def _csv_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
     reader = csv.reader(lines, strict=True)
     try:
         header = [name.strip() for name in next(reader)]
-    except csv.Error as fault:
-        raise InputError(f"the header row is not CSV: {fault}") from None
+    except csv.Error as error:
+        raise InputError(f"the header row is not CSV: {error}") from None
     known = tuple(Push.__dataclass_fields__)
     unknown = [name for name in header if name not in known]
     if unknown:
@@ -103,8 +103,8 @@ def _csv_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
                     yield Row(number, _record(header, cells))
             except StopIteration:
                 return
-            except (csv.Error, ValueError) as fault:
-                yield Row(number, ValueError(str(fault)))
+            except (csv.Error, ValueError) as error:
+                yield Row(number, ValueError(str(error)))
 
     return rows()
 
