@@ -63,7 +63,7 @@ NOTES = {
     "callback": "The webhook for pushes that ended badly; without it no callback is sent.\n"
     "A section [callback:ROUTE] takes its place for one route, and inherits nothing from it.",
     "statsd": "Where the stats are sent to; nowhere without it.",
-    "emulator": "Google's side and phones in this process; leave it out for a real one.",
+    "emulator": "Emulates Google and phones in this process; leave it out to push to Google.",
 }
 
 
