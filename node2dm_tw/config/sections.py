@@ -43,7 +43,7 @@ HAS_CURL = importlib.util.find_spec("pycurl") is not None
 def _endpoint(value: str, folder: Path) -> str:
     try:
         serverFromString(object(), value)
-    except Exception as error:  # Each kind of endpoint, plugins among them, has its own.
+    except Exception as error:  # Each kind of endpoint, plugins included, raises its own.
         raise ValueError(
             f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
         ) from error
@@ -57,11 +57,11 @@ def _log_levels(value: str, folder: Path) -> str:
 
 
 key_file = file_content(MAX_SECRET_BYTES)
-"""Converts to a service account's key."""
+"""Converts a path to the content of a service account's key file."""
 
 
 def _authorities(value: str, folder: Path) -> FileContent:
-    """A file with certificates."""
+    """Convert the path of a file with certificates."""
     file: FileContent = file_content()(value, folder)
     if file.content.startswith(b"\x30"):
         raise ValueError("certificates in PEM; this is DER: openssl x509 -inform der -in FILE")
@@ -80,10 +80,10 @@ _project = matching(r"[a-z0-9.:-]{1,100}", "a project ID")
 
 
 def _host_names(value: str, folder: Path) -> tuple[str, ...]:
-    """Names of hosts between commas, in lower case."""
+    """Convert host names to lower case."""
     names = tuple(name.lower().removesuffix(".") for name in words(value, folder))
     if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) for name in names):
-        raise ValueError("names such as push.example.com, without a port, between commas")
+        raise ValueError("names such as push.example.com, without a port, separated by commas")
     return names
 
 
@@ -94,14 +94,14 @@ def _http_client(value: str, folder: Path) -> str:
 
 
 def _udp(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
-    """One or more addresses; sockets of systemd are planned."""
+    """Convert one or more addresses; systemd's sockets are not implemented."""
     if "systemd:" in value:
         raise ValueError(f"addresses such as 127.0.0.1:8120; systemd:NAME {NOT_IMPLEMENTED}")
     return addresses(value, folder)
 
 
 def _queue(value: str, folder: Path) -> str:
-    """The memory; other places are planned."""
+    """Check the kind of queue; only memory is implemented."""
     kind = value.partition(":")[0]
     if kind in ("sqlite", "redis", "rediss", "unix"):  # the rest may hold a password
         raise ValueError(f"memory; {kind} {NOT_IMPLEMENTED}")
@@ -122,32 +122,32 @@ def _signing_secret(value: str, folder: Path) -> bytes:
 
 @attrs.frozen
 class GatewaySection:
-    """The section [node2dm]: what holds for the whole process."""
+    """The section [node2dm]: the options of the whole process."""
 
     udp: tuple[tuple[str, int], ...] = option(
         _udp,
         "127.0.0.1:8120",
-        "where pushes come in: one or more addresses, between commas",
+        "addresses that receive pushes: one or more, separated by commas",
         shown=True,
     )
     stats: str = option(
         _endpoint,
         "tcp:8121:interface=127.0.0.1",
-        "where telnet is answered: a Twisted endpoint",
+        "the telnet port: a Twisted endpoint",
         shown=True,
     )
     web: str | None = option(
         _endpoint,
         "",
-        "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
+        "the port of the status page, /stats, /metrics and /readyz: a Twisted endpoint such as"
         " tcp:8122:interface=127.0.0.1; empty: off",
         shown=True,
     )
     web_hosts: tuple[str, ...] | None = option(
         _host_names,
         "",
-        "names, between commas, under which the web port may be asked, beside localhost and IP"
-        " addresses",
+        "host names that requests to the web port may use, separated by commas; localhost and IP"
+        " addresses are always accepted",
         shown=True,
         reloads=True,
         optional=True,
@@ -155,22 +155,24 @@ class GatewaySection:
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
-        "sources that may push; a filter, not authentication",
+        "networks that may send pushes; a filter, not authentication",
         shown=True,
         reloads=True,
     )
-    state_dir: Path = option(path, None, "the folder for what must outlive the process", shown=True)
+    state_dir: Path = option(
+        path, None, "the folder for state that must survive a restart", shown=True
+    )
     max_queued: int = option(
         number(1, 100_000_000),
         "1000000",
-        "pushes kept for each route",
+        "pushes that each route can queue",
         shown=True,
         reloads=True,
     )
     max_queued_bytes: int = option(
         number(1_000_000, 1_000_000_000_000 - 1),
         "1000000000",
-        "bytes of all pushes together that the memory keeps, 350 for each beside its line",
+        "bytes that all queued pushes may use: the line of each, and 350",
         shown=True,
         reloads=True,
     )
@@ -184,43 +186,43 @@ class GatewaySection:
     drain: float = option(
         seconds(0, 3600),
         "10",
-        "seconds to go on sending after SIGTERM",
+        "seconds to continue sending after SIGTERM",
         shown=True,
         reloads=True,
     )
     rcvbuf: int = option(
-        number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer", shown=True
+        number(4096, 1 << 30), "16777216", "size of the UDP receive buffer in bytes", shown=True
     )
     reuse_port: bool = option(
         yes_or_no,
         "no",
-        "share the UDP port with other processes that do, each with its state_dir",
+        "share the UDP port with other processes, each with its own state_dir",
         shown=True,
     )
     http_client: str = option(
         _http_client,
         "auto",
-        "what sends: curl, treq, or auto: curl where the extra is installed",
+        "the HTTP client: curl, treq, or auto, which is curl if the extra is installed",
         shown=True,
     )
     proxy: str | None = option(
         proxy_url,
         "",
-        "an HTTP proxy for all but callbacks, as http://user:password@host:3128; needs curl",
+        "the HTTP proxy for everything but callbacks, http://user:password@host:3128; needs curl",
         secret=True,
     )
     queue: str = option(_queue, "memory", "where pushes wait: memory", shown=True)
     log_level: str = option(
         _log_levels,
         "info",
-        "the least that is logged: "
+        "the lowest level that is logged: "
         + ", ".join(LEVELS)
-        + "; a part may differ: info, delivery=debug, http=error",
+        + "; a part can have its own level: info, delivery=debug, http=error",
         shown=True,
         reloads=True,
     )
     log_format: str = option(
-        choice(*FORMATS), "text", "how a line is logged: text or json", shown=True
+        choice(*FORMATS), "text", "the format of log lines: text or json", shown=True
     )
 
     @property
@@ -230,48 +232,48 @@ class GatewaySection:
 
 
 Rates = tuple[tuple[int, float], ...]
-"""Limits, all of which hold: so many in any so many seconds."""
+"""Limits that all apply: (number of pushes, in any period of so many seconds)."""
 
 
 @attrs.frozen(kw_only=True)
 class RouteSection:
-    """What every route has.
+    """The options that every route has.
 
     Args:
-        title: of the section.
+        title: name of the section.
     """
 
     title: str
     prefix: str | None = option(
-        _word, "", "another name for the route before the | of a line", shown=True
+        _word, "", "another name for the route, written before the | of a line", shown=True
     )
     ca_file: FileContent | None = option(
         _authorities,
         "",
-        "certificates to trust in place of the platform's",
+        "a file of certificates to trust instead of the platform's",
         shown=True,
     )
     max_in_flight: int = option(
         number(1, 4096),
         "64",
-        "requests in flight at the most",
+        "the most requests in flight at once",
         shown=True,
         reloads=True,
     )
     timeout: float = option(
-        seconds(1, 600), "30", "seconds for one request and its connection", shown=True
+        seconds(1, 600), "30", "seconds that a request, connecting included, may take", shown=True
     )
     device_rate: Rates | None = option(
         rates,
         "",
-        "pushes to one device, one or more rates such as 240/m; empty: any number",
+        "pushes to one device: one or more rates such as 240/m; empty: no limit",
         shown=True,
         reloads=True,
     )
     device_burst: int | None = option(
         number(1, 1_000_000),
         "",
-        "pushes to one device that may go at once; empty: a quarter of the lowest device_rate",
+        "pushes to one device that may be sent at once; empty: a quarter of the lowest device_rate",
         shown=True,
         reloads=True,
     )
@@ -298,20 +300,20 @@ class C2DMRoute(RouteSection):
     source: str = option(
         text,
         "node2dm_tw",
-        "what the sign-in says of us: company-app-version",
+        "the name of the application in sign-ins: company-app-version",
         shown=True,
         reloads=True,
     )
     login_url: str = option(
         url,
         "https://www.google.com/accounts/ClientLogin",
-        "where ClientLogin is answered",
+        "the address of ClientLogin",
         shown=True,
     )
     send_url: str = option(
         url,
         "https://android.apis.google.com/c2dm/send",
-        "where pushes are sent to",
+        "the address to which pushes are sent",
         shown=True,
     )
     token_max_age: float = option(
@@ -323,7 +325,7 @@ class C2DMRoute(RouteSection):
     device_block: float = option(
         seconds(1, 28 * DAY),
         "3600",
-        "seconds for which a device over its quota is left alone",
+        "seconds during which pushes to a device over its quota are dropped",
         shown=True,
         reloads=True,
     )
@@ -341,22 +343,25 @@ class FCMRoute(RouteSection):
         reloads=True,
     )
     project: str | None = option(
-        _project, "", "the project that sends; empty: the key's own", shown=True
+        _project, "", "the project that sends; empty: the project of the key", shown=True
     )
     prefix: str | None = option(
         _word,
         "g",
-        "another name for the route before the | of a line; default: of the first [fcm] alone",
+        "another name for the route, written before the | of a line; default: only for [fcm]",
         shown=True,
         optional=True,
     )
     url: str = option(
-        url, "https://fcm.googleapis.com", "the service, or messages:send itself", shown=True
+        url,
+        "https://fcm.googleapis.com",
+        "the address of the service, or of messages:send",
+        shown=True,
     )
     max_in_flight: int = option(
         number(1, 4096),
         "512",
-        "requests in flight at the most",
+        "the most requests in flight at once",
         shown=True,
         reloads=True,
     )
@@ -370,7 +375,7 @@ class FCMRoute(RouteSection):
     device_rate: Rates | None = option(
         rates,
         "240/m, 5000/h",
-        "pushes to one device, one or more rates; empty: any number",
+        "pushes to one device: one or more rates; empty: no limit",
         shown=True,
         reloads=True,
         optional=True,
@@ -378,14 +383,14 @@ class FCMRoute(RouteSection):
     device_burst: int | None = option(
         number(1, 1_000_000),
         "60",
-        "pushes to one device that may go at once; by default less where device_rate is low",
+        "pushes to one device that may be sent at once; the default is lower if device_rate is low",
         shown=True,
         reloads=True,
     )
     project_rate: tuple[int, float] | None = option(
         rate,
         "600000/m",
-        "pushes of the whole project, spread evenly; empty: any number",
+        "pushes of the whole project, spread evenly; empty: no limit",
         shown=True,
         reloads=True,
         optional=True,
@@ -393,65 +398,68 @@ class FCMRoute(RouteSection):
     bad_device_alarm: int = option(
         number(0, 100),
         "50",
-        "percent of answers blaming devices above which callbacks wait; 0: never",
+        "percent of answers that blame devices, above which callbacks are held; 0: off",
         shown=True,
         reloads=True,
     )
 
 
 EVENTS = ("bad_device", "refused", "expired", "overflowed", "blocked")
-"""The outcomes that a callback can tell of."""
+"""The outcomes for which a callback can be sent."""
 
 
 def _events(value: str, folder: Path) -> tuple[str, ...]:
-    """Words of `EVENTS`, or `all`, between commas."""
+    """Convert a list of `EVENTS`, or `all`."""
     found = words(value, folder)
     for word in found:
         if word not in (*EVENTS, "all"):
             near = get_close_matches(word[:100], (*EVENTS, "all"), 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"one or more of {', '.join(EVENTS)}, all, between commas{hint}")
+            raise ValueError(f"one or more of {', '.join(EVENTS)}, all, separated by commas{hint}")
     if not found:
-        raise ValueError(f"one or more of {', '.join(EVENTS)}, all, between commas")
+        raise ValueError(f"one or more of {', '.join(EVENTS)}, all, separated by commas")
     return found
 
 
 @attrs.frozen(kw_only=True)
 class CallbackSection:
-    """A section [callback]: where the application is told of pushes that ended badly.
+    """A section [callback]: the webhook for pushes that ended badly.
 
     Args:
-        title: of the section.
+        title: name of the section.
     """
 
     title: str = "callback"
     protocol: str = option(choice("https", "http"), "https", "https or http", shown=True)
     host: str = option(host, None, "the host of the application", shown=True)
     port: int | None = option(
-        number(1, 65_535), "", "its port; empty: that of the protocol", shown=True
+        number(1, 65_535), "", "its port; empty: the default port of the protocol", shown=True
     )
     path: str = option(_url_path, "/", "the path of the webhook")
     shared_secret: str | None = option(
         text,
         "",
-        "sent along as shared_secret, where format is form",
+        "sent in the field shared_secret, if format is form",
         secret=True,
         reloads=True,
     )
     signing_secret: bytes | None = option(
         _signing_secret,
         "",
-        "signs as Standard Webhooks says: whsec_ and base64",
+        "the key of Standard Webhooks signatures: whsec_ and base64",
         secret=True,
         reloads=True,
     )
     format: str = option(
-        choice("form", "json"), "form", "what is posted: form, as node2dm did, or json", shown=True
+        choice("form", "json"),
+        "form",
+        "the format of the body: form, as in node2dm, or json",
+        shown=True,
     )
     events: tuple[str, ...] = option(
         _events,
         "bad_device",
-        f"outcomes to tell of: {', '.join(EVENTS)}, between commas, or all",
+        f"outcomes that are posted: {', '.join(EVENTS)}, separated by commas, or all",
         shown=True,
         reloads=True,
     )
@@ -459,13 +467,13 @@ class CallbackSection:
     retries: int = option(
         number(0, 100),
         "5",
-        "how often a callback is sent again that is answered neither with a 2xx nor with 410",
+        "how often a callback is retried that is not answered with a 2xx or 410",
         shown=True,
     )
 
     @property
     def route(self) -> str | None:
-        """The route that it is for: ROUTE of [callback:ROUTE]; None: all without one of theirs."""
+        """ROUTE of [callback:ROUTE]; None: every route without a section of its own."""
         return self.title.partition(":")[2] or None
 
     @property
@@ -482,9 +490,9 @@ class CallbackSection:
 
 @attrs.frozen
 class Statsd:
-    """The section [statsd]: where the stats are sent to."""
+    """The section [statsd]: the destination of the stats."""
 
     host: str = option(host, None, "the host of the statsd", shown=True)
     port: int = option(number(1, 65_535), "8125", "its UDP port", shown=True)
-    prefix: str = option(_word, "node2dm", "what every name begins with", shown=True)
+    prefix: str = option(_word, "node2dm", "the prefix of every name", shown=True)
     interval: float = option(seconds(1, 3600), "10", "seconds between two reports", shown=True)

@@ -178,11 +178,11 @@ MISTAKES = {
     ),
     "a key in place of its path": (
         f'[fcm]\nservice_account = {{"type": "service_account", "private_key": "{SECRET}"}}\n',
-        "[fcm] service_account = ...: expected the path of a file, not what is in the file",
+        "[fcm] service_account = ...: expected the path of a file, not its content",
     ),
     "a key in place of its path, in several lines": (
         f'[fcm]\nservice_account = {{\n  "private_key": "{SECRET}"\n  }}\n',
-        "[fcm] service_account = ...: expected the path of a file, not what is in the file",
+        "[fcm] service_account = ...: expected the path of a file, not its content",
     ),
     "a certificate in DER": (
         f"{ACCOUNT}ca_file = ca.der\n",
