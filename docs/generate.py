@@ -67,7 +67,7 @@ NOTES = {
     "callback": "The webhook for pushes that ended badly. Without it no callback is sent.\n"
     "A section [callback:ROUTE] replaces it for one route, and inherits nothing from it.",
     "statsd": "The statsd to which the stats are sent. Without it they are not sent.",
-    "emulator": "Emulates Google's servers and phones in this process; without it, Google's are used.",
+    "emulator": "Google's servers and phones, emulated in this process.",
 }
 
 

@@ -256,7 +256,7 @@ class RouteSection:
     max_in_flight: int = option(
         number(1, 4096),
         "64",
-        "the most requests in flight at once",
+        "maximum number of requests in flight",
         shown=True,
         reloads=True,
     )
@@ -361,7 +361,7 @@ class FCMRoute(RouteSection):
     max_in_flight: int = option(
         number(1, 4096),
         "512",
-        "the most requests in flight at once",
+        "maximum number of requests in flight",
         shown=True,
         reloads=True,
     )
