@@ -142,16 +142,16 @@ def _default(title: str, name: str, default: str | None) -> str:
 
 
 def metrics_md() -> str:
-    """The reference of /metrics, a row for each metric."""
+    """Render docs/metrics.md: a row for each metric."""
     lines = [
         "# Metrics",
         "",
         "This page is written by `make docs`, from the code.",
         "",
-        "The page `/metrics` of `web` has these metrics, where the extra `metrics` is installed.",
+        "`/metrics` of `web` has these metrics, if the extra `metrics` is installed.",
         "Most of them are lines of the [stats](stats.md), named as Prometheus recommends. Counters",
-        "start at 0 when the process starts. The usual metrics of a process, such as",
-        "`process_cpu_seconds_total`, are there too.",
+        "start at 0 when the process starts. The standard metrics of a process, such as",
+        "`process_cpu_seconds_total`, are included.",
         "",
         "| metric | type | labels | meaning | line of the stats |",
         "|---|---|---|---|---|",

@@ -147,7 +147,7 @@ def choice(*values: str) -> Converter:
     return convert
 
 
-def matching(pattern: str, wanted: str) -> Converter:
+def full_match(pattern: str, wanted: str) -> Converter:
     """Make a converter that checks a text against a regular expression."""
     whole = re.compile(pattern, re.ASCII)
 

@@ -17,8 +17,8 @@ from node2dm_tw.config.converters import (
     addresses,
     choice,
     file_content,
+    full_match,
     host,
-    matching,
     networks,
     number,
     path,
@@ -74,9 +74,9 @@ def _authorities(value: str, folder: Path) -> FileContent:
     return file
 
 
-_word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
-_url_path = matching(r"/[!-~]*", "a path that begins with /")
-_project = matching(r"[a-z0-9.:-]{1,100}", "a project ID")
+_word = full_match(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
+_url_path = full_match(r"/[!-~]*", "a path that begins with /")
+_project = full_match(r"[a-z0-9.:-]{1,100}", "a project ID")
 
 
 def _host_names(value: str, folder: Path) -> tuple[str, ...]:
