@@ -5,9 +5,10 @@ from pathlib import Path
 import attrs
 
 from node2dm_tw.admin import metric_names as names
-from node2dm_tw.config.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
+from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 from node2dm_tw.core.stats import is_counter
-from node2dm_tw.emulator.settings import DEFAULT_LISTEN
+from node2dm_tw.emulator.settings import EmulatorSettings
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,20 +31,6 @@ class Row:
     secret: bool = False
     reloads: bool = False
 
-
-EMULATOR: list[Row] = [
-    Row("listen", DEFAULT_LISTEN, "the TLS port of the emulator: a Twisted endpoint, tcp or tcp6"),
-    Row("phones", "demo-phone", "phones that are registered at the start, separated by commas"),
-    Row(
-        "accounts",
-        "",
-        "accounts that can sign in, email:password, separated by commas; empty: any",
-        secret=True,
-    ),
-    Row("sender_quota", "", "pushes that a sender may send, such as 1000/d; empty: no limit"),
-    Row("device_quota", "", "pushes that a phone may receive, such as 20/m; empty: no limit"),
-]
-"""The options of [emulator], which does not import `option`, so they are described here."""
 
 # Values in the example where the code has no default, or where another value is clearer.
 SHOWN = {
@@ -88,7 +75,7 @@ def sections() -> dict[str, list[Row]]:
         "fcm": rows(FCMRoute),
         "callback": rows(CallbackSection),
         "statsd": rows(Statsd),
-        "emulator": EMULATOR,
+        "emulator": rows(EmulatorSettings),
     }
 
 

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from node2dm_tw.callbacks import HOLD_INTERVAL
 from node2dm_tw.config.load import Settings
-from node2dm_tw.config.sections import C2DMRoute, FCMRoute, GatewaySection
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
+from node2dm_tw.config.sections import GatewaySection
 from node2dm_tw.core.logs import logger
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import Stats
@@ -203,9 +204,9 @@ def build_route(context: RouteContext, section: C2DMRoute | FCMRoute) -> Route:
     )
     spool = Spool(gateway.state_dir / f"{name}.spool")
     queue = MemoryQueue(gateway.max_queued, stats, spool, reactor, wall, context.budget)
-    signin = SignIn(name, credentials, reactor, wall, random)
+    make_signin = partial(SignIn, name, credentials, reactor, wall, random)
     pause_file = PauseFile(gateway.state_dir / f"{name}.pause", wall)
-    breaker = CircuitBreaker(name, reactor, random, provider.first_delay, pause_file)
+    make_breaker = partial(CircuitBreaker, name, reactor, random, provider.first_delay, pause_file)
     lock = quota_lock(context.settings, name)
     lane = Lane(
         route=name,
@@ -214,7 +215,7 @@ def build_route(context: RouteContext, section: C2DMRoute | FCMRoute) -> Route:
         make_client=lambda on_outcomes: client(
             section.max_in_flight, curl=gateway.uses_curl, on_outcomes=on_outcomes
         ),
-        session=Session(signin, breaker),
+        make_session=partial(Session, make_signin, make_breaker),
         window=Window(section.max_in_flight),
         admission=Admission(
             provider,
@@ -236,7 +237,7 @@ def build_route(context: RouteContext, section: C2DMRoute | FCMRoute) -> Route:
     stats.gauges["max_queued"] = lambda: queue.max_queued
     stats.gauges["queued_bytes"] = lambda: queue.queued_bytes
     if section.kind == "c2dm":
-        stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
+        stats.gauges["logged_in_to_c2dm"] = lambda: lane.session.signin.credential is not None
     if lane.alarm is not None:
         stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
     stats.gauges["state_advice"] = lambda: _advice(lane.session, lock)

@@ -41,8 +41,9 @@ from node2dm_tw.app.process import (
 from node2dm_tw.app.route import Route, RouteContext, build_route, find_stray_files, quota_lock
 from node2dm_tw.callback_target import BAD_DEVICE, Callback, CallbackTarget
 from node2dm_tw.callbacks import IN_FLIGHT, CallbackBudget, Callbacks, CallbackSender
+from node2dm_tw.config.changes import take_changes
 from node2dm_tw.config.ini import ConfigErrors
-from node2dm_tw.config.load import Settings, find_places, load, reload
+from node2dm_tw.config.load import Settings, find_places, load
 from node2dm_tw.config.sections import CallbackSection
 from node2dm_tw.config.show import format_settings
 from node2dm_tw.core import untracked
@@ -50,7 +51,7 @@ from node2dm_tw.core.logs import is_traced, logger, set_level
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LaneState, LockReason
-from node2dm_tw.emulator.server.certificates import Endpoints, ensure_files, places
+from node2dm_tw.emulator.files import Endpoints, ensure_files, find_endpoints
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.settings import (
     DEMO_ACCOUNT,
@@ -133,7 +134,9 @@ class Options(usage.Options):
             emulators.append(settings)
             # One that runs stays as it is until a restart, and so must its files.
             current = self.emulator or settings
-            return _route_defaults(current, (ensure_files if may_write else places)(current))
+            return _route_defaults(
+                current, (ensure_files if may_write else find_endpoints)(current)
+            )
 
         settings = load(
             self._file,
@@ -471,7 +474,9 @@ class GatewayService(Service):
         except ConfigErrors as error:
             log.error("the configuration is not reloaded: {faults}", faults="; ".join(error.errors))
             return
-        self._settings, reloaded, waiting = reload(self._settings, self._limit_to_descriptors(new))
+        self._settings, reloaded, waiting = take_changes(
+            self._settings, self._limit_to_descriptors(new)
+        )
         waiting += [
             f"[emulator] {name}" for name in changed_options(self._options.emulator, emulator)
         ]

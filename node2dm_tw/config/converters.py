@@ -159,6 +159,9 @@ def full_match(pattern: str, wanted: str) -> Converter:
     return convert
 
 
+plain_word = full_match(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
+
+
 def yes_or_no(value: str, folder: Path) -> bool:
     """Convert yes or no."""
     if value not in ("yes", "no"):

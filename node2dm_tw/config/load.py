@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
@@ -20,16 +20,8 @@ from node2dm_tw.config.ini import (
     section,
 )
 from node2dm_tw.config.ini_lines import MAX_SHOWN, format_value
-from node2dm_tw.config.sections import (
-    C2DMRoute,
-    CallbackSection,
-    FCMRoute,
-    GatewaySection,
-    Statsd,
-    key_file,
-)
-
-Reloaded = TypeVar("Reloaded", bound=attrs.AttrsInstance)
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute, key_file
+from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 
 
 @attrs.frozen
@@ -351,49 +343,3 @@ def _warnings(file: Path, parser: IniFile) -> list[str]:
         for holder in sorted(holders)
         if holder.stat().st_mode & 0o004
     ]
-
-
-def reload(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]]:
-    """Apply the changes that may take effect while the process runs.
-
-    Returns:
-        The settings from now on, and the changed options as ``[section] option``: first those that
-        take effect, then those that wait for a restart.
-    """
-    reloaded: list[str] = []
-    waiting: list[str] = []
-    gateway = _reload_section("node2dm", old.gateway, new.gateway, reloaded, waiting)
-    others: dict[str, Any] = {}
-    for name in ("routes", "route_callbacks"):
-        coming = {section.title: section for section in getattr(new, name)}
-        others[name] = tuple(
-            _reload_section(
-                section.title, section, coming.pop(section.title, None), reloaded, waiting
-            )
-            for section in getattr(old, name)
-        )
-        waiting += [f"[{title}]" for title in coming]
-    for title in ("callback", "statsd"):
-        before, after = getattr(old, title), getattr(new, title)
-        if before is not None:
-            others[title] = _reload_section(title, before, after, reloaded, waiting)
-        elif after is not None:
-            waiting.append(f"[{title}]")
-    return attrs.evolve(old, gateway=gateway, **others), reloaded, waiting
-
-
-def _reload_section(
-    title: str, old: Reloaded, new: Reloaded | None, reloaded: list[str], waiting: list[str]
-) -> Reloaded:
-    if new is None:
-        waiting.append(f"[{title}]")
-        return old
-    taken: dict[str, Any] = {}
-    for field in attrs.fields(type(old)):
-        value = getattr(new, field.name)
-        if value != getattr(old, field.name):
-            reloads = field.metadata["reloads"]
-            (reloaded if reloads else waiting).append(f"[{title}] {field.name}")
-            if reloads:
-                taken[field.name] = value
-    return attrs.evolve(old, **taken)  # type: ignore[misc]  # mypy knows no bound on classes

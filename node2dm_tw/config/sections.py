@@ -1,4 +1,4 @@
-"""The sections of the gateway's configuration file and their options."""
+"""The sections of the gateway's configuration file and their options, except those of routes."""
 
 import base64
 import importlib.util
@@ -7,27 +7,21 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import attrs
-from cryptography import x509
 from twisted.internet.endpoints import serverFromString
 
 from node2dm_tw.config.converters import (
-    MAX_SECRET_BYTES,
-    FileContent,
     IPNetwork,
     addresses,
     choice,
-    file_content,
     full_match,
     host,
     networks,
     number,
     path,
+    plain_word,
     proxy_url,
-    rate,
-    rates,
     seconds,
     text,
-    url,
     words,
     yes_or_no,
 )
@@ -56,27 +50,7 @@ def _log_levels(value: str, folder: Path) -> str:
     return value
 
 
-key_file = file_content(MAX_SECRET_BYTES)
-"""Converts a path to the content of a service account's key file."""
-
-
-def _authorities(value: str, folder: Path) -> FileContent:
-    """Convert the path of a file with certificates."""
-    file: FileContent = file_content()(value, folder)
-    if file.content.startswith(b"\x30"):
-        raise ValueError("certificates in PEM; this is DER: openssl x509 -inform der -in FILE")
-    try:
-        x509.load_pem_x509_certificates(file.content)
-    except ValueError:
-        is_damaged = b"-----BEGIN CERTIFICATE" in file.content
-        reason = "one of them is damaged" if is_damaged else "there is none in the file"
-        raise ValueError(f"a file with certificates in PEM ({reason})") from None
-    return file
-
-
-_word = full_match(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
 _url_path = full_match(r"/[!-~]*", "a path that begins with /")
-_project = full_match(r"[a-z0-9.:-]{1,100}", "a project ID")
 
 
 def _host_names(value: str, folder: Path) -> tuple[str, ...]:
@@ -231,179 +205,6 @@ class GatewaySection:
         return self.http_client == "curl" or (self.http_client == "auto" and HAS_CURL)
 
 
-Rates = tuple[tuple[int, float], ...]
-"""Limits that all apply: (number of pushes, in any period of so many seconds)."""
-
-
-@attrs.frozen(kw_only=True)
-class RouteSection:
-    """The options that every route has.
-
-    Args:
-        title: name of the section.
-    """
-
-    title: str
-    prefix: str | None = option(
-        _word, "", "another name for the route, written before the | of a line", shown=True
-    )
-    ca_file: FileContent | None = option(
-        _authorities,
-        "",
-        "a file of certificates to trust instead of the platform's",
-        shown=True,
-    )
-    max_in_flight: int = option(
-        number(1, 4096),
-        "64",
-        "maximum number of requests in flight",
-        shown=True,
-        reloads=True,
-    )
-    timeout: float = option(
-        seconds(1, 600), "30", "seconds that a request, connecting included, may take", shown=True
-    )
-    device_rate: Rates | None = option(
-        rates,
-        "",
-        "pushes to one device: one or more rates such as 240/m; empty: no limit",
-        shown=True,
-        reloads=True,
-    )
-    device_burst: int | None = option(
-        number(1, 1_000_000),
-        "",
-        "pushes to one device that may be sent at once; empty: a quarter of the lowest device_rate",
-        shown=True,
-        reloads=True,
-    )
-
-    @property
-    def kind(self) -> str:
-        """``c2dm`` or ``fcm``."""
-        return self.title.partition(":")[0]
-
-    @property
-    def name(self) -> str:
-        """The name of the route: NAME of [c2dm:NAME], or c2dm."""
-        return self.title.rpartition(":")[2]
-
-
-@attrs.frozen(kw_only=True)
-class C2DMRoute(RouteSection):
-    """A section [c2dm]: one sender account."""
-
-    username: str = option(
-        text, None, "the sender's account, an e-mail address", shown=True, reloads=True
-    )
-    password: str = option(text, None, "its password", secret=True, reloads=True)
-    source: str = option(
-        text,
-        "node2dm_tw",
-        "the name of the application in sign-ins: company-app-version",
-        shown=True,
-        reloads=True,
-    )
-    login_url: str = option(
-        url,
-        "https://www.google.com/accounts/ClientLogin",
-        "the address of ClientLogin",
-        shown=True,
-    )
-    send_url: str = option(
-        url,
-        "https://android.apis.google.com/c2dm/send",
-        "the address to which pushes are sent",
-        shown=True,
-    )
-    token_max_age: float = option(
-        seconds(2, 365 * DAY),
-        "1209600",
-        "seconds after which the auth token is renewed",
-        shown=True,
-    )
-    device_block: float = option(
-        seconds(1, 28 * DAY),
-        "3600",
-        "seconds during which pushes to a device over its quota are dropped",
-        shown=True,
-        reloads=True,
-    )
-
-
-@attrs.frozen(kw_only=True)
-class FCMRoute(RouteSection):
-    """A section [fcm]: one Firebase project."""
-
-    service_account: FileContent = option(
-        key_file,
-        None,
-        "the key file of a service account",
-        shown=True,
-        reloads=True,
-    )
-    project: str | None = option(
-        _project, "", "the project that sends; empty: the project of the key", shown=True
-    )
-    prefix: str | None = option(
-        _word,
-        "g",
-        "another name for the route, written before the | of a line; default: only for [fcm]",
-        shown=True,
-        optional=True,
-    )
-    url: str = option(
-        url,
-        "https://fcm.googleapis.com",
-        "the address of the service, or of messages:send",
-        shown=True,
-    )
-    max_in_flight: int = option(
-        number(1, 4096),
-        "512",
-        "maximum number of requests in flight",
-        shown=True,
-        reloads=True,
-    )
-    max_age: float = option(
-        seconds(1, 28 * DAY),
-        "3600",
-        "seconds after which a push is dropped",
-        shown=True,
-        reloads=True,
-    )
-    device_rate: Rates | None = option(
-        rates,
-        "240/m, 5000/h",
-        "pushes to one device: one or more rates; empty: no limit",
-        shown=True,
-        reloads=True,
-        optional=True,
-    )
-    device_burst: int | None = option(
-        number(1, 1_000_000),
-        "60",
-        "pushes to one device that may be sent at once; the default is lower if device_rate is low",
-        shown=True,
-        reloads=True,
-    )
-    project_rate: tuple[int, float] | None = option(
-        rate,
-        "600000/m",
-        "pushes of the whole project, spread evenly; empty: no limit",
-        shown=True,
-        reloads=True,
-        optional=True,
-    )
-    bad_device_alarm: int = option(
-        number(0, 100),
-        "50",
-        "percent of answers that blame devices, above which callbacks are held; 0: off",
-        shown=True,
-        reloads=True,
-    )
-
-
 EVENTS = ("bad_device", "refused", "expired", "overflowed", "blocked")
 """The outcomes for which a callback can be sent."""
 
@@ -494,5 +295,5 @@ class Statsd:
 
     host: str = option(host, None, "the host of the statsd", shown=True)
     port: int = option(number(1, 65_535), "8125", "its UDP port", shown=True)
-    prefix: str = option(_word, "node2dm", "the prefix of every name", shown=True)
+    prefix: str = option(plain_word, "node2dm", "the prefix of every name", shown=True)
     interval: float = option(seconds(1, 3600), "10", "seconds between two reports", shown=True)

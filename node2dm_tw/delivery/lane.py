@@ -48,7 +48,7 @@ class Lane:
         queue: where the pushes come from.
         provider: what the push service speaks.
         make_client: makes the client that sends the requests, given where outcomes go.
-        session: says when to send.
+        make_session: makes the session, given its `on_ready`, `on_open` and `on_given_up`.
         window: says how many requests at once.
         admission: decides which pushes go, and holds where they sleep.
         stats: where each push ends in a counter.
@@ -61,6 +61,7 @@ class Lane:
         on_locked: called when nothing more is sent until a person has acted, and why.
 
     Attributes:
+        session: says when to send.
         http: the client.
     """
 
@@ -68,7 +69,7 @@ class Lane:
     queue: PushQueue
     provider: Provider
     make_client: Callable[[OnOutcomes], HTTPClient]
-    session: Session
+    make_session: Callable[[Callable[[], None], Callable[[], None], Callable[[str], None]], Session]
     window: Window
     admission: Admission
     stats: RouteStats
@@ -79,6 +80,7 @@ class Lane:
     alarm: BadDeviceAlarm | None
     on_bad_outcome: OnBadOutcome
     on_locked: Callable[[LockReason], None]
+    session: Session = attrs.field(init=False)
     http: HTTPClient = attrs.field(init=False)
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
@@ -93,6 +95,7 @@ class Lane:
     _aborted: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.session = self.make_session(self._resume, self._on_open, self._on_given_up)
         self.http = self.make_client(self._on_outcomes)
         blame = Blame()
         self._settlement = Settlement(
@@ -120,9 +123,6 @@ class Lane:
         )
         self.queue.on_ready = self._pump
         self.admission.retry_queue.on_due = self._pump
-        self.session.on_ready = self._resume
-        self.session.breaker.on_open = self._on_open
-        self.session.signin.on_given_up = self._on_given_up
         self.trace_pushes(False)
         self.stats.gauges |= gauges(
             self.queue,

@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from node2dm_tw.config.load import load
-from node2dm_tw.config.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
+from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 from node2dm_tw.emulator.settings import OPTIONS, EmulatorSettings, read_section
 
 ROOT = Path(__file__).parents[2]

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,12 +35,17 @@ from node2dm_tw.http.interface import (
     finish_posts,
 )
 from node2dm_tw.providers.c2dm import C2DM
-from node2dm_tw.providers.interface import Credential, Provider, SignInFailed
+from node2dm_tw.providers.interface import Credential, Credentials, Provider, SignInFailed
 from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.state.spool import Spool
 
 WALL = 1_700_000_000.0
 DAY = 86_400.0
+
+
+def sign_in(credentials: Credentials, clock: Clock, wall: Callable[[], float]) -> SignIn:
+    """Make a sign-in of no lane; it is not started."""
+    return SignIn("fcm", credentials, clock, wall, no_jitter, lambda: None, lambda reason: None)
 
 
 def no_jitter() -> float:
@@ -231,7 +237,6 @@ def bench(
     stats = RouteStats()
     credentials = MemoryCredentials(wall, list(script or []))
     queue = MemoryQueue(max_queued, stats, Spool(folder / "c2dm.spool"), clock, wall)
-    signin = SignIn("c2dm", credentials, clock, wall, no_jitter)
     bad_devices: list[tuple[bytes, str]] = []
     reported: Counter[str] = Counter()
     locked: list[LockReason] = []
@@ -244,13 +249,16 @@ def bench(
             on_bad_outcome(outcome, push, reason)
 
     provider = provider or C2DM("http://upstream/send")
-    breaker = CircuitBreaker("c2dm", clock, random, provider.first_delay)
     lane = Lane(
         route="c2dm",
         queue=queue,
         provider=provider,
         make_client=MemoryHTTP,
-        session=Session(signin, breaker),
+        make_session=partial(
+            Session,
+            partial(SignIn, "c2dm", credentials, clock, wall, no_jitter),
+            partial(CircuitBreaker, "c2dm", clock, random, provider.first_delay, None),
+        ),
         window=Window(maximum),
         admission=Admission(
             provider,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from node2dm_tw.config.load import reload
+from node2dm_tw.config.changes import take_changes
 from node2dm_tw.config.sections import EVENTS
 from node2dm_tw.config.show import format_settings
 from tests.unit.config.test_load import MINIMAL, SIGNING_SECRET, errors, load
@@ -111,12 +111,12 @@ def test_reload_takes_secrets_and_events_of_a_section_for_one_route(tmp_path):
     changed = text.replace(SIGNING_SECRET, SIGNING_SECRET.replace("Q", "R"))
     changed += "events = all\nformat = json\nretries = 1\n"
     old, new = load(tmp_path, text), load(tmp_path, changed)
-    settings, reloaded, waiting = reload(old, new)
+    settings, reloaded, waiting = take_changes(old, new)
     assert reloaded == ["[callback:shop] signing_secret", "[callback:shop] events"]
     assert waiting == ["[callback:shop] format", "[callback:shop] retries"]
     (callback,) = settings.callbacks
     assert callback.signing_secret == new.callbacks[0].signing_secret
     assert (callback.outcomes, callback.format) == (set(EVENTS), "form")
     none = load(tmp_path, MINIMAL + SHOP)
-    assert reload(old, none)[2] == ["[callback:shop]"]
-    assert reload(none, old)[2] == ["[callback:shop]"]
+    assert take_changes(old, none)[2] == ["[callback:shop]"]
+    assert take_changes(none, old)[2] == ["[callback:shop]"]

@@ -6,10 +6,11 @@ import attrs
 import pytest
 
 from node2dm_tw.config import load as loading
+from node2dm_tw.config.changes import take_changes
 from node2dm_tw.config.converters import FileContent
 from node2dm_tw.config.ini import ConfigErrors
-from node2dm_tw.config.load import reload
-from node2dm_tw.config.sections import C2DMRoute, CallbackSection, FCMRoute, GatewaySection, Statsd
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
+from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 from node2dm_tw.config.show import format_settings
 from tests.contract.http_certificates import authority
 
@@ -310,7 +311,7 @@ def test_reload_takes_what_may_change_and_names_the_rest(tmp_path):
         "[node2dm]\nlog_level = debug\nudp = 127.0.0.1:1\nmax_queued = 10\n"
         "[c2dm]\nusername = other\npassword = new\ntimeout = 5\n[callback]\nhost = x\n"
     )
-    settings, reloaded, waiting = reload(old, load(tmp_path, text))
+    settings, reloaded, waiting = take_changes(old, load(tmp_path, text))
     assert reloaded == [
         "[node2dm] max_queued",
         "[node2dm] log_level",
@@ -329,21 +330,21 @@ def test_reload_names_the_options_of_every_section(tmp_path):
     text = MINIMAL + "[callback]\nhost = x\n[statsd]\nhost = x\n"
     changed = text.replace("[callback]\n", "[callback]\nretries = 1\nshared_secret = hush\n")
     both, other = load(tmp_path, text), load(tmp_path, changed + "interval = 1\n")
-    settings, reloaded, waiting = reload(both, other)
+    settings, reloaded, waiting = take_changes(both, other)
     assert reloaded == ["[callback] shared_secret"]
     assert waiting == ["[callback] retries", "[statsd] interval"]
     assert settings.callback == attrs.evolve(both.callback, shared_secret="hush")
     assert settings.statsd == both.statsd
     neither = load(tmp_path, MINIMAL)
-    assert reload(both, neither)[2] == ["[callback]", "[statsd]"]
-    assert reload(neither, both)[2] == ["[callback]", "[statsd]"]
+    assert take_changes(both, neither)[2] == ["[callback]", "[statsd]"]
+    assert take_changes(neither, both)[2] == ["[callback]", "[statsd]"]
 
 
 def test_reload_of_another_route(tmp_path):
     """Routes that come and go wait for a restart."""
     old = load(tmp_path, MINIMAL)
     new = load(tmp_path, MINIMAL.replace("[c2dm]", "[c2dm:shop]"))
-    settings, reloaded, waiting = reload(old, new)
+    settings, reloaded, waiting = take_changes(old, new)
     assert settings == old
     assert (reloaded, waiting) == ([], ["[c2dm]", "[c2dm:shop]"])
 
@@ -358,7 +359,7 @@ def test_reload_sees_what_changed_in_a_file(tmp_path):
     old = load(tmp_path, text)
     for name, content in {"key.json": b"", "ca.pem": CERTIFICATE, "password": b""}.items():
         (tmp_path / name).write_bytes(content + b"other")
-    settings, reloaded, waiting = reload(old, load(tmp_path, text))
+    settings, reloaded, waiting = take_changes(old, load(tmp_path, text))
     assert reloaded == ["[fcm] service_account", "[c2dm] password"]
     assert waiting == ["[fcm] ca_file"]
     assert settings.routes[0].service_account.content == b"other"
@@ -373,13 +374,13 @@ def test_a_key_of_another_project_waits_for_a_restart(tmp_path, key):
         text = f"[fcm]\n{key}{given}"
         old = load(tmp_path, text, check_key=lambda _: "shop")
         assert old.routes[0].project == ("given" if given else "shop")
-        assert reload(old, load(tmp_path, text, check_key=lambda _: "other"))[2] == waits
+        assert take_changes(old, load(tmp_path, text, check_key=lambda _: "other"))[2] == waits
 
 
 def test_reload_of_the_same_changes_nothing(tmp_path):
     """Two readings of a file are equal."""
     old = load(tmp_path, MINIMAL)
-    assert reload(old, load(tmp_path, MINIMAL)) == (old, [], [])
+    assert take_changes(old, load(tmp_path, MINIMAL)) == (old, [], [])
 
 
 def everything(tmp_path):

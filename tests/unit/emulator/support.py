@@ -19,9 +19,8 @@ from twisted.python.failure import Failure
 from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import IncomingRequest, Reply
 from node2dm_tw.emulator.google.oauth import GRANT_TYPE, ServiceAccount
-from node2dm_tw.emulator.server.certificates import PROJECT
 from node2dm_tw.emulator.server.wire import EmulatorFactory
-from node2dm_tw.emulator.settings import EmulatorSettings
+from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings
 
 SENDER = "sender@example.com"
 NOW = 1_800_000_000.0
@@ -40,7 +39,7 @@ class World:
     def call(self, method, path, body=b"", headers=()):
         path, _, query = path.partition("?")
         call = IncomingRequest(method, path, query.encode(), dict(headers), body)
-        return self.google.answer(call, self.now).answer
+        return self.google.answer(call, self.now).reply
 
     def login(self, email=SENDER, password="secret", **more):
         form = {"Email": email, "Passwd": password, "service": "ac2dm", "source": "a-b-1", **more}

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from node2dm_tw.emulator.google.messages import Stream
-from node2dm_tw.emulator.server.certificates import PROJECT
+from node2dm_tw.emulator.settings import PROJECT
 
 from .support import SENDER, Firebase, World
 

@@ -54,7 +54,7 @@ def test_too_many_applications(phones):
 
 def test_too_many_phones():
     """All together they have room as well."""
-    phones = Registrations(most_phones=2)
+    phones = Registrations(max_registrations=2)
     assert phones.register("a@b", "app")
     assert phones.register("a@b", "app")
     assert phones.register("a@b", "app") is None
@@ -132,7 +132,8 @@ def test_refresh(phones):
     fresh = phones.refresh(phone)
     assert phones.find(former) is None
     assert phones.was_issued(former)
-    assert phones.find(fresh) is phones.reach(former) is phones.reach(fresh) is phone
+    assert phones.find(fresh) is phone
+    assert phones.find_with_former(former) is phones.find_with_former(fresh) is phone
     assert phones.find_by_fid(fresh.partition(":")[0]) is phone
     shown = []
     phones.connect(phone, shown.append, NOW)
@@ -175,12 +176,12 @@ def test_a_screen_that_goes_away_while_it_is_filled(phones):
         phones.deliver(phone, _push(number), NOW)
     shown = []
 
-    def screen(event):
+    def sink(event):
         shown.append(event)
         if len(shown) == 2:
             phones.disconnect(phone)
 
-    phones.connect(phone, screen, NOW)
+    phones.connect(phone, sink, NOW)
     assert phones.stored == 3
     phones.connect(phone, shown.append, NOW)
     assert _numbers(shown) == ["0", "1", "2", "3", "4"]
@@ -188,7 +189,7 @@ def test_a_screen_that_goes_away_while_it_is_filled(phones):
 
 def test_storage_is_bounded():
     """Beyond it messages are dropped and counted."""
-    phones = Registrations(most_stored=3)
+    phones = Registrations(max_stored=3)
     phone = phones.register("a@b", "app")
     for number in range(5):
         phones.deliver(phone, _push(number), NOW)

@@ -51,8 +51,8 @@ def test_all_faults_at_once(tmp_path):
         _options("--config", str(file))
     lines = str(raised.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == [
-        "[emulator] colour",
         "[emulator] listen = x",
+        "[emulator] colour",
     ]
 
 
