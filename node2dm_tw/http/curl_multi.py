@@ -261,7 +261,7 @@ class Multi:
                 self._register(descriptor, mask)
 
     def _register(self, descriptor: int, mask: int) -> None:
-        """Let the epoll watch a descriptor. One of a resolver may close without notice."""
+        """Let the epoll watch a descriptor; other descriptors than connections may just close."""
         if descriptor in self._masks:
             self._masks[descriptor] = mask
         try:
