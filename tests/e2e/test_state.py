@@ -216,7 +216,7 @@ def test_a_token_that_cannot_be_read_costs_a_sign_in(make_gateway):
     ("name", "status", "says"),
     [
         ("lock", 1, "lock cannot be used: Permission denied"),
-        ("quota.lock", 3, "quota.lock is there: route c2dm was over its quota"),
+        ("quota.lock", 3, "quota.lock exists: route c2dm was over its quota"),
     ],
 )
 def test_a_lock_that_cannot_be_read_ends_the_start(make_gateway, name, status, says):
