@@ -26,10 +26,10 @@ class SessionEvent(enum.Enum):
 
     START = "start"
     CREDENTIAL = "credential"
-    CREDENTIAL_WHILE_OPEN = "credential, breaker open"
+    CREDENTIAL_WHILE_OPEN = "credential while the breaker is open"
     NO_CREDENTIAL = "credential refused"
     BREAKER_OPEN = "breaker opens"
-    BREAKER_PASSES = "breaker half-open or closed"
+    BREAKER_PASSES = "breaker half-open, or closed"
     LOCK = "lock"
     STOP = "stop"
 

@@ -106,24 +106,27 @@ class EmulatorSettings:
     listen: str = option(
         _listen,
         DEFAULT_LISTEN,
-        "where it answers, by TLS: a Twisted endpoint, tcp or tcp6",
+        "where it listens, with TLS: a Twisted endpoint, tcp or tcp6",
         shown=True,
     )
     phones: tuple[str, ...] = option(
-        _phones, "demo-phone", "phones that are there from the start, between commas", shown=True
+        _phones,
+        "demo-phone",
+        "phones that are registered from the start, between commas",
+        shown=True,
     )
     accounts: Mapping[str, str] | None = option(
         _accounts,
         "",
-        "who may sign in, email:password between commas; empty: anybody",
+        "who may sign in, email:password between commas; empty: anyone",
         secret=True,
         convert_file=_accounts_of_file,
     )
     sender_quota: tuple[int, float] | None = option(
-        _rate, "", "pushes a sender may send, such as 1000/d; empty: any number", shown=True
+        _rate, "", "pushes that a sender may send, such as 1000/d; empty: any number", shown=True
     )
     device_quota: tuple[int, float] | None = option(
-        _rate, "", "pushes a phone may get, such as 20/m; empty: any number", shown=True
+        _rate, "", "pushes that a phone may get, such as 20/m; empty: any number", shown=True
     )
 
     @property
