@@ -15,6 +15,7 @@ from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
 from node2dm_tw.config.sections import GatewaySection
 from node2dm_tw.core.logs import logger
 from node2dm_tw.core.push import Push
+from node2dm_tw.core.snapshot import LaneState, RouteSnapshot
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.admission import Admission, LaneLimits
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
@@ -23,8 +24,9 @@ from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
 from node2dm_tw.delivery.lane import Lane
 from node2dm_tw.delivery.rates import DeviceRates, ProjectRate
 from node2dm_tw.delivery.retry_queue import RetryQueue
-from node2dm_tw.delivery.session import LaneState, LockReason, Session
+from node2dm_tw.delivery.session import LockReason, Session
 from node2dm_tw.delivery.signin import SignIn
+from node2dm_tw.delivery.snapshot import take_snapshot
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import HTTPClient, OnOutcomes, finish_posts, post
@@ -118,6 +120,16 @@ class Route:
             self.lane.session.lock(LockReason.OVER_QUOTA, "QuotaExceeded")
         else:
             self.lane.start()
+
+    def snapshot(self) -> RouteSnapshot:
+        """Take a snapshot for the views."""
+        return take_snapshot(
+            self.lane,
+            max_queued=self.queue.max_queued,
+            queued_bytes=self.queue.queued_bytes,
+            is_c2dm=isinstance(self.lane.provider, C2DM),
+            advice=_advice(self.lane.session, self.quota_lock),
+        )
 
     @property
     def callback_delay(self) -> float:
@@ -234,16 +246,6 @@ def build_route(context: RouteContext, section: C2DMRoute | FCMRoute) -> Route:
         on_bad_outcome=partial(context.on_bad_outcome, name),
         on_locked=partial(context.on_locked, lock),
     )
-    stats.gauges["max_queued"] = lambda: queue.max_queued
-    stats.gauges["queued_bytes"] = lambda: queue.queued_bytes
-    if section.kind == "c2dm":
-        stats.gauges["logged_in_to_c2dm"] = lambda: lane.session.signin.credential is not None
-    if lane.alarm is not None:
-        stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
-    stats.gauges["state_advice"] = lambda: _advice(lane.session, lock)
-    stats.gauges["http_client"] = lambda: lane.http.name
-    stats.gauges["handshakes"] = lambda: lane.http.handshakes
-    stats.gauges["reconnects"] = lambda: lane.http.reconnects
     names = (name,) if section.prefix is None else (name, section.prefix)
     return Route(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
 

@@ -39,6 +39,7 @@ from node2dm_tw.app.process import (
     set_exit_status,
 )
 from node2dm_tw.app.route import Route, RouteContext, build_route, find_stray_files, quota_lock
+from node2dm_tw.app.snapshot import SnapshotTaker
 from node2dm_tw.callback_target import BAD_DEVICE, Callback, CallbackTarget
 from node2dm_tw.callbacks import IN_FLIGHT, CallbackBudget, Callbacks, CallbackSender
 from node2dm_tw.config.changes import take_changes
@@ -49,8 +50,9 @@ from node2dm_tw.config.show import format_settings
 from node2dm_tw.core import untracked
 from node2dm_tw.core.logs import is_traced, logger, set_level
 from node2dm_tw.core.push import Push
+from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot
 from node2dm_tw.core.stats import Stats
-from node2dm_tw.delivery.session import LaneState, LockReason
+from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.emulator.files import Endpoints, ensure_files, find_endpoints
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.settings import (
@@ -204,14 +206,15 @@ class GatewayService(Service):
         self._settings = options.settings
         self._in_foreground = bool(options.parent and options.parent["nodaemon"])
         self._state_dir = StateDir(self._settings.gateway.state_dir)
-        self._stats = Stats(time.monotonic, __version__)
+        self._stats = Stats(time.monotonic)
+        self._snapshots = SnapshotTaker(time.monotonic, self._stats)
         self._emulator: EmulatorService | None = None
         self._callbacks: Callbacks | None = None
         self._clients: list[HTTPClient] = []
         self._routes: dict[str, Route] = {}
         self._udp: list[tuple[UDPIntake, Any]] = []
         self._admin = AdminServices(
-            self._stats,
+            self._take_snapshot,
             reactor,
             time.time,
             lambda: format_settings(self._settings),
@@ -259,7 +262,6 @@ class GatewayService(Service):
             open_or_fail("emulator", self._emulator.startService)
         if self._settings.callbacks:
             self._callbacks = self._make_callbacks()
-        self._stats.gauges["callbacks_waiting"] = self._count_callbacks
         context = RouteContext(
             self._settings,
             reactor,
@@ -363,10 +365,6 @@ class GatewayService(Service):
                 "udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port)
             )
             self._udp.append((intake, listen(reactor, intake, bound)))
-        gauges = self._stats.gauges
-        gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
-        gauges["max_queued_bytes"] = lambda: self._settings.gateway.max_queued_bytes
-        gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
 
     def _open_views(self) -> None:
         gateway, statsd = self._settings.gateway, self._settings.statsd
@@ -379,8 +377,10 @@ class GatewayService(Service):
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, reactor)
             self._admin.open_statsd(sender, statsd.interval)
 
-    def _count_callbacks(self) -> int:
-        return 0 if self._callbacks is None else len(self._callbacks)
+    def _take_snapshot(self) -> ProcessSnapshot:
+        intakes = [intake for intake, _ in self._udp]
+        maximum = self._settings.gateway.max_queued_bytes
+        return self._snapshots.take(self._routes, intakes, self._callbacks, maximum)
 
     def _make_callbacks(self) -> Callbacks:
         """Make a sender for each section: a webhook that is away holds up no other."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import attrs
 
 from node2dm_tw.config.converters import Converter, describe_owner, file_text, printable, read_file
-from node2dm_tw.config.converters import rate as rate
+from node2dm_tw.config.converters import rate as rate  # for the emulator, which knows this alone
 from node2dm_tw.config.ini_lines import (
     COMMENTS,
     MAX_LINE_ERRORS,

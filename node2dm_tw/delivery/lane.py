@@ -8,14 +8,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from node2dm_tw.core.logs import logger, shorten
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.admission import ADMIT, Admission
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.circuit_breaker import BreakerState
-from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import ProjectRate
-from node2dm_tw.delivery.session import LaneState, LockReason, Session
+from node2dm_tw.delivery.recent_errors import RecentErrors
+from node2dm_tw.delivery.session import LockReason, Session
 from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement, TracedSettlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
@@ -124,19 +125,16 @@ class Lane:
         self.queue.on_ready = self._pump
         self.admission.retry_queue.on_due = self._pump
         self.trace_pushes(False)
-        self.stats.gauges |= gauges(
-            self.queue,
-            self.admission,
-            self.window,
-            self.session,
-            self._in_flight,
-            self.clock,
-            self.wall,
-        )
-        self.stats.details |= {
-            "errors": self._settlement.errors.latest,
-            "blocked": self.admission.blocked.latest,
-        }
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return len(self._in_flight)
+
+    @property
+    def recent_errors(self) -> RecentErrors:
+        """What went wrong of late."""
+        return self._settlement.errors
 
     def trace_pushes(self, is_on: bool) -> None:
         """Log how each push ends, or do not; where they do not, no push pays for it."""

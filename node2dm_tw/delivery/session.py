@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import attrs
 
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.delivery.circuit_breaker import BreakerState, CircuitBreaker
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.providers.interface import Credential
@@ -20,25 +21,15 @@ class LockReason(enum.Enum):
     SIGN_IN_GIVEN_UP = "signing in was given up"
 
 
-class LaneState(enum.Enum):
-    """The states of a lane, as every view names them."""
-
-    SIGNED_OUT = "signed out"
-    SIGNING_IN = "signing in"
-    READY = "ready"
-    PAUSED = "paused"
-    LOCKED = "locked"
-
-
 class SessionEvent(enum.Enum):
     """What happens to a session."""
 
     START = "start"
     CREDENTIAL = "credential"
-    CREDENTIAL_WHILE_OPEN = "credential, breaker open"
+    CREDENTIAL_WHILE_OPEN = "credential while the breaker is open"
     NO_CREDENTIAL = "credential refused"
     BREAKER_OPEN = "breaker opens"
-    BREAKER_PASSES = "breaker half-open or closed"
+    BREAKER_PASSES = "breaker half-open, or closed"
     LOCK = "lock"
     STOP = "stop"
 

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import attrs
@@ -128,7 +127,7 @@ _OTHER_TYPES = ("external_account", "impersonated_service_account", "authorized_
 """Types of credentials that are not implemented yet."""
 
 
-def _read_json(file: bytes) -> dict[str, Any]:
+def _read_json(file: bytes) -> dict[str, object]:
     """Read a JSON object, or raise an error that says what the file is."""
     for beginning, what in _OTHER_FILES:
         if re.match(beginning, file.removeprefix(b"\xef\xbb\xbf")):
@@ -169,7 +168,7 @@ def _read_key(file: bytes) -> ServiceAccountKey:
     return key
 
 
-def _field(content: dict[str, Any], name: str, default: str | None = None) -> str:
+def _field(content: dict[str, object], name: str, default: str | None = None) -> str:
     value = content.get(name, default)
     if not isinstance(value, str) or (default is None and not value):
         raise _KeyFault(f"it has no {name}")
@@ -332,13 +331,12 @@ def _describe_clock(theirs: float | None, now: float) -> str:
     return f"; the clock of this machine is {abs(off)} seconds {side} the server's: set it"
 
 
-def _read_oauth_error(content: dict[str, Any]) -> tuple[str, str]:
+def _read_oauth_error(content: dict[str, object]) -> tuple[str, str]:
     """Read OAuth's two fields, or those of Google's other services."""
-    code: Any = content.get("error")
-    description = content.get("error_description")
-    if isinstance(code, dict):
-        code, description = code.get("status"), code.get("message")
-    return _sanitize(code, 60), _sanitize(description)
+    error = content.get("error")
+    if isinstance(error, dict):
+        return _sanitize(error.get("status"), 60), _sanitize(error.get("message"))
+    return _sanitize(error, 60), _sanitize(content.get("error_description"))
 
 
 def _sanitize(value: object, most: int = 200) -> str:
@@ -354,6 +352,5 @@ def _read_lifetime(value: object) -> float:
         life = float(value) if isinstance(value, int | float | str) else 0.0
     except (ValueError, OverflowError):
         return DEFAULT_TOKEN_SECONDS
-    return (
-        min(life, MAX_TOKEN_SECONDS) if life > 0 and math.isfinite(life) else DEFAULT_TOKEN_SECONDS
-    )
+    is_usable = life > 0 and math.isfinite(life)
+    return min(life, MAX_TOKEN_SECONDS) if is_usable else DEFAULT_TOKEN_SECONDS

@@ -108,9 +108,8 @@ class FCM:
         self, message: Mapping[str, Any], target: str, is_dry_run: bool, now: float
     ) -> Reply:
         name = message[target]
-        registration = (
-            self._registrations.find if target == "token" else self._registrations.find_by_fid
-        )(name)
+        find = self._registrations.find if target == "token" else self._registrations.find_by_fid
+        registration = find(name)
         if registration is None:
             if target == "token" and self._registrations.was_issued(name):
                 return error_reply("UNREGISTERED")

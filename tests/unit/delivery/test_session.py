@@ -6,14 +6,9 @@ from itertools import product
 import pytest
 from twisted.internet.task import Clock
 
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.delivery.circuit_breaker import BreakerState, CircuitBreaker
-from node2dm_tw.delivery.session import (
-    TRANSITIONS,
-    LaneState,
-    LockReason,
-    Session,
-    SessionEvent,
-)
+from node2dm_tw.delivery.session import TRANSITIONS, LockReason, Session, SessionEvent
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.providers.interface import SignInFailed
 from tests.support.doubles import WALL, MemoryCredentials, no_jitter

@@ -6,8 +6,7 @@ import pytest
 
 from node2dm_tw.emulator.google.fcm import BAD_TOKEN
 from node2dm_tw.emulator.settings import PROJECT
-
-from .support import Firebase
+from tests.unit.emulator.support import Firebase
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"

@@ -12,7 +12,7 @@ LIMITS = [(3, 10.0), (5, 60.0)]
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 20), max_size=60))
 def test_no_window_holds_more_than_its_limit(gaps):
-    """Whatever the moments, and whoever was told to wait may come when the wait is over."""
+    """An event that has to wait is allowed once the wait is over, whenever it comes."""
     window, passed, now = SlidingWindow(LIMITS), [], 0.0
     for gap in gaps:
         now += gap

@@ -17,8 +17,7 @@ from node2dm_tw.emulator.google.oauth import ACCESS_TOKEN_SECONDS, GRANT_TYPE
 from node2dm_tw.emulator.server.token_file import SAVE_INTERVAL, TokenFile
 from node2dm_tw.emulator.testing import start
 from tests.support.odd_files import ODD, is_untouched
-
-from .support import MESSAGING, NOW, SENDER, Firebase, World
+from tests.unit.emulator.support import MESSAGING, NOW, SENDER, Firebase, World
 
 
 class Kept:

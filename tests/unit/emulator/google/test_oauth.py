@@ -12,8 +12,7 @@ from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import IncomingRequest
 from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA
 from node2dm_tw.emulator.settings import EmulatorSettings
-
-from .support import NOW, Firebase
+from tests.unit.emulator.support import NOW, Firebase
 
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
     Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()

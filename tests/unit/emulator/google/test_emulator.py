@@ -1,4 +1,4 @@
-"""Google's side as a whole: the phone's requests, the log, the counts."""
+"""The emulator as a whole: the requests of phones, the log, the counts."""
 
 import json
 import time
@@ -7,8 +7,7 @@ import pytest
 
 from node2dm_tw.emulator.google.messages import Stream
 from node2dm_tw.emulator.settings import PROJECT
-
-from .support import SENDER, Firebase, World
+from tests.unit.emulator.support import SENDER, Firebase, World
 
 
 def _register(world, **fields):

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs
 
 from node2dm_tw.emulator.settings import PROJECT
-
-from .support import SENDER, Firebase, Wire, World, request
+from tests.unit.emulator.support import SENDER, Firebase, Wire, World, request
 
 PATHS = [
     "/accounts/ClientLogin",
@@ -232,11 +231,11 @@ def test_cuts(cut, seen):
     assert world.google.request_log.counts() == {"login": {"0" if cut == "request" else "200": 1}}
 
 
-def test_a_fault_of_ours_is_logged():
-    """Should the rules ever fail, the client gets an answer and the log the reason."""
+def test_a_bug_is_logged():
+    """If the rules raise, the client gets an answer and the log has the reason."""
 
     class Broken:
-        def answer(self, call, now):
+        def answer(self, request, now):
             raise ZeroDivisionError
 
     world = World()
@@ -293,7 +292,7 @@ def test_events():
 
 
 def test_other_events():
-    """A notification comes with its message; what was given up, and a new ID, are told."""
+    """A notification comes with its message; dropped messages and a new ID are events."""
     world = Firebase()
     phone = world.google.registrations.register(PROJECT, "app", firebase=True)
     for _ in range(101):
@@ -369,7 +368,7 @@ def test_a_phone_that_does_not_read_is_offline():
 
 
 def test_unregistering_a_phone_that_does_not_read():
-    """It is told once it reads again."""
+    """It gets the event once it reads again."""
     world = World()
     phone = _phone(world)
     listener = Listener(world, phone)
