@@ -31,11 +31,11 @@ from node2dm_tw.http.treq_request import TreqRequest
 
 
 class ITCPReactor(IReactorTime, IReactorTCP, IReactorPluggableNameResolver):
-    """What connections to hosts need of the reactor."""
+    """The reactor interfaces that connections to hosts need."""
 
 
 class GuardedTransport(Protocol):
-    """What a `ConnectionGuard` needs of its transport, plain or TLS."""
+    """The methods of a transport, plain or TLS, that a `ConnectionGuard` needs."""
 
     def fileno(self) -> int: ...
     def getHandle(self) -> SSL.Connection: ...
