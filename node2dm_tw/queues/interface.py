@@ -1,6 +1,6 @@
 """The seam to where pushes wait."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import attrs
@@ -41,16 +41,15 @@ class Lease:
 class PushQueue(Protocol):
     """Keeps pushes until they are settled, oldest first; it knows nothing of what is in them.
 
+    Its constructor takes `on_ready`, which is called when there is something to take after there
+    was nothing, and `on_overflow`, which is called with each push that the queue drops, and the
+    limit that was reached.
+
     Attributes:
-        on_ready: called when there is something to take after there was nothing.
-        on_overflow: called with each push that the queue drops, and the limit that was reached.
         depth: pushes kept, those on lease included.
         next_received: when the push was received that would be taken next, in seconds of the
             monotonic clock; None where there is none.
     """
-
-    on_ready: Callable[[], None]
-    on_overflow: Callable[[Push, str], None]
 
     @property
     def depth(self) -> int: ...

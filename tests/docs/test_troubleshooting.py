@@ -3,8 +3,7 @@
 import re
 
 from node2dm_tw.admin.health import HELD_BACK
-from node2dm_tw.app.process import FAILED
-from node2dm_tw.app.service import STATUS
+from node2dm_tw.app.process import FAILED, STATUS
 from node2dm_tw.core.stats import COUNTERS, is_counter
 from node2dm_tw.delivery.session import LaneState
 from tests.docs.pages import ROOT
