@@ -83,7 +83,7 @@ def parse() -> Step:
     nowhere: Any = SimpleNamespace(put=lambda pushes: None)
     wired = build_route(SETTINGS, Clock(), lambda: NOW, _Client).route
     route = attrs.evolve(wired, queue=nowhere)
-    parser = LineParser({b"c2dm": route}, route, Stats(lambda: 0.0, "0"), Clock())
+    parser = LineParser({b"c2dm": route}, route, Stats(lambda: 0.0), Clock())
     together = [(datagram(number), ("127.0.0.1", 9)) for number in range(TOGETHER)]
     turns = cycle(range(TOGETHER))
     return lambda: next(turns) or parser.datagrams(together)

@@ -8,8 +8,8 @@ from urllib.request import urlopen
 
 import attrs
 
-from node2dm_tw.emulator.server.certificates import PROJECT, Endpoints, ensure_files
-from node2dm_tw.emulator.settings import EmulatorSettings
+from node2dm_tw.emulator.files import Endpoints, ensure_files
+from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings
 from tests.support.nginx import run_nginx
 
 ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")

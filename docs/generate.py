@@ -1,14 +1,23 @@
-"""Writes etc/config.ini, docs/configuration.md and docs/metrics.md from the code: `make docs`."""
+"""Writes etc/config.ini and what docs/ has from the code: `make docs`.
 
+That is docs/metrics.md, the reference in docs/configuration.md and the diagrams in
+docs/architecture.md.
+"""
+
+import enum
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
 from node2dm_tw.admin import metric_names as names
+from node2dm_tw.admin.lines import is_counter
 from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
 from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
-from node2dm_tw.core.stats import is_counter
-from node2dm_tw.emulator.settings import DEFAULT_LISTEN
+from node2dm_tw.delivery import circuit_breaker, session
+from node2dm_tw.delivery.circuit_breaker import BreakerState, Effect
+from node2dm_tw.emulator.settings import EmulatorSettings
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,20 +41,6 @@ class Row:
     reloads: bool = False
 
 
-EMULATOR: list[Row] = [
-    Row("listen", DEFAULT_LISTEN, "where it answers, by TLS: a Twisted endpoint, tcp or tcp6"),
-    Row("phones", "demo-phone", "phones that are there from the start, between commas"),
-    Row(
-        "accounts",
-        "",
-        "who may sign in, email:password between commas; empty: anybody",
-        secret=True,
-    ),
-    Row("sender_quota", "", "pushes a sender may send, such as 1000/d; empty: any number"),
-    Row("device_quota", "", "pushes a phone may get, such as 20/m; empty: any number"),
-]
-"""The options of [emulator], which imports nothing of the gateway's and describes none itself."""
-
 # What stands in the file where the code has no default, or another text says more.
 SHOWN = {
     ("node2dm", "state_dir"): ".",
@@ -68,7 +63,7 @@ NOTES = {
     "callback": "The webhook for pushes that ended badly; without it no callback is sent.\n"
     "A section [callback:ROUTE] takes its place for one route, and inherits nothing from it.",
     "statsd": "Where the stats are sent to; nowhere without it.",
-    "emulator": "Google's side and phones in this process; leave it out for a real one.",
+    "emulator": "Emulates Google and phones in this process; leave it out to push to Google.",
 }
 
 
@@ -89,7 +84,7 @@ def sections() -> dict[str, list[Row]]:
         "fcm": rows(FCMRoute),
         "callback": rows(CallbackSection),
         "statsd": rows(Statsd),
-        "emulator": EMULATOR,
+        "emulator": rows(EmulatorSettings),
     }
 
 
@@ -177,10 +172,58 @@ def _metric_row(name: str, kind: str, labels: tuple[str, ...], text: str, line: 
     return f"| `node2dm_{name}` | {kind} | {', '.join(labels)} | {text} | {line} |"
 
 
+Transition = tuple[enum.Enum, enum.Enum, str]
+"""A state, the next one, and what happens in between."""
+
+
+def state_diagram(transitions: Iterable[Transition]) -> list[str]:
+    """Draw a machine in Mermaid's language; the first state named is the initial one."""
+    labels: dict[tuple[enum.Enum, enum.Enum], list[str]] = {}
+    for before, after, label in transitions:
+        labels.setdefault((before, after), []).append(label)
+    states = [*dict.fromkeys(state for pair in labels for state in pair)]
+    lines = [f'    state "{state.value}" as {state.name}' for state in states]
+    lines += [f"    [*] --> {states[0].name}"]
+    for (before, after), found in labels.items():
+        lines += [f"    {before.name} --> {after.name}: {' / '.join(found)}"]
+    return ["```mermaid", "stateDiagram-v2", *lines, "```"]
+
+
+def session_transitions() -> list[Transition]:
+    """Every transition of a session."""
+    return [(old, new, event.value) for (old, event), new in session.TRANSITIONS.items()]
+
+
+OPENING = {Effect.OPEN: "{}", Effect.COUNT: "{} (the fifth push)", Effect.EXTEND: "{} (later end)"}
+"""How an effect that opens the circuit breaker, or keeps it open, stands in the diagram."""
+
+
+def breaker_transitions() -> list[Transition]:
+    """Every transition of a circuit breaker: those of its table, and the end of a pause."""
+    found: list[Transition] = [(BreakerState.OPEN, BreakerState.HALF_OPEN, "the pause is over")]
+    for event, rules in circuit_breaker.TABLE.items():
+        for state, rule in rules.items():
+            name = event.name.lower()
+            if rule.effect in OPENING:
+                found.append((state, BreakerState.OPEN, OPENING[rule.effect].format(name)))
+            elif rule.effect is Effect.CLOSE:
+                found.append((state, BreakerState.CLOSED, name))
+    return sorted(found, key=lambda each: [*BreakerState].index(each[0]))
+
+
+def architecture_md() -> str:
+    """The page as it is, with its two diagrams drawn anew."""
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    diagrams = iter([state_diagram(session_transitions()), state_diagram(breaker_transitions())])
+    block = re.compile(r"^```mermaid\n.*?^```$", re.MULTILINE | re.DOTALL)
+    return block.sub(lambda _: "\n".join(next(diagrams)), page)
+
+
 def main() -> None:
     """Write the files."""
     (ROOT / "docs/metrics.md").write_text(metrics_md(), encoding="utf-8")
     (ROOT / "etc/config.ini").write_text(config_ini(), encoding="utf-8")
+    (ROOT / "docs/architecture.md").write_text(architecture_md(), encoding="utf-8")
     (ROOT / "docs/configuration.md").write_text(configuration_md(), encoding="utf-8")
 
 

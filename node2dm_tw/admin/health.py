@@ -2,11 +2,13 @@
 
 import enum
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import attrs
 
 from node2dm_tw.core.logs import logger
+from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot, RouteSnapshot
 from node2dm_tw.core.stats import TERMINAL_COUNTERS
 
 log = logger()
@@ -16,8 +18,6 @@ QUEUE_FULL_RATIO = 0.8
 
 STALL_SECONDS = 60.0
 """Seconds in which no push ended although some wait and nothing is in their way."""
-
-Values = dict[str, Any]
 
 
 class Phase(enum.Enum):
@@ -32,6 +32,8 @@ HELD_BACK = "callbacks held back"
 
 SEVERITY = ("ready", "signed out", "signing in", "paused", HELD_BACK, "not ready", "locked")
 """The conditions of a route, from best to worst: its state, or what is worse than that."""
+
+_get_terminal_counters = attrgetter(*TERMINAL_COUNTERS)
 
 
 @attrs.frozen
@@ -82,7 +84,7 @@ class HealthReport:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return Notice(condition, f"{names[0]}{more}: {condition}")
 
-    def as_json(self) -> Values:
+    def as_json(self) -> dict[str, Any]:
         """Build what /readyz and the page are given."""
         return {
             "ready": self.is_ready,
@@ -125,134 +127,130 @@ class Health:
     _ever_signed_in: bool = attrs.field(default=False, init=False)
     _progress: dict[str, _Progress] = attrs.field(factory=dict, init=False)
 
-    def watch(self, snapshot: Values) -> None:
+    def watch(self, snapshot: ProcessSnapshot) -> None:
         """Look for stalls; to be called every few seconds at the least. Logs each once."""
-        for route, values in snapshot["routes"].items():
-            self._ever_signed_in |= values["signed_in"]
-            done = _done(values)
-            last = self._progress.get(route)
-            if last is None or last.done != done or not _should_progress(values):
+        for name, route in snapshot.routes.items():
+            self._ever_signed_in |= route.signed_in
+            done = _done(route)
+            last = self._progress.get(name)
+            if last is None or last.done != done or not _should_progress(route):
                 if last is not None and last.is_stalled:
-                    log.info("{route}: sending resumed", route=route)
-                self._progress[route] = _Progress(done, self.seconds())
+                    log.info("{route}: sending resumed", route=name)
+                self._progress[name] = _Progress(done, self.seconds())
             elif not last.is_stalled and self.seconds() - last.since >= STALL_SECONDS:
                 last.is_stalled = True
-                log.error("{route}: {stall}", route=route, stall=_stall(values))
+                log.error("{route}: {stall}", route=name, stall=_stall(route))
 
-    def report(self, snapshot: Values, route: str | None = None) -> HealthReport:
+    def report(self, snapshot: ProcessSnapshot, asked: str | None = None) -> HealthReport:
         """Judge a snapshot.
 
         Args:
-            route: whose own state counts as well; it must be in the snapshot.
+            asked: the route whose own state counts as well; it must be in the snapshot.
         """
         self.watch(snapshot)
-        routes = snapshot["routes"]
+        routes = snapshot.routes
         is_running = self.phase is Phase.RUNNING
         reasons = [] if is_running else [self.phase.value]
         if not self._ever_signed_in:
             reasons.append("no route has signed in yet")
         conditions, notices = {}, []
-        for name, values in routes.items():
-            faults = self._faults(name, values)
+        for name, route in routes.items():
+            faults = self._faults(name, route)
             reasons += [f"{name}: {fault}" for fault in faults]
-            notices += _notices(name, values)
-            conditions[name] = _condition(values, is_faulty=bool(faults))
-        if route is not None and not _is_open(routes[route]):
-            reasons.append(f"{route}: {describe(routes[route])}")
+            notices += _notices(name, route)
+            conditions[name] = _condition(route, is_faulty=bool(faults))
+        if asked is not None and not _is_open(routes[asked]):
+            reasons.append(f"{asked}: {describe(routes[asked])}")
         return HealthReport(
             tuple(reasons),
-            {name: describe(values) for name, values in routes.items()},
+            {name: describe(route) for name, route in routes.items()},
             conditions,
             tuple(sorted(notices, key=lambda notice: -SEVERITY.index(notice.condition))),
             None if is_running else self.phase.value,
         )
 
-    def _faults(self, route: str, values: Values) -> list[str]:
+    def _faults(self, name: str, route: RouteSnapshot) -> list[str]:
         """Say what is wrong with a route that is not its upstream's fault."""
         faults = []
-        full = values["messages_in_queue"] / values["max_queued"]
+        full = route.messages_in_queue / route.max_queued
         if full > QUEUE_FULL_RATIO:
             faults.append(f"the queue is {full:.0%} full")
-        if not values.get("queue_writable", True):
+        if route.queue_writable is False:
             faults.append("the queue cannot be written")
-        if self._progress[route].is_stalled:
-            faults.append(_stall(values))
+        if self._progress[name].is_stalled:
+            faults.append(_stall(route))
         return faults
 
 
-def _done(values: Values) -> int:
+def _done(route: RouteSnapshot) -> int:
     """Count what shows that a route gets on: pushes that ended, and tries that failed."""
-    tries: int = values["network_failures"] + values["unavailable_answers"]
-    ended: int = sum(values[name] for name in TERMINAL_COUNTERS)
-    return tries + ended
+    ended: int = sum(_get_terminal_counters(route))
+    return ended + route.network_failures + route.unavailable_answers
 
 
-def _should_progress(values: Values) -> bool:
+def _should_progress(route: RouteSnapshot) -> bool:
     """Whether pushes wait that neither sleep nor are held up by the upstream."""
-    awake: int = values["messages_in_queue"] - values["messages_waiting"]
-    if values["state"] not in ("ready", "paused"):
+    if route.state not in (LaneState.READY, LaneState.PAUSED):
         return False
-    return awake > 0 and not values["pause_left"]
+    return route.messages_in_queue > route.messages_waiting and not route.pause_left
 
 
-def _stall(values: Values) -> str:
-    return f"{values['messages_in_queue']} pushes wait and none has ended for {STALL_SECONDS:.0f} s"
+def _stall(route: RouteSnapshot) -> str:
+    return f"{route.messages_in_queue} pushes wait and none has ended for {STALL_SECONDS:.0f} s"
 
 
-def _is_open(values: Values) -> bool:
-    return bool(values["state"] == "ready" and values["pause_left"] == 0)
+def _is_open(route: RouteSnapshot) -> bool:
+    return route.state is LaneState.READY and route.pause_left == 0
 
 
-def _condition(values: Values, *, is_faulty: bool) -> str:
+def _condition(route: RouteSnapshot, *, is_faulty: bool) -> str:
     """Find the worst that is true of a route, a word of `SEVERITY`."""
-    found: list[str] = [values["state"]]
-    if values.get("bad_device_alarm"):
+    found = [route.state.value]
+    if route.bad_device_alarm:
         found.append(HELD_BACK)
     if is_faulty:
         found.append("not ready")
     return max(found, key=SEVERITY.index)
 
 
-def _notices(route: str, values: Values) -> list[Notice]:
+def _notices(name: str, route: RouteSnapshot) -> list[Notice]:
     """Say what a person should know of a route, or do about it."""
     notices = []
-    if "state_advice" in values:
+    if route.state_advice is not None:
         notices.append(
-            Notice(
-                "locked", f"{route}: locked ({values['state_reason']}): {values['state_advice']}"
-            )
+            Notice("locked", f"{name}: locked ({route.state_reason}): {route.state_advice}")
         )
-    if values.get("bad_device_alarm"):
+    if route.bad_device_alarm:
         notices.append(
             Notice(
                 HELD_BACK,
-                f"{route}: most answers blame devices, so callbacks are held back:"
+                f"{name}: most answers blame devices, so callbacks are held back:"
                 " check that project and key are the right ones",
             )
         )
-    if "renewal_error" in values:
-        left = values["token_left"]
+    if route.renewal_error is not None:
+        left = route.token_left
         rest = f"is good for {duration(left)} more" if left else "has expired"
         notices.append(
             Notice(
                 "paused",
-                f"{route}: the token cannot be renewed ({values['renewal_error']});"
+                f"{name}: the token cannot be renewed ({route.renewal_error});"
                 f" the present one {rest}: check the account",
             )
         )
     return notices
 
 
-def describe(values: Values) -> str:
+def describe(route: RouteSnapshot) -> str:
     """Say the state of a route for people to read, as in "paused 42 s more: 503, Retry-After"."""
-    state, reason = values["state"], values.get("state_reason")
-    if state == "paused":
-        state = f"paused {duration(values['pause_left'])} more"
-    elif state == "ready" and values["messages_in_queue"]:
+    state, reason = route.state.value, route.state_reason
+    if route.state is LaneState.PAUSED:
+        state = f"paused {duration(route.pause_left)} more"
+    elif route.state is LaneState.READY and route.messages_in_queue:
         state = "sending"
-    if values.get("bad_device_alarm"):
+    if route.bad_device_alarm:
         state = f"{state}, {HELD_BACK}"
-    return f"{state}: {reason}" if reason else str(state)
+    return f"{state}: {reason}" if reason else state
 
 
 def duration(seconds: float) -> str:

@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import attrs
+
+from node2dm_tw.core.snapshot import ProcessSnapshot, RouteSnapshot
 
 STEP = 2.0
 """Seconds between two points."""
@@ -12,16 +13,9 @@ STEP = 2.0
 POINTS = 450
 """Points kept: 15 minutes."""
 
-FAILED = (
-    "messages_refused",
-    "messages_bad_device",
-    "messages_blocked",
-    "messages_expired",
-    "messages_overflowed",
-)
-"""The endings of a push that nobody gets."""
+Counts = tuple[int, int, int]
+"""Pushes received, sent and failed."""
 
-Values = dict[str, Any]
 Point = list[float]
 """
 Pushes a second: received, sent and failed; then pushes in the queue and the age of the next. Of a
@@ -39,14 +33,14 @@ class History:
 
     seconds: Callable[[], float]
     _points: deque[dict[str, Point]] = attrs.field(init=False)
-    _before: dict[str, tuple[int, int, int]] = attrs.field(factory=dict, init=False)
+    _before: dict[str, Counts] = attrs.field(factory=dict, init=False)
     _since: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._points = deque(maxlen=POINTS)
         self._since = self.seconds()
 
-    def add(self, snapshot: Values) -> dict[str, Point] | None:
+    def add(self, snapshot: ProcessSnapshot) -> dict[str, Point] | None:
         """Add a point, once a step is over.
 
         Returns:
@@ -58,17 +52,18 @@ class History:
         if elapsed < STEP * 0.75:
             return None
         self._since += elapsed
-        totals = snapshot["totals"]
-        waiting = [totals["messages_in_queue"], totals["oldest_age"]]
-        point = {"": [*self._rates("", totals, elapsed), *waiting]}
-        for name, values in snapshot["routes"].items():
-            point[name] = self._rates(name, values, elapsed)[1:]
+        routes = snapshot.routes
+        counts = {name: _count(route) for name, route in routes.items()}
+        received, sent, failed = map(sum, zip(*counts.values(), strict=True))
+        point = {"": self._rates("", (received, sent, failed), elapsed)}
+        point[""].append(sum(route.messages_in_queue for route in routes.values()))
+        point[""].append(max(route.oldest_age for route in routes.values()))
+        for name, count in counts.items():
+            point[name] = self._rates(name, count, elapsed)[1:]
         self._points.append(point)
         return point
 
-    def _rates(self, name: str, values: Values, elapsed: float) -> Point:
-        failed = sum(values[ending] for ending in FAILED)
-        now = (values["messages_received"], values["messages_sent"], failed)
+    def _rates(self, name: str, now: Counts, elapsed: float) -> Point:
         before = self._before.get(name, (0, 0, 0))
         self._before[name] = now
         return [round((n - b) / elapsed, 1) for n, b in zip(now, before, strict=True)]
@@ -77,3 +72,15 @@ class History:
         """Every point kept, the oldest first, by route; that of the totals under the empty name."""
         names = dict.fromkeys(name for point in self._points for name in point)
         return {name: [p[name] for p in self._points if name in p] for name in names}
+
+
+def _count(route: RouteSnapshot) -> Counts:
+    """Count the pushes of a route; those that nobody gets have failed."""
+    failed = (
+        route.messages_refused
+        + route.messages_bad_device
+        + route.messages_blocked
+        + route.messages_expired
+        + route.messages_overflowed
+    )
+    return route.messages_received, route.messages_sent, failed

@@ -94,8 +94,6 @@ HISTOGRAMS = {
     "queue_age": ("queue_age_seconds", "Age of a push when a request for it is sent."),
 }
 
-STATES = ("signed out", "signing in", "ready", "paused", "locked")
-
 BY_OTHER_MEANS = {
     *(line for _, _, lines in LABELLED.values() for line in lines.values()),
     "messages_invalid",

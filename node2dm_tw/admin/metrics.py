@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate
-from typing import Any
 
 import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -18,108 +17,99 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from node2dm_tw.admin.health import Health
+from node2dm_tw.admin.lines import TakeSnapshot, Values, is_counter, make_lines
 from node2dm_tw.admin.memo import Memo
 from node2dm_tw.admin.metric_names import (
-    BY_OTHER_MEANS,
     HISTOGRAMS,
     LABELLED,
     OTHERS,
     PROCESS,
     REASONS,
     ROUTE,
-    STATES,
 )
-from node2dm_tw.admin.telnet import Snapshot
-from node2dm_tw.core.stats import is_counter
+from node2dm_tw.core.snapshot import LaneState, RouteSnapshot
+from node2dm_tw.core.stats import HistogramSnapshot
 
-Values = dict[str, Any]
+Labels = dict[str, str]
 
 
 @attrs.define(eq=False)
 class SnapshotCollector(Collector):
     """Renders one snapshot at each scrape."""
 
-    snapshot: Snapshot
+    snapshot: TakeSnapshot
     health: Health
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self.snapshot()
-        totals, routes = snapshot["totals"], snapshot["routes"]
-        version = {"version": totals["version"]}
+        lines, routes = make_lines(snapshot), snapshot.routes
+        version = {"version": snapshot.version}
         yield InfoMetricFamily("node2dm_build", OTHERS["build_info"][1], version)
         ready = self.health.report(snapshot).is_ready
         yield GaugeMetricFamily("node2dm_ready", OTHERS["ready"][1], ready)
         for line, (name, text) in PROCESS.items():
-            if line in totals:
-                yield _family(line, name, text, {}, [({}, totals[line])])
-        yield _reasons("messages_invalid", {"": totals})
-        yield _reasons("messages_refused", routes)
+            yield _family(line, name, text, [({}, lines.totals[line])])
+        yield _reasons("messages_invalid", [({}, snapshot.invalid)])
+        refused = [({"route": name}, route.refused_reasons) for name, route in routes.items()]
+        yield _reasons("messages_refused", refused)
         yield _states(routes)
-        for line, (name, text) in _lines_of(routes).items():
-            found = [({"route": r}, v[line]) for r, v in routes.items() if line in v]
-            if found:
-                yield _family(line, name, text, {"route": ""}, found)
-        for name, (label, text, lines) in LABELLED.items():
-            found = [
-                ({"route": route, label: value}, values[line])
-                for route, values in routes.items()
-                for value, line in lines.items()
-            ]
-            yield _family(next(iter(lines.values())), name, text, {"route": "", label: ""}, found)
-        yield from _histograms(snapshot["histograms"])
+        yield from _route_families(lines.routes)
+        yield from _histograms(routes)
 
 
-def _lines_of(routes: Values) -> dict[str, tuple[str, str]]:
-    """Name every line of the routes that is a number; those that no table knows as they are."""
-    names = dict.fromkeys(name for values in routes.values() for name in values)
-    unknown = {
-        name: (name, "See docs/stats.md.")
-        for name in names
-        if name not in ROUTE and name.partition(".")[0] not in BY_OTHER_MEANS
-        if all(isinstance(values.get(name, 0), int | float) for values in routes.values())
-    }
-    return {**ROUTE, **unknown}
+def _route_families(routes: dict[str, Values]) -> Iterator[Metric]:
+    """Render the lines of the routes that are numbers."""
+    for line, (name, text) in ROUTE.items():
+        found = [({"route": r}, values[line]) for r, values in routes.items() if line in values]
+        if found:
+            yield _family(line, name, text, found)
+    for name, (label, text, lines) in LABELLED.items():
+        found = [
+            ({"route": route, label: value}, values[line])
+            for route, values in routes.items()
+            for value, line in lines.items()
+        ]
+        yield _family(next(iter(lines.values())), name, text, found)
 
 
 def _family(
-    line: str, name: str, text: str, labels: Values, found: list[tuple[dict[str, str], Any]]
+    line: str, name: str, text: str, found: list[tuple[Labels, int | float | str]]
 ) -> Metric:
+    """Render a line, from its values with their labels: one at least."""
     kind = CounterMetricFamily if is_counter(line) else GaugeMetricFamily
-    family = kind(f"node2dm_{name}", text, labels=list(labels))
-    for values, number in found:
-        family.add_metric(list(values.values()), float(number))
+    family = kind(f"node2dm_{name}", text, labels=list(found[0][0]))
+    for labels, number in found:
+        family.add_metric(list(labels.values()), float(number))
     return family
 
 
-def _reasons(line: str, routes: Values) -> Metric:
-    """Render the lines ``LINE.REASON``, for each route, or for the process under no name."""
+def _reasons(line: str, found: list[tuple[Labels, dict[str, int]]]) -> Metric:
+    """Render a counter by its reasons, each with the labels of where it was counted."""
     labels, text = REASONS[line]
     family = CounterMetricFamily(f"node2dm_{line}", text, labels=labels)
-    for route, values in routes.items():
-        for name, number in values.items():
-            first, _, reason = name.partition(".")
-            if first == line and reason:
-                family.add_metric([route, reason] if route else [reason], number)
+    for place, reasons in found:
+        for reason, number in reasons.items():
+            family.add_metric([*place.values(), reason], number)
     return family
 
 
-def _states(routes: Values) -> Metric:
+def _states(routes: dict[str, RouteSnapshot]) -> Metric:
     labels, text = OTHERS["route_state"]
     family = GaugeMetricFamily("node2dm_route_state", text, labels=labels)
-    for route, values in routes.items():
-        for state in STATES:
-            family.add_metric([route, state], float(values["state"] == state))
+    for name, route in routes.items():
+        for state in LaneState:
+            family.add_metric([name, state.value], float(route.state is state))
     return family
 
 
-def _histograms(routes: Values) -> Iterator[Metric]:
+def _histograms(routes: dict[str, RouteSnapshot]) -> Iterator[Metric]:
     for line, (name, text) in HISTOGRAMS.items():
         family = HistogramMetricFamily(f"node2dm_{name}", text, labels=["route"])
-        for route, histograms in routes.items():
-            values = histograms[line]
-            bounds = [*map(str, map(float, values["bounds"])), "+Inf"]
-            buckets = list(zip(bounds, accumulate(values["counts"]), strict=True))
-            family.add_metric([route], buckets, values["total"])
+        for route_name, route in routes.items():
+            histogram: HistogramSnapshot = getattr(route, line)
+            bounds = [*map(str, map(float, histogram.bounds)), "+Inf"]
+            buckets = list(zip(bounds, accumulate(histogram.counts), strict=True))
+            family.add_metric([route_name], buckets, histogram.total)
         yield family
 
 
@@ -150,7 +140,7 @@ class Metrics:
         seconds: monotonic.
     """
 
-    snapshot: Snapshot
+    snapshot: TakeSnapshot
     health: Health
     seconds: Callable[[], float]
     _forms: dict[str, tuple[str, Memo[bytes]]] = attrs.field(factory=dict, init=False)

@@ -3,7 +3,7 @@
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import cast
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -19,8 +19,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from node2dm_tw.admin.lines import StatsLines, Values, is_counter
 from node2dm_tw.core.logs import Throttle, logger
-from node2dm_tw.core.stats import is_counter
 
 log = logger()
 
@@ -39,15 +39,15 @@ class StatsdFormatter:
     """
 
     prefix: str
-    _told: dict[str, int] = attrs.field(factory=dict, init=False)
+    _told: dict[str, float] = attrs.field(factory=dict, init=False)
 
-    def lines(self, snapshot: dict[str, Any]) -> Iterator[bytes]:
+    def lines(self, lines: StatsLines) -> Iterator[bytes]:
         """Yield a line for each number; a counter to which nothing was added has none."""
-        yield from self._lines(self.prefix, snapshot["totals"])
-        for route, values in snapshot["routes"].items():
+        yield from self._lines(self.prefix, lines.totals)
+        for route, values in lines.routes.items():
             yield from self._lines(f"{self.prefix}.{_clean(route)}", values)
 
-    def _lines(self, prefix: str, values: dict[str, Any]) -> Iterator[bytes]:
+    def _lines(self, prefix: str, values: Values) -> Iterator[bytes]:
         for name, value in values.items():
             if isinstance(value, str):
                 continue
@@ -133,28 +133,28 @@ class StatsdSender:
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
 
-    def send(self, snapshot: dict[str, Any]) -> None:
+    def send(self, lines: StatsLines) -> None:
         """Send a report; to a host that is not found, the next one tells more."""
-        self.resolve(self.host).addCallback(self._on_address, snapshot).addErrback(self._failed)
+        self.resolve(self.host).addCallback(self._on_address, lines).addErrback(self._failed)
 
-    def send_last(self, snapshot: dict[str, Any]) -> None:
+    def send_last(self, lines: StatsLines) -> None:
         """Send a report to where the one before went: a stop does not wait for a lookup."""
         self._is_stopped = True
         if self._address:
             try:
-                self._send(snapshot)
+                self._send(lines)
             except OSError:
                 self._failed(Failure())
 
-    def _on_address(self, address: str, snapshot: dict[str, Any]) -> None:
+    def _on_address(self, address: str, lines: StatsLines) -> None:
         self._address = address
         if not self._is_stopped:
-            self._send(snapshot)
+            self._send(lines)
 
-    def _send(self, snapshot: dict[str, Any]) -> None:
+    def _send(self, lines: StatsLines) -> None:
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-            for datagram in batches(self.report.lines(snapshot)):
+            for datagram in batches(self.report.lines(lines)):
                 sender.sendto(datagram, (self._address, self.port))
 
     def _failed(self, failure: Failure) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IAddress
@@ -10,13 +9,11 @@ from twisted.internet.protocol import Factory
 
 from node2dm_tw.admin.connections import IDLE_SECONDS, BoundedProtocol, Connections
 from node2dm_tw.admin.health import Health
+from node2dm_tw.admin.lines import StatsLines, TakeSnapshot
 from node2dm_tw.core.logs import escape_controls
-from node2dm_tw.core.stats import as_json, as_text
 
 LINGER_SECONDS = 1.0
 """Seconds, where the last line ended in LF alone: `nc` waits for us, a person sends CR LF."""
-
-Snapshot = Callable[[], dict[str, Any]]
 
 _HTTP = re.compile(rb"\S+ \S+ HTTP/1\.[01]")
 
@@ -43,12 +40,14 @@ class TelnetViews:
     """What the answers are made of.
 
     Args:
-        snapshot: see `node2dm_tw.core.stats.Stats.snapshot`.
+        snapshot: takes one, or gives that of a moment ago.
+        lines: makes its lines, likewise.
         health: judges it.
         config: the lines of `config`.
     """
 
-    snapshot: Snapshot
+    snapshot: TakeSnapshot
+    lines: Callable[[], StatsLines]
     health: Health
     config: Callable[[], list[str]]
 
@@ -94,13 +93,13 @@ class StatsProtocol(BoundedProtocol):
             case b"help":
                 return HELP.split("\n")
             case b"stats":
-                return as_text(views.snapshot())
+                return views.lines().as_text()
             case b"stats json":
-                return [as_json(views.snapshot()).decode()]
+                return [views.lines().as_json().decode()]
             case b"health":
                 return views.health.report(views.snapshot()).as_text()
             case b"version":
-                return [f"node2dm_tw {views.snapshot()['totals']['version']}"]
+                return [f"node2dm_tw {views.snapshot().version}"]
             case b"config":
                 return views.config()
             case _:

@@ -12,24 +12,23 @@ from twisted.internet.task import LoopingCall
 from node2dm_tw.admin.connections import MAX_ABORTING, Connections, Turns
 from node2dm_tw.admin.events import EventStreams, event
 from node2dm_tw.admin.health import Health, Phase
-from node2dm_tw.admin.history import History
+from node2dm_tw.admin.history import History, Point
+from node2dm_tw.admin.lines import StatsLines, TakeSnapshot, make_lines
 from node2dm_tw.admin.memo import Memo
 from node2dm_tw.admin.statsd import StatsdFormatter, StatsdSender, resolve_host
-from node2dm_tw.admin.telnet import Snapshot, StatsFactory, TelnetViews
+from node2dm_tw.admin.telnet import StatsFactory, TelnetViews
 from node2dm_tw.admin.web import Render, WebViews, make_site
 from node2dm_tw.core.logs import logger
-from node2dm_tw.core.stats import Stats
+from node2dm_tw.core.snapshot import ProcessSnapshot, RouteSnapshot
 
 log = logger()
 
 TICK = 1.0
 """Seconds between two looks at the stats."""
 
-Values = dict[str, Any]
-
 
 def _find_metrics(
-    snapshot: Snapshot, health: Health, seconds: Callable[[], float]
+    snapshot: TakeSnapshot, health: Health, seconds: Callable[[], float]
 ) -> Render | None:
     """Make what renders metrics; None without the extra."""
     try:
@@ -76,14 +75,14 @@ class AdminServices:
     """Opens the views, updates them, and closes them.
 
     Args:
-        stats: what they show.
+        take_snapshot: gives what they show.
         clock: monotonic seconds.
         wall: seconds since the epoch.
         config: the lines of telnet's `config`.
         web_hosts: gives the names under which the web port may be asked.
     """
 
-    stats: Stats
+    take_snapshot: TakeSnapshot
     clock: IReactorTime
     wall: Callable[[], float]
     config: Callable[[], list[str]]
@@ -92,7 +91,8 @@ class AdminServices:
     history: History = attrs.field(init=False)
     streams: EventStreams = attrs.field(init=False)
     _turns: Turns = attrs.field(init=False)
-    _snapshot: Memo[Values] = attrs.field(init=False)
+    _snapshot: Memo[ProcessSnapshot] = attrs.field(init=False)
+    _lines: Memo[StatsLines] = attrs.field(init=False)
     _newest: Memo[bytes] = attrs.field(init=False)
     _past: bytes = attrs.field(default=b"", init=False)
     _ports: list[IListeningPort] = attrs.field(factory=list, init=False)
@@ -105,14 +105,15 @@ class AdminServices:
         self.history = History(seconds)
         self.streams = EventStreams(self._first)
         self._turns = Turns(self.clock)
-        self._snapshot = Memo(seconds, self.stats.snapshot)
+        self._snapshot = Memo(seconds, self.take_snapshot)
+        self._lines = Memo(seconds, lambda: make_lines(self._snapshot()))
         self._newest = Memo(seconds, lambda: event("now", self._now(self._snapshot(), None)))
 
     def open_telnet(
         self, endpoint: IStreamServerEndpoint, limits: ViewLimits = ViewLimits()
     ) -> Deferred[Any]:
         """Answer telnet."""
-        views = TelnetViews(self._snapshot, self.health, self.config)
+        views = TelnetViews(self._snapshot, self._lines, self.health, self.config)
         connections = Connections(self._turns, limits.telnet, limits.max_descriptor)
         return endpoint.listen(StatsFactory(connections, views)).addCallback(self._keep)
 
@@ -125,7 +126,7 @@ class AdminServices:
             log.warn(
                 "/metrics is disabled: it needs prometheus-client (pip install prometheus-client)"
             )
-        views = WebViews(self._snapshot, self.health, self.streams, metrics)
+        views = WebViews(self._snapshot, self._lines, self.health, self.streams, metrics)
         connections = Connections(self._turns, limits.web, limits.max_descriptor)
         site = make_site(views, connections, self.web_hosts)
         return endpoint.listen(site).addCallback(self._keep)
@@ -149,7 +150,7 @@ class AdminServices:
         for loop in self._loops:
             loop.stop()
         if self._statsd is not None:
-            self._statsd.send_last(self.stats.snapshot())
+            self._statsd.send_last(make_lines(self.take_snapshot()))
         self.streams.close()
         closed = [port.stopListening() or succeed(None) for port in self._ports]
         return gatherResults(closed)
@@ -174,10 +175,10 @@ class AdminServices:
 
     def _tell_statsd(self) -> None:
         if self._statsd is not None:
-            self._statsd.send(self.stats.snapshot())
+            self._statsd.send(make_lines(self.take_snapshot()))
 
     def _tick(self) -> None:
-        snapshot = self.stats.snapshot()
+        snapshot = self.take_snapshot()
         self.health.watch(snapshot)
         point = self.history.add(snapshot)
         if point is not None:
@@ -191,16 +192,33 @@ class AdminServices:
         self._past = self._past or event("history", self.history.series())
         return self._past + self._newest()
 
-    def _now(self, snapshot: Values, point: Any) -> Values:
+    def _now(self, snapshot: ProcessSnapshot, point: dict[str, Point] | None) -> dict[str, Any]:
+        lines = make_lines(snapshot)
         return {
             "when": round(self.wall(), 3),
-            "totals": snapshot["totals"],
-            "routes": snapshot["routes"],
-            "details": snapshot["details"],
-            "invalid": snapshot["invalid"],
+            "totals": lines.totals,
+            "routes": lines.routes,
+            "details": {name: _details(route) for name, route in snapshot.routes.items()},
+            "invalid": [attrs.asdict(each, recurse=False) for each in snapshot.latest_invalid],
             "health": self.health.report(snapshot).as_json(),
             "point": point,
         }
+
+
+def _details(route: RouteSnapshot) -> dict[str, Any]:
+    return {
+        "errors": [
+            {
+                "kind": error.kind,
+                "reason": error.reason,
+                "count": error.count,
+                "when": error.when,
+                "device": error.device,
+            }
+            for error in route.errors
+        ],
+        "blocked": [{"device": each.device, "left": each.left} for each in route.blocked],
+    }
 
 
 def statsd_sender(host: str, port: int, prefix: str, reactor: Any) -> StatsdSender:

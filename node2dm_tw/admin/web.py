@@ -14,10 +14,9 @@ from twisted.web.server import NOT_DONE_YET, Site
 from node2dm_tw.admin.connections import Connections
 from node2dm_tw.admin.events import EventStreams
 from node2dm_tw.admin.health import Health
+from node2dm_tw.admin.lines import StatsLines, TakeSnapshot
 from node2dm_tw.admin.origins import is_known_host, is_of_another_site
-from node2dm_tw.admin.telnet import Snapshot
 from node2dm_tw.admin.web_connection import HeadChannel, ViewRequest, WebConnection
-from node2dm_tw.core.stats import as_json
 
 SECURITY = {
     b"Content-Security-Policy": b"default-src 'none'; script-src 'self'; style-src 'self';"
@@ -84,20 +83,22 @@ class WebViews:
     """What the answers are made of.
 
     Args:
-        snapshot: see `node2dm_tw.core.stats.Stats.snapshot`.
+        snapshot: takes one, or gives that of a moment ago.
+        lines: makes its lines, likewise.
         health: judges it.
         streams: the open streams of events.
         metrics: renders it for a header `Accept`; None without the extra.
     """
 
-    snapshot: Snapshot
+    snapshot: TakeSnapshot
+    lines: Callable[[], StatsLines]
     health: Health
     streams: EventStreams
     metrics: Render | None
 
     def stats(self, request: Request) -> WebResponse:
-        """/stats: the snapshot."""
-        return WebResponse(as_json(self.snapshot()) + b"\n", "application/json")
+        """/stats: the lines."""
+        return WebResponse(self.lines().as_json() + b"\n", "application/json")
 
     def render_metrics(self, request: Request) -> WebResponse:
         """/metrics: the snapshot for Prometheus."""
@@ -115,8 +116,8 @@ class WebViews:
         snapshot = self.snapshot()
         named = (request.args or {}).get(b"route")
         route = named[0].decode("utf-8", "replace") if named else None
-        if route is not None and route not in snapshot["routes"]:
-            known = ", ".join(snapshot["routes"])
+        if route is not None and route not in snapshot.routes:
+            known = ", ".join(snapshot.routes)
             return _json({"error": f"there is no such route: expected one of {known}"}, 404)
         report = self.health.report(snapshot, route)
         return _json(report.as_json(), 200 if report.is_ready else 503)

@@ -7,8 +7,8 @@ import attrs
 
 from node2dm_tw.config.ini import ConfigErrors
 from node2dm_tw.config.load import find_places
-from node2dm_tw.emulator.server.certificates import Endpoints, ensure_files, places
-from node2dm_tw.emulator.server.service import EmulatorService
+from node2dm_tw.emulator.files import Endpoints, ensure_files, find_endpoints
+from node2dm_tw.emulator.server.service import EmulatorService, IEmulatorReactor
 from node2dm_tw.emulator.settings import (
     DEMO_ACCOUNT,
     OPTIONS,
@@ -17,7 +17,14 @@ from node2dm_tw.emulator.settings import (
     read_section,
 )
 
-__all__ = ["PLACES", "EmulatedSection", "EmulatorService", "EmulatorSettings", "changed_options"]
+__all__ = [
+    "PLACES",
+    "EmulatedSection",
+    "EmulatorService",
+    "EmulatorSettings",
+    "IEmulatorReactor",
+    "changed_options",
+]
 
 PLACES = find_places(OPTIONS)
 
@@ -46,7 +53,8 @@ class EmulatedSection:
             raise ConfigErrors(errors)
         self.settings = settings
         current = self.running or settings
-        return _route_defaults(current, (ensure_files if self.may_write else places)(current))
+        make = ensure_files if self.may_write else find_endpoints
+        return _route_defaults(current, make(current))
 
 
 def _route_defaults(settings: EmulatorSettings, places: Endpoints) -> Mapping[str, str]:

@@ -40,10 +40,6 @@ class Parts:
         for route in self.routes.values():
             route.lane.trace_pushes(is_traced("delivery"))
 
-    def count_callbacks(self) -> int:
-        """How many callbacks wait."""
-        return 0 if self.callbacks is None else len(self.callbacks)
-
 
 def build_parts(
     settings: Settings,

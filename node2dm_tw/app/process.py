@@ -46,6 +46,9 @@ def drop_key_log(environment: MutableMapping[str, str]) -> list[str]:
 class StartFailed(Exception):
     """The gateway cannot run; the text says why, in a line."""
 
+    # Where a daemon was started, twistd prints the first 100 bytes of module, name and text.
+    __module__ = "node2dm_tw"
+
 
 def hide_traceback(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
     """As `sys.excepthook`: say no more of a `StartFailed`, whose line is in the log already."""

@@ -22,15 +22,17 @@ from node2dm_tw.config.load import Settings
 from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
 from node2dm_tw.core.logs import logger
 from node2dm_tw.core.push import Push
-from node2dm_tw.core.stats import RouteStats, Stats
-from node2dm_tw.delivery.admission import Admission, LaneSettings
+from node2dm_tw.core.snapshot import LaneState, RouteSnapshot
+from node2dm_tw.core.stats import Stats
+from node2dm_tw.delivery.admission import Admission
 from node2dm_tw.delivery.blocked_devices import BlockedDevices
 from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
 from node2dm_tw.delivery.lane import Lane
 from node2dm_tw.delivery.rates import DeviceRates
 from node2dm_tw.delivery.retry_queue import RetryQueue
-from node2dm_tw.delivery.session import LaneState, LockReason, Session
+from node2dm_tw.delivery.session import LockReason, Session
 from node2dm_tw.delivery.signin import SignIn
+from node2dm_tw.delivery.snapshot import take_snapshot
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.http.interface import HTTPClient, OnOutcomes, finish_posts, post
 from node2dm_tw.intake.parser import IntakeRoute
@@ -118,6 +120,16 @@ class Route:
         else:
             self.lane.start()
 
+    def snapshot(self) -> RouteSnapshot:
+        """Take a snapshot for the views."""
+        return take_snapshot(
+            self.lane,
+            max_queued=self.queue.max_queued,
+            queued_bytes=self.queue.queued_bytes,
+            is_c2dm=isinstance(self.lane.provider, C2DM),
+            advice=_advice(self.lane.session, self.quota_lock),
+        )
+
     @property
     def callback_delay(self) -> float:
         """Seconds that a callback waits, so that the alarm can still hold it."""
@@ -171,14 +183,9 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
         on_ready=lambda: lane.pump(),
         on_overflow=lambda push, limit: lane.on_overflow(push, limit),
     )
-    signin = SignIn(
-        name, credentials, clock, wall, random, on_given_up=lambda why: lane.on_given_up(why)
-    )
+    make_signin = partial(SignIn, name, credentials, clock, wall, random)
     pause_file = PauseFile(gateway.state_dir / f"{name}.pause", wall)
-    breaker = CircuitBreaker(
-        *(name, clock, random, provider.first_delay, pause_file),
-        on_open=lambda: lane.on_breaker_open(),
-    )
+    make_breaker = partial(CircuitBreaker, name, clock, random, provider.first_delay, pause_file)
     lock = quota_lock(context.settings, name)
     lane = Lane(
         route=name,
@@ -187,8 +194,15 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
         make_client=lambda on_outcomes: client(
             section.max_in_flight, curl=gateway.uses_curl, on_outcomes=on_outcomes
         ),
-        session=Session(signin, breaker, on_ready=lambda: lane.resume()),
-        admission=_admission(provider, settings.lane, clock, random, lambda: lane.pump()),
+        make_session=partial(Session, make_signin, make_breaker),
+        admission=Admission(
+            provider,
+            RetryQueue(clock, settings.lane.retry_capacity, on_due=lambda: lane.pump()),
+            BlockedDevices(clock),
+            TargetDelays(clock, random, provider.first_delay),
+            DeviceRates(settings.lane.device_rate, settings.lane.device_burst),
+            settings.lane,
+        ),
         stats=stats,
         clock=clock,
         wall=wall,
@@ -197,26 +211,8 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
         on_bad_outcome=partial(context.on_bad_outcome, name),
         on_locked=partial(context.on_locked, lock),
     )
-    _add_gauges(stats, section, lane, queue, lock)
     names = (name,) if section.prefix is None else (name, section.prefix)
     return Route(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
-
-
-def _admission(
-    provider: Provider,
-    settings: LaneSettings,
-    clock: IReactorTime,
-    random: Callable[[], float],
-    on_due: Callable[[], None],
-) -> Admission:
-    return Admission(
-        provider,
-        RetryQueue(clock, settings.retry_capacity, on_due),
-        BlockedDevices(clock),
-        TargetDelays(clock, random, provider.first_delay),
-        DeviceRates(settings.device_rate, settings.device_burst),
-        settings,
-    )
 
 
 Service = tuple[Provider, Credentials, Callable[[Any], bool]]
@@ -255,22 +251,6 @@ def _fcm(
     credentials = ServiceAccountCredentials(post, wall, key)
     provider = FCM(send_url(section.project or key.project, section.url))
     return provider, credentials, credentials.update
-
-
-def _add_gauges(
-    stats: RouteStats, section: RouteSection, lane: Lane, queue: MemoryQueue, lock: QuotaLock
-) -> None:
-    signin = lane.session.signin
-    stats.gauges["max_queued"] = lambda: queue.max_queued
-    stats.gauges["queued_bytes"] = lambda: queue.queued_bytes
-    if section.kind == "c2dm":
-        stats.gauges["logged_in_to_c2dm"] = lambda: signin.credential is not None
-    if lane.alarm is not None:
-        stats.gauges["bad_device_alarm"] = lambda: lane.alarm is not None and lane.alarm.is_on
-    stats.gauges["state_advice"] = lambda: _advice(lane.session, lock)
-    stats.gauges["http_client"] = lambda: lane.http.name
-    stats.gauges["handshakes"] = lambda: lane.http.handshakes
-    stats.gauges["reconnects"] = lambda: lane.http.reconnects
 
 
 def _advice(session: Session, lock: QuotaLock) -> str | None:

@@ -3,27 +3,15 @@
 from collections.abc import Callable
 
 import attrs
-from twisted.internet.interfaces import (
-    IReactorCore,
-    IReactorFDSet,
-    IReactorFromThreads,
-    IReactorPluggableNameResolver,
-    IReactorTCP,
-    IReactorTime,
-)
+from twisted.internet.interfaces import IReactorFDSet, IReactorFromThreads
 
+from node2dm_tw.app.emulated import IEmulatorReactor
 from node2dm_tw.app.hangups import HangUps
+from node2dm_tw.http.treq_pool import ITCPReactor
 
 
-class IGatewayReactor(
-    IReactorCore,
-    IReactorFDSet,
-    IReactorFromThreads,
-    IReactorPluggableNameResolver,
-    IReactorTCP,
-    IReactorTime,
-):
-    """What the gateway needs of Twisted's reactor."""
+class IGatewayReactor(IEmulatorReactor, ITCPReactor, IReactorFDSet, IReactorFromThreads):
+    """What the gateway uses of the reactor, besides listening by TCP."""
 
 
 @attrs.frozen(eq=False)

@@ -36,12 +36,14 @@ from node2dm_tw.app.process import (
 from node2dm_tw.app.reload import apply, read_changes
 from node2dm_tw.app.route import Route
 from node2dm_tw.app.runtime import Runtime
+from node2dm_tw.app.snapshot import SnapshotTaker
 from node2dm_tw.app.state_files import find_stray_files
 from node2dm_tw.config.show import format_settings
 from node2dm_tw.core import untracked
 from node2dm_tw.core.logs import logger, set_level
+from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot
 from node2dm_tw.core.stats import Stats
-from node2dm_tw.delivery.session import LaneState, LockReason
+from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.intake.udp import BatchingUDPPort, UDPIntake, bind, listen
 from node2dm_tw.state.directory import StateDir
@@ -67,10 +69,11 @@ class GatewayService(Service):
         self._emulated = options.configuration.emulator
         self._settings = options.configuration.settings
         self._state_dir = StateDir(self._settings.gateway.state_dir)
-        self._stats = Stats(runtime.reactor.seconds, __version__)
+        self._stats = Stats(runtime.reactor.seconds)
+        self._snapshots = SnapshotTaker(runtime.reactor.seconds, self._stats)
         self._clients = HTTPClients(runtime.reactor, self._settings.gateway.proxy)
         self._admin = AdminServices(
-            self._stats,
+            self._take_snapshot,
             runtime.reactor,
             runtime.wall,
             lambda: format_settings(self._settings),
@@ -121,7 +124,6 @@ class GatewayService(Service):
         parts = self._parts = build_parts(
             self._settings, self._runtime, self._stats, self._clients, self._on_locked
         )
-        self._stats.gauges["callbacks_waiting"] = parts.count_callbacks
         self._open_udp(parts.parser)
         parts.trace_pushes()
         self._open_views(view_limits)
@@ -138,10 +140,6 @@ class GatewayService(Service):
                 "udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port)
             )
             self._udp.append((intake, listen(self._reactor, intake, bound)))
-        gauges = self._stats.gauges
-        gauges["udp_dropped"] = lambda: sum(intake.dropped for intake, _ in self._udp)
-        gauges["max_queued_bytes"] = lambda: self._settings.gateway.max_queued_bytes
-        gauges["rcvbuf"] = lambda: sum(intake.effective_rcvbuf for intake, _ in self._udp)
 
     def _open_views(self, limits: ViewLimits) -> None:
         gateway, statsd = self._settings.gateway, self._settings.statsd
@@ -197,7 +195,12 @@ class GatewayService(Service):
         changes = read_changes(self._config_file, running, self._descriptors)
         if changes is not None:
             self._settings = changes.settings
-            apply(changes, self._parts, [intake for intake, _ in self._udp])
+            apply(changes, self._parts, self._intakes)
+
+    def _take_snapshot(self) -> ProcessSnapshot:
+        callbacks = None if self._parts is None else self._parts.callbacks
+        maximum = self._settings.gateway.max_queued_bytes
+        return self._snapshots.take(self._routes, self._intakes, callbacks, maximum)
 
     def _on_locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -210,12 +213,16 @@ class GatewayService(Service):
             except OSError as error:
                 log.critical("{path}: {error}", path=str(lock.path), error=error.strerror)
 
-    # The stop
-
     @property
     def _routes(self) -> Mapping[str, Route]:
         """None where the start failed."""
         return {} if self._parts is None else self._parts.routes
+
+    @property
+    def _intakes(self) -> list[UDPIntake]:
+        return [intake for intake, _ in self._udp]
+
+    # The stop
 
     def _soon(self, act: Callable[[], object]) -> None:
         """Have the reactor call something; may be called in a signal handler."""

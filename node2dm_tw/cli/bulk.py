@@ -14,10 +14,10 @@ from node2dm_tw.cli.rows import Row
 from node2dm_tw.client import SAFE_DATAGRAM, Push, PushClient, pack
 
 TICK = 0.02
-"""Seconds between two bursts: what is due in that time is packed together."""
+"""Seconds between two bursts; the pushes due in that time share datagrams."""
 
 ICMP_WAIT = 0.1
-"""Seconds to wait at the end for the news that nobody listens."""
+"""Seconds to wait at the end for an ICMP error, which says that nobody listens."""
 
 TARGETS = ("token", "fid", "topic", "condition")
 
@@ -25,23 +25,23 @@ Send = Callable[[list[bytes]], object]
 
 
 class _NumberedLine(NamedTuple):
-    """The line of a push, and the line of the input where its row begins."""
+    """The line of a push, and the number of the input line where its row begins."""
 
     number: int
     line: bytes
 
 
 class InterruptGuard:
-    """Holds Ctrl-C back while it is entered, so that what was sent is also counted.
+    """Delays Ctrl-C while it is entered, so that each datagram that is sent is also counted.
 
-    `install` it once; enter it for each datagram.
+    Call `install` once; enter it for each datagram.
     """
 
     def __init__(self) -> None:
         self._is_held = self._is_pending = False
 
     def install(self) -> Callable[[], object]:
-        """Take over SIGINT where Python's own handler has it; return what gives it back."""
+        """Handle SIGINT in place of Python's own handler; return the function that restores it."""
         before = signal.getsignal(signal.SIGINT)
         is_main = threading.current_thread() is threading.main_thread()
         if before is not signal.default_int_handler or not is_main:
@@ -69,23 +69,23 @@ class BulkSender:
     """Sends many rows at a steady rate.
 
     Args:
-        send: takes the lines of one datagram; raises OSError where they cannot be sent.
-        terminal: gets what goes wrong, and the progress.
+        send: takes the lines of one datagram; raises OSError if they cannot be sent.
+        terminal: shows errors and progress.
         rate: pushes a second.
-        burst: pushes at the most that may wait for one another, to share a datagram.
-        clock: seconds that only grow.
-        sleep: lets seconds pass.
-        size: bytes of a datagram at the most.
-        strict: end at the first row that is faulty or cannot be sent.
-        check: raises ValueError for a push that the gateway would not take.
+        burst: maximum of pushes that wait for one another, to share a datagram.
+        clock: returns monotonic seconds.
+        sleep: takes seconds.
+        size: maximum bytes of a datagram.
+        strict: stop at the first row that is faulty or cannot be sent.
+        check: raises ValueError for a push that the gateway would reject.
         guard: entered while a datagram is sent and counted.
 
     Attributes:
-        sent: pushes.
-        datagrams: how many they travelled in.
+        sent: the number of pushes.
+        datagrams: the number of datagrams that held them.
         faulty: rows that are not a push.
         unsent: pushes that could not be sent.
-        last_line: where the last row begins that needs no second try; 0 before the first.
+        last_line: the line where the last processed row begins; 0 before the first.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class BulkSender:
         return self.sent + self.faulty + self.unsent
 
     def send_rows(self, rows: Iterable[Row], defaults: dict[str, Any]) -> bool:
-        """Send every row, completed by the defaults; return whether all were processed."""
+        """Send every row, completed with the defaults; return whether all were processed."""
         lines = self._lines(rows, defaults)
         while burst := list(itertools.islice(lines, self._burst)):
             self._wait(len(burst))
@@ -143,14 +143,14 @@ class BulkSender:
                 push = Push.from_fields(complete(fields, defaults))
                 self._check(push)
                 yield _NumberedLine(number, push.line())
-            except ValueError as fault:
+            except ValueError as error:
                 self.faulty += 1
-                self._terminal.message(f"line {number}: {fault}")
+                self._terminal.message(f"line {number}: {error}")
                 if self._strict:
                     return
 
     def _wait(self, pushes: int) -> None:
-        """Let time pass until it is the turn of these pushes; lost time is not made up for."""
+        """Wait until these pushes are due; time lost earlier is not made up."""
         now = self._clock()
         if self._next > now:
             self._sleep(self._next - now)
@@ -160,11 +160,11 @@ class BulkSender:
         try:
             self._send(lines)
         except BrokenPipeError:
-            raise  # The reader of a dry run went away.
-        except OSError as fault:
+            raise  # The reader of a dry run is gone.
+        except OSError as error:
             self.unsent += len(lines)
             place = f"line {first}" if first == last else f"lines {first} to {last}"
-            self._terminal.message(f"{place}: not sent: {fault.strerror or fault}")
+            self._terminal.message(f"{place}: not sent: {error.strerror or error}")
             if self._strict:
                 return
         else:
@@ -174,7 +174,7 @@ class BulkSender:
 
 
 def complete(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """Complete a row by the defaults; those for the target hold where it names none."""
+    """Complete a row with the defaults; those of the target apply only if it names none."""
     given = {name: value for name, value in fields.items() if value is not None}
     if any(name in given for name in TARGETS):
         defaults = {name: value for name, value in defaults.items() if name not in TARGETS}
@@ -182,14 +182,14 @@ def complete(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
 
 
 class UDPDestination:
-    """Sends datagrams to a gateway, and says once when nobody listens there.
+    """Sends datagrams to a gateway, and reports once if nobody listens there.
 
     Args:
-        client: is strict.
-        terminal: gets the news.
-        place: where it sends to, for messages.
-        expected: where gateways take pushes, for messages.
-        strict: treat the news as a failure.
+        client: must be strict.
+        terminal: shows the report.
+        place: the destination, for messages.
+        expected: the addresses where the gateway listens, for messages.
+        strict: raise the error in place of the report.
     """
 
     def __init__(
@@ -206,19 +206,19 @@ class UDPDestination:
         """Send one datagram.
 
         Raises:
-            OSError: it could not be sent; with `strict` also: one before it came back.
+            OSError: it could not be sent; with `strict` also if an earlier one was refused.
         """
         try:
             self._client.send(lines)
-        except ConnectionError as fault:
-            # The news is about a datagram before; this one has not left.
+        except ConnectionError as error:
+            # The error is that of an earlier datagram; this one was not sent.
             if self._strict:
                 raise
-            self._report(fault)
+            self._report(error)
             self._client.send(lines)
 
     def confirm(self) -> bool:
-        """Wait a moment for the news of the last datagram; say what came back in all."""
+        """Wait for the ICMP error of the last datagram; report those of all."""
         self._client.check(ICMP_WAIT)
         refused = self._client.counters.refused
         if refused:
@@ -228,14 +228,14 @@ class UDPDestination:
             )
         return refused == 0
 
-    def _report(self, fault: OSError) -> None:
+    def _report(self, error: OSError) -> None:
         if not self._is_reported:
-            self._terminal.message(f"{self._place}: {fault.strerror} (going on)")
+            self._terminal.message(f"{self._place}: {error.strerror} (going on)")
             self._is_reported = True
 
 
 class DryRun:
-    """Takes the place of `UDPDestination`: prints the datagrams, an empty line behind each."""
+    """Prints the datagrams in place of sending them, each with an empty line after it."""
 
     def send(self, lines: list[bytes]) -> None:
         """Print one datagram."""
@@ -243,5 +243,5 @@ class DryRun:
         sys.stdout.buffer.flush()
 
     def confirm(self) -> bool:
-        """Nothing was sent that could come back."""
+        """Return True: nothing was sent."""
         return True

@@ -1,4 +1,4 @@
-"""What node2dm-push asks the gateway: its routes before it sends, its counters before and after."""
+"""Queries of node2dm-push to the gateway: its routes, and its counters before and after."""
 
 import http.client
 import json
@@ -13,7 +13,7 @@ from node2dm_tw.client import Push
 STATS = "127.0.0.1:8121"
 
 ANSWER_SECONDS = 2.0
-"""Seconds to wait for a connection to the gateway, and for each part of its answer."""
+"""Time-out in seconds of the connection to the gateway, and of each part of its answer."""
 
 MAX_ANSWER_BYTES = 4_000_000
 
@@ -26,19 +26,19 @@ _NOT_FOR = {
     "c2dm": ("fid", "topic", "condition", "priority", "notification"),
     "fcm": ("delay_while_idle",),
 }
-"""Fields that a service cannot carry."""
+"""Fields that a service does not support."""
 
 
 class GatewayError(Exception):
-    """The gateway could not be asked; the text says why."""
+    """The gateway cannot be queried; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayRoutes:
-    """The routes of a gateway, as its `config` shows them.
+    """The routes of a gateway, from its command `config`.
 
     Args:
-        udp: the addresses where it takes pushes.
+        udp: the addresses where it receives pushes.
         services: ``c2dm`` or ``fcm`` for each route, in the gateway's order.
         prefixes: the route of each prefix.
     """
@@ -49,10 +49,10 @@ class GatewayRoutes:
 
     @classmethod
     def ask(cls, address: str) -> Self:
-        """Ask the stats port at HOST:PORT.
+        """Query the stats port at HOST:PORT.
 
         Raises:
-            GatewayError: nobody answers there, or it is not a gateway.
+            GatewayError: there is no answer, or it is not a gateway.
         """
         lines = _ask_telnet(address, b"config\r\nquit\r\n").splitlines()
         udp: tuple[str, ...] = ()
@@ -75,11 +75,11 @@ class GatewayRoutes:
         return cls(udp, services, prefixes)
 
     def has_port(self, port: int) -> bool:
-        """Whether this gateway takes pushes at that UDP port of its host."""
+        """Whether this gateway receives pushes at that UDP port."""
         return any(address.rpartition(":")[2] == str(port) for address in self.udp)
 
     def find(self, name: str) -> str:
-        """Return the route of a name or prefix; of an empty one the first.
+        """Return the route of a name or prefix; the first route for an empty one.
 
         Raises:
             ValueError: there is no such route.
@@ -93,10 +93,10 @@ class GatewayRoutes:
         return route
 
     def check(self, push: Push) -> None:
-        """Check that the route of a push exists and that its service can carry the push.
+        """Check that the route of a push exists and that its service supports the push.
 
         Raises:
-            ValueError: it names the field and what is expected.
+            ValueError: with the field and what is expected.
         """
         route = self.find(push.route)
         service = self.services[route]
@@ -109,7 +109,7 @@ class GatewayRoutes:
 
 
 def _ask_telnet(address: str, request: bytes) -> str:
-    """Send lines, the last of them `quit`, to the stats port; return the answer."""
+    """Send lines that end with `quit` to the stats port; return the answer."""
     host, _, port = address.rpartition(":")
     expected = "expected HOST:PORT of the gateway's `stats`"
     if not host or not port.isdecimal():
@@ -121,14 +121,14 @@ def _ask_telnet(address: str, request: bytes) -> str:
             connection.sendall(request)
             while (chunk := connection.recv(65_536)) and len(answer) < MAX_ANSWER_BYTES:
                 answer += chunk
-    except (OSError, OverflowError, UnicodeError) as fault:
-        why = getattr(fault, "strerror", None) or fault
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise GatewayError(f"{address}: {why}: {expected}") from None
     return answer.decode("utf-8", "replace")
 
 
 def _ask_web(url: str) -> str:
-    """Return what /stats of the web port says."""
+    """Return the answer of /stats at the web port."""
     expected = "expected http://HOST:PORT of the gateway's `web`"
     try:
         parts = urlsplit(url)
@@ -144,8 +144,8 @@ def _ask_web(url: str) -> str:
             connection.close()
     except http.client.HTTPException:
         raise GatewayError(f"{url}: the answer is not HTTP: {expected}") from None
-    except (OSError, ValueError) as fault:
-        why = getattr(fault, "strerror", None) or fault
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise GatewayError(f"{url}: {why}: {expected}") from None
     if answer.status != 200:
         raise GatewayError(f"{url}: {answer.status} {body.strip()[:300]}: {expected}")
@@ -159,7 +159,7 @@ def read_totals(address: str) -> dict[str, Any]:
         address: ``http://HOST:PORT`` of its `web`, or ``HOST:PORT`` of its `stats`.
 
     Raises:
-        GatewayError: nobody answers there, or it is not a gateway.
+        GatewayError: there is no answer, or it is not a gateway.
     """
     is_web = address.startswith(("http://", "https://"))
     answer = _ask_web(address) if is_web else _ask_telnet(address, b"stats json\r\nquit\r\n")
@@ -174,22 +174,22 @@ def read_totals(address: str) -> dict[str, Any]:
 
 
 def _count_read(totals: dict[str, Any]) -> int:
-    """Count the pushes that were read, valid or not."""
+    """Return the number of pushes that were read, valid or not."""
     return int(totals["messages_received"]) + int(totals["messages_invalid"])
 
 
 class Confirmation:
     """Compares the gateway's counters before and after pushes were sent.
 
-    The counters are everybody's: what others push meanwhile counts as well.
+    The counters include what others push at the same time.
 
     Args:
-        address: as `read_totals` takes it.
-        clock: seconds that only grow.
-        sleep: lets seconds pass.
+        address: as for `read_totals`.
+        clock: returns monotonic seconds.
+        sleep: takes seconds.
 
     Raises:
-        GatewayError: the gateway cannot be asked.
+        GatewayError: the gateway cannot be queried.
     """
 
     def __init__(
@@ -200,8 +200,8 @@ class Confirmation:
         self._sleep = sleep
         self._before = read_totals(address)
 
-    def find_faults(self, sent: int) -> list[str]:
-        """Wait until `sent` pushes were read; say what became of those that are not queued.
+    def find_losses(self, sent: int) -> list[str]:
+        """Wait until `sent` pushes were read; return a line for each kind of loss.
 
         Raises:
             GatewayError: the gateway no longer answers.
@@ -225,17 +225,17 @@ class Confirmation:
         }
         invalid = risen.pop("messages_invalid")
         dropped = risen.pop("udp_dropped", 0)
-        faults = []
+        losses = []
         if invalid:
             reasons = ", ".join(
                 f"{name.removeprefix('messages_invalid.')} {count}"
                 for name, count in risen.items()
                 if count
             )
-            faults.append(f"invalid: {invalid:,} ({reasons}); the gateway's log names the fields")
+            losses.append(f"invalid: {invalid:,} ({reasons}); the gateway's log names the fields")
         if read < sent:
-            faults.append(
+            losses.append(
                 f"not arrived after {CONFIRM_SECONDS:g} s: {sent - read:,}"
                 f" (datagrams dropped by the gateway's kernel: {dropped:,})"
             )
-        return faults
+        return losses

@@ -48,7 +48,7 @@ exit status:
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Read the arguments; end the process with status 2 where they are of no use."""
+    """Read the arguments; exit with status 2 if they are not valid."""
     parser = _build_parser()
     options = parser.parse_args(argv)
     if options.data is None and (options.topic or options.condition) and not options.source:
@@ -66,23 +66,23 @@ def parse(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Nam
 
 
 def find_defaults(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields that options give."""
+    """Return the fields that are given by options."""
     names = ("topic", "condition", "collapse_key", "ttl", "priority", "delay_while_idle")
     given = {name: getattr(options, name) for name in (*names, "notification", "route")}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def check_defaults(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
-    """End the process with status 2 where a field that an option gives is of no use."""
+    """Exit with status 2 if a field that is given by an option is not valid."""
     has_target = "topic" in defaults or "condition" in defaults
     try:
         Push.from_fields(defaults if has_target else {"token": "T"} | defaults)
-    except ValueError as fault:
-        fail(parser, str(fault))
+    except ValueError as error:
+        fail(parser, str(error))
 
 
 def fail(parser: argparse.ArgumentParser, text: str) -> NoReturn:
-    """End the process with status 2; the usage would only hide the text."""
+    """Exit with status 2 and a message, without the usage, which would hide it."""
     parser.exit(2, f"{parser.prog}: error: {text}\n")
 
 
@@ -128,8 +128,8 @@ def _notification(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
             found: dict[str, Any] = json.loads(text)
-        except ValueError as fault:
-            raise argparse.ArgumentTypeError(f"{fault}: expected a JSON object") from None
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{error}: expected a JSON object") from None
         return found
     title, colon, body = text.partition(":")
     return {"title": title, "body": body} if colon else {"title": title}

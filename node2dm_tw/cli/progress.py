@@ -1,11 +1,11 @@
-"""What node2dm-push shows on standard error: messages, and the progress bar."""
+"""The output of node2dm-push on standard error: messages and the progress bar."""
 
 import os
 from collections.abc import Callable
 from typing import TextIO
 
 REDRAW = 0.1
-"""Seconds between two drawings of the progress bar."""
+"""Seconds between two updates of the progress bar."""
 
 BAR_WIDTH = 24
 CLEAR_LINE = "\r\x1b[K"
@@ -15,8 +15,8 @@ def progress(done: int, total: int | None, elapsed: float) -> str:
     """Return the text of the progress bar.
 
     Args:
-        done: rows dealt with.
-        total: all rows; None where that is unknown.
+        done: the number of processed rows.
+        total: the number of all rows; None if it is unknown.
         elapsed: seconds since the start.
     """
     rate = done / elapsed if elapsed > 0 else 0.0
@@ -29,13 +29,13 @@ def progress(done: int, total: int | None, elapsed: float) -> str:
 
 
 class Terminal:
-    """Standard error: messages, and below them the progress bar.
+    """Writes messages, and the progress bar below them.
 
     Args:
-        stream: where they go.
-        clock: seconds that only grow.
-        total: all rows; None where that is unknown.
-        bar: whether to draw the bar: the stream is a terminal.
+        stream: standard error.
+        clock: returns monotonic seconds.
+        total: the number of all rows; None if it is unknown.
+        bar: whether to draw the bar, as on a terminal.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Terminal:
         self._stream.flush()
 
     def show(self, done: int) -> None:
-        """Draw the bar, unless that was done a moment ago."""
+        """Draw the bar, at most every `REDRAW` seconds."""
         now = self._clock()
         if self._bar and now >= self._drawn + REDRAW:
             self._drawn = now
             self._draw(progress(done, self._total, now - self._start))
 
     def finish(self, done: int) -> None:
-        """Draw the bar a last time and leave its line."""
+        """Draw the bar a last time, and end its line."""
         if self._bar:
             self._draw(progress(done, self._total, self._clock() - self._start))
             self._stream.write("\n")

@@ -1,4 +1,4 @@
-"""The command node2dm-push: pushes from the command line, from a file, or from a pipe."""
+"""The command node2dm-push: sends pushes from arguments, a file or a pipe."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from node2dm_tw.cli.rows import InputError, Row, read_rows
 from node2dm_tw.client import HOST, Push, PushClient
 
 SENT, UNSENT, USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses; argparse ends with 2 by itself."""
+"""Exit statuses; 2 is argparse's own."""
 
 LOOPBACK = (HOST, "localhost", "::1")
 
@@ -30,15 +30,15 @@ def main(argv: list[str] | None = None) -> int:
         check_defaults(parser, find_defaults(options))
         return _Command(parser, options, guard).run()
     except BrokenPipeError:
-        # The reader of --dry-run went away; what Python would flush at its exit goes nowhere.
+        # The reader of --dry-run is gone; Python must not fail when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNSENT
     except KeyboardInterrupt:
         return INTERRUPTED
-    except InputError as fault:
-        return _fail(f"{options.source}: {fault}", USAGE)
-    except OSError as fault:
-        return _fail(f"{options.host} port {options.port}: {fault.strerror or fault}", UNSENT)
+    except InputError as error:
+        return _fail(f"{options.source}: {error}", USAGE)
+    except OSError as error:
+        return _fail(f"{options.host} port {options.port}: {error.strerror or error}", UNSENT)
     finally:
         restore()
 
@@ -52,9 +52,9 @@ class _Command:
     """One run of the command.
 
     Args:
-        parser: ends the process for arguments of no use.
+        parser: exits for arguments that are not valid.
         options: see `node2dm_tw.cli.options`.
-        guard: holds Ctrl-C back while a datagram is sent.
+        guard: delays Ctrl-C while a datagram is sent.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class _Command:
         self._guard = guard
         self._defaults = find_defaults(options)
         gateway = None if options.dry_run else _find_routes(options)
-        # Another gateway may answer there: its routes say nothing about this port.
+        # Another gateway may answer there, whose routes do not matter for this port.
         self._routes = gateway if gateway and gateway.has_port(options.port) else None
         self._udp = ", ".join(gateway.udp) if gateway else "127.0.0.1:8120 by default"
 
     def run(self) -> int:
-        """Send what the options say; return the exit status."""
+        """Send the pushes that the options describe; return the exit status."""
         try:
             if self._routes is not None:
                 self._routes.find(self._options.route or "")
             if self._options.source is None:
                 return self._send_one()
-        except ValueError as fault:
-            fail(self._parser, str(fault))
+        except ValueError as error:
+            fail(self._parser, str(error))
         return self._send_many()
 
     def _send_one(self) -> int:
@@ -93,7 +93,7 @@ class _Command:
         return self._send([Row(1, given)], 1, terminal)[0]
 
     def _send_many(self) -> int:
-        """Send the rows of a file or pipe; those of a pipe at once, each in its own datagram."""
+        """Send the rows of a file or pipe; each row of a pipe at once in its own datagram."""
         with _open(self._options.source) as lines:
             has_bar, is_file = sys.stderr.isatty(), lines.seekable()
             total = None
@@ -118,7 +118,7 @@ class _Command:
             self._routes.check(push)
 
     def _send(self, rows: Iterable[Row], burst: int, terminal: Terminal) -> tuple[int, BulkSender]:
-        """Send the rows to where the options say; return the exit status and what was done."""
+        """Send the rows to the destination; return the exit status and the sender."""
         options = self._options
         with ExitStack() as stack:
             confirmation = self._begin_confirmation()
@@ -157,8 +157,8 @@ class _Command:
             return None
         try:
             return Confirmation(self._options.confirm, time.monotonic, time.sleep)
-        except GatewayError as fault:
-            fail(self._parser, f"--confirm {fault}")
+        except GatewayError as error:
+            fail(self._parser, f"--confirm {error}")
 
     def _open_destination(self, stack: ExitStack, terminal: Terminal) -> DryRun | UDPDestination:
         options = self._options
@@ -170,31 +170,31 @@ class _Command:
 
 
 def _find_routes(options: argparse.Namespace) -> GatewayRoutes | None:
-    """Ask the gateway for its routes; None where none can be asked."""
+    """Query the gateway for its routes; return None if that is not possible."""
     is_port = options.confirm is not None and "://" not in options.confirm
     address = options.stats or (options.confirm if is_port else None)
     if address is None and options.host not in LOOPBACK:
         return None
     try:
         return GatewayRoutes.ask(address or STATS)
-    except GatewayError as fault:
+    except GatewayError as error:
         if options.stats:
-            sys.stderr.write(f"node2dm-push: {fault}; routes are not checked\n")
+            sys.stderr.write(f"node2dm-push: {error}; routes are not checked\n")
         return None
 
 
 def _confirm(confirmation: Confirmation, sent: int, terminal: Terminal) -> bool:
     try:
-        faults = confirmation.find_faults(sent)
-    except GatewayError as fault:
-        faults = [f"not confirmed: {fault}"]
-    for text in faults:
+        losses = confirmation.find_losses(sent)
+    except GatewayError as error:
+        losses = [f"not confirmed: {error}"]
+    for text in losses:
         terminal.message(text)
-    return not faults
+    return not losses
 
 
 def _open(source: str) -> TextIO:
-    """Open a file, or standard input for ``-``; a byte that is not UTF-8 spoils only its row.
+    """Open a file, or standard input for ``-``; a byte that is not UTF-8 affects only its row.
 
     Raises:
         InputError: it cannot be read.
@@ -208,8 +208,8 @@ def _open(source: str) -> TextIO:
             errors="surrogateescape",
             newline="\n",
         )
-    except OSError as fault:
-        raise InputError(fault.strerror) from None
+    except OSError as error:
+        raise InputError(error.strerror) from None
 
 
 if __name__ == "__main__":

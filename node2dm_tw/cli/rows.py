@@ -1,4 +1,4 @@
-"""Rows of pushes for node2dm-push, read from CSV or JSON lines."""
+"""Reads the rows of node2dm-push from CSV or JSON lines."""
 
 import csv
 import itertools
@@ -11,19 +11,19 @@ from node2dm_tw.client import Push
 
 _BEFORE_JSON = " \t\r\n\v\f\ufeff"
 _LINE_END = "\r\n\0"
-"""What the gateway, too, skips before an object, and at the end of a line."""
+"""Skipped before an object, and at the end of a line, as the gateway does."""
 
 
 class InputError(Exception):
-    """The input can give no push at all; the text says why."""
+    """The input cannot be read at all; the text is the reason."""
 
 
 class Row(NamedTuple):
     """One record of the input.
 
     Args:
-        number: the line it begins at, from 1.
-        fields: the record in the JSON form's names, or what is wrong with it.
+        number: of the line where it begins, from 1.
+        fields: by the names of the JSON form, or the error.
     """
 
     number: int
@@ -31,10 +31,10 @@ class Row(NamedTuple):
 
 
 def read_rows(lines: Iterable[str]) -> Iterator[Row]:
-    """Read CSV or JSON lines, whichever the first line with text is.
+    """Read CSV or JSON lines, depending on the first line with text.
 
     Raises:
-        InputError: the CSV header names an unknown column, or one twice.
+        InputError: the CSV header has an unknown column, or a column twice.
     """
     source = iter(lines)
     for before, line in enumerate(source):
@@ -50,8 +50,8 @@ def _json_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
         if text := line.lstrip(_BEFORE_JSON).rstrip(_LINE_END):
             try:
                 fields = _decode(text)
-            except (ValueError, RecursionError) as fault:
-                yield Row(number, ValueError(f"not JSON: {fault}"))
+            except (ValueError, RecursionError) as error:
+                yield Row(number, ValueError(f"not JSON: {error}"))
             else:
                 yield Row(
                     number,
@@ -83,8 +83,8 @@ def _csv_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
     reader = csv.reader(lines, strict=True)
     try:
         header = [name.strip() for name in next(reader)]
-    except csv.Error as fault:
-        raise InputError(f"the header row is not CSV: {fault}") from None
+    except csv.Error as error:
+        raise InputError(f"the header row is not CSV: {error}") from None
     known = tuple(Push.__dataclass_fields__)
     unknown = [name for name in header if name not in known]
     if unknown:
@@ -103,8 +103,8 @@ def _csv_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
                     yield Row(number, _record(header, cells))
             except StopIteration:
                 return
-            except (csv.Error, ValueError) as fault:
-                yield Row(number, ValueError(str(fault)))
+            except (csv.Error, ValueError) as error:
+                yield Row(number, ValueError(str(error)))
 
     return rows()
 
@@ -117,10 +117,10 @@ def _record(header: list[str], cells: list[str]) -> dict[str, Any]:
 
 
 def _value(name: str, cell: str) -> object:
-    """Return what a CSV cell stands for in the JSON form.
+    """Convert a CSV cell to a value of the JSON form.
 
     Raises:
-        ValueError: the cell is not of the column's kind.
+        ValueError: the cell has another type than the column.
     """
     wanted = {
         "ttl": "a whole number of seconds",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import attrs
 
 from node2dm_tw.config.converters import Converter, describe_owner, file_text, printable, read_file
+from node2dm_tw.config.converters import rate as rate  # for the emulator, which knows this alone
 from node2dm_tw.config.ini_lines import (
     COMMENTS,
     MAX_LINE_ERRORS,
@@ -70,8 +71,11 @@ def option(
     shown: bool = False,
     reloads: bool = False,
     optional: bool = False,
+    convert_file: Converter | None = None,
 ) -> Any:
     """Describe one option, as a field of a section's class.
+
+    Where such a class is called without the option, the field has the default.
 
     Args:
         convert: see `Converter`.
@@ -82,7 +86,12 @@ def option(
         shown: views and errors may show its value.
         reloads: a change takes effect on SIGHUP; others wait for a restart.
         optional: may be empty, and is None then, though it has a default.
+        convert_file: of a secret, takes the text of the file where that has another form.
     """
+
+    def convert_default() -> Any:
+        return convert(default, Path()) if default else None
+
     metadata = {
         "convert": convert,
         "default": default,
@@ -91,8 +100,10 @@ def option(
         "shown": shown,
         "reloads": reloads,
         "optional": optional or default == "",
+        "convert_file": convert_file or convert,
     }
-    return attrs.field(metadata=metadata, repr=not secret)
+    implied = attrs.NOTHING if default is None else attrs.Factory(convert_default)
+    return attrs.field(default=implied, metadata=metadata, repr=not secret, kw_only=True)
 
 
 class IniFile(RawConfigParser):
@@ -264,12 +275,14 @@ def _file_option(field: Any) -> str:
 def _value(field: Any, given: Mapping[str, str], fallback: str | None, folder: Path) -> Any:
     """Find the text of one option and convert it."""
     value, file_option = given.get(field.name), _file_option(field)
+    convert = field.metadata["convert"]
     if file_option in given:
         if value is not None:
             raise ValueError(f"either {field.name} or {file_option}, not both")
         if not given[file_option]:
             raise ValueError("the path of a file, not empty")
         value = convert_text(file_text, given[file_option], folder)
+        convert = field.metadata["convert_file"]
     if value is None:
         value = fallback
     if value is None:
@@ -280,9 +293,7 @@ def _value(field: Any, given: Mapping[str, str], fallback: str | None, folder: P
         if not field.metadata["optional"]:
             raise ValueError("a value; leave the line out for the default")
         return None
-    return convert_text(
-        field.metadata["convert"], value, folder, is_secret=field.metadata["secret"]
-    )
+    return convert_text(convert, value, folder, is_secret=field.metadata["secret"])
 
 
 def convert_text(convert: Converter, value: str, folder: Path, *, is_secret: bool = False) -> Any:

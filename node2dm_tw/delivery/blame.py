@@ -79,6 +79,10 @@ class Blame:
         if not self.suspected:
             self._unavailable.clear()
 
+    def is_first(self, lease: Lease) -> bool:
+        """Whether no unexplained answer to this push counts yet."""
+        return not (isinstance(lease.suspicion, Suspicion) and lease.suspicion.answers)
+
     def on_unexplained(self, lease: Lease) -> bool:
         """Count an unexplained answer; return whether the push is to be rejected."""
         suspicion = self._suspect(lease)
@@ -112,11 +116,11 @@ class Blame:
         return suspicion.is_refuted
 
     def _suspect(self, lease: Lease) -> Suspicion:
-        if lease.suspicion is None:
-            self._numbers += 1
-            self.suspected += 1
-            lease.suspicion = Suspicion(self._numbers, self._answered, self._delivered)
-        suspicion: Suspicion = lease.suspicion
+        if isinstance(lease.suspicion, Suspicion):
+            return lease.suspicion
+        self._numbers += 1
+        self.suspected += 1
+        lease.suspicion = suspicion = Suspicion(self._numbers, self._answered, self._delivered)
         return suspicion
 
     def _has_delivered(self, target: bytes, before: int) -> bool:

@@ -3,12 +3,12 @@
 import heapq
 from collections import OrderedDict
 from itertools import islice
-from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from node2dm_tw.core.logs import shorten
+from node2dm_tw.core.snapshot import BlockedDevice
 
 CAPACITY = 100_000
 """Devices that may be blocked at once; beyond it the one blocked first goes free."""
@@ -56,14 +56,14 @@ class BlockedDevices:
         del self.until[device]
         return False
 
-    def latest(self) -> list[dict[str, Any]]:
+    def latest(self) -> tuple[BlockedDevice, ...]:
         """The devices blocked last, shortened, and the seconds that each has left."""
         self._forget_past()
         now = self.clock.seconds()
-        return [
-            {"device": shorten(device), "left": round(until - now)}
+        return tuple(
+            BlockedDevice(shorten(device), round(until - now))
             for device, until in islice(reversed(self.until.items()), LISTED)
-        ]
+        )
 
     def __len__(self) -> int:
         self._forget_past()

@@ -133,8 +133,8 @@ class CircuitBreaker:
         first_delay: seconds of the first of several pauses in a row that nobody named; see
             `node2dm_tw.core.backoff.exponential`.
         pause_file: keeps pauses that the upstream named; None: a restart ends them.
+        on_open: called each time it opens, before the state changes.
         on_change: called when the state has changed.
-        on_open: called before that, each time it opens.
 
     Attributes:
         state: see `BreakerState`.
@@ -148,9 +148,9 @@ class CircuitBreaker:
     clock: IReactorTime
     random: Callable[[], float]
     first_delay: float
-    pause_file: PauseFile | None = None
-    on_change: Callable[[], None] = attrs.field(default=lambda: None)
-    on_open: Callable[[], None] = attrs.field(default=lambda: None)
+    pause_file: PauseFile | None
+    on_open: Callable[[], None]
+    on_change: Callable[[], None]
     state: BreakerState = attrs.field(default=BreakerState.CLOSED, init=False)
     epoch: int = attrs.field(default=0, init=False)
     paused_until: float = attrs.field(default=0.0, init=False)

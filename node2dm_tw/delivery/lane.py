@@ -9,14 +9,15 @@ from twisted.python.failure import Failure
 
 from node2dm_tw.core.logs import logger, shorten
 from node2dm_tw.core.push import Push
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.admission import ADMIT, Admission, LaneSettings
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.circuit_breaker import BreakerState
-from node2dm_tw.delivery.gauges import gauges
 from node2dm_tw.delivery.rates import Limit, ProjectRate
-from node2dm_tw.delivery.session import LaneState, LockReason, Session
+from node2dm_tw.delivery.recent_errors import RecentErrors
+from node2dm_tw.delivery.session import LockReason, Session
 from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement, TracedSettlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
@@ -44,16 +45,15 @@ MAX_LEASES_PER_TURN = 500
 class Lane:
     """The sender of one route. All sleeping, retrying, pausing and stopping happens here.
 
-    Its parts call it: the queue `pump` when there is something to take and `on_overflow` when it
-    drops a push, the retry queue `pump` when a push is due, the session `resume` when sending may
-    begin, the circuit breaker `on_breaker_open` and the sign-in `on_given_up`.
+    Queue and retry queue are made before it and call it: `pump` when there is something to take,
+    `on_overflow` when the queue drops a push.
 
     Args:
         route: its name, for the log.
         queue: where the pushes come from.
         provider: what the push service speaks.
         make_client: makes the client that sends the requests, given where outcomes go.
-        session: says when to send.
+        make_session: makes the session, given its `on_ready`, `on_open` and `on_given_up`.
         admission: decides which pushes go, and holds where they sleep.
         settings: what an operator sets; see `reconfigure`.
         stats: where each push ends in a counter.
@@ -64,6 +64,7 @@ class Lane:
         on_locked: called when nothing more is sent until a person has acted, and why.
 
     Attributes:
+        session: says when to send.
         http: the client.
         window: says how many requests at once.
         project_rate: limits all pushes of the route together; None: no limit.
@@ -75,7 +76,7 @@ class Lane:
     queue: PushQueue
     provider: Provider
     make_client: Callable[[OnOutcomes], HTTPClient]
-    session: Session
+    make_session: Callable[[Callable[[], None], Callable[[], None], Callable[[str], None]], Session]
     admission: Admission
     settings: LaneSettings
     stats: RouteStats
@@ -84,6 +85,7 @@ class Lane:
     random: Callable[[], float]
     on_bad_outcome: OnBadOutcome
     on_locked: Callable[[LockReason], None]
+    session: Session = attrs.field(init=False)
     http: HTTPClient = attrs.field(init=False)
     window: Window = attrs.field(init=False)
     project_rate: ProjectRate | None = attrs.field(default=None, init=False)
@@ -103,6 +105,7 @@ class Lane:
 
     def __attrs_post_init__(self) -> None:
         settings = self.settings
+        self.session = self.make_session(self._resume, self._on_open, self._on_given_up)
         self.http = self.make_client(self._on_outcomes)
         self.window = Window(settings.max_in_flight)
         self._limit_project(settings.project_rate)
@@ -133,19 +136,16 @@ class Lane:
             self._lock,
         )
         self.trace_pushes(False)
-        self.stats.gauges |= gauges(
-            self.queue,
-            self.admission,
-            self.window,
-            self.session,
-            self._in_flight,
-            self.clock,
-            self.wall,
-        )
-        self.stats.details |= {
-            "errors": self._settlement.errors.latest,
-            "blocked": self.admission.blocked.latest,
-        }
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return len(self._in_flight)
+
+    @property
+    def recent_errors(self) -> RecentErrors:
+        """What went wrong of late."""
+        return self._settlement.errors
 
     def trace_pushes(self, is_on: bool) -> None:
         """Log how each push ends, or do not; where they do not, no push pays for it."""
@@ -193,14 +193,13 @@ class Lane:
 
     # Sending
 
-    def resume(self) -> None:
-        """Send again: there is a credential, and the circuit breaker is not open."""
+    def _resume(self) -> None:
         is_half_open = self.session.breaker.state is BreakerState.HALF_OPEN
         if is_half_open and self.project_rate is not None:
             self.project_rate.restart()
         self.pump()
 
-    def on_breaker_open(self) -> None:
+    def _on_open(self) -> None:
         """Begin again with one request, once the pause is over."""
         self._earlier = len(self._in_flight)
         self.window.slow_start()
@@ -347,8 +346,7 @@ class Lane:
             self.session.lock(LockReason.OVER_QUOTA, "QuotaExceeded")
             self.on_locked(LockReason.OVER_QUOTA)
 
-    def on_given_up(self, reason: str) -> None:
-        """Lock the route: signing in was given up."""
+    def _on_given_up(self, reason: str) -> None:
         self.session.lock(LockReason.SIGN_IN_GIVEN_UP, reason)
         self.on_locked(LockReason.SIGN_IN_GIVEN_UP)
         self.pump()

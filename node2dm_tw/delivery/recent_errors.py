@@ -1,10 +1,9 @@
 """The recent errors of a route, for the status page: each kind and reason once, with a count."""
 
-from typing import Any
-
 import attrs
 
 from node2dm_tw.core.logs import shorten
+from node2dm_tw.core.snapshot import RecentError
 
 CAPACITY = 30
 """
@@ -19,7 +18,7 @@ OTHERS = "other reasons"
 
 
 @attrs.define(eq=False)
-class _RecentError:
+class _ErrorCount:
     count: int
     when: float
     device: bytes
@@ -29,7 +28,7 @@ class _RecentError:
 class RecentErrors:
     """Counts errors of the same kind and reason together; cheap at any rate."""
 
-    _entries: dict[tuple[str, str], _RecentError] = attrs.field(factory=dict, init=False)
+    _entries: dict[tuple[str, str], _ErrorCount] = attrs.field(factory=dict, init=False)
     _replaced_at: float = attrs.field(default=0.0, init=False)
 
     def record(self, kind: str, reason: str, device: bytes, when: float) -> None:
@@ -48,29 +47,23 @@ class RecentErrors:
             known.device = device
             return
         if len(self._entries) < CAPACITY or reason == OTHERS:
-            self._entries[kind, reason] = _RecentError(1, when, device)
+            self._entries[kind, reason] = _ErrorCount(1, when, device)
         elif abs(when - self._replaced_at) >= 1.0:
             self._replaced_at = when
             del self._entries[min(self._entries, key=lambda key: self._entries[key].when)]
-            self._entries[kind, reason] = _RecentError(1, when, device)
+            self._entries[kind, reason] = _ErrorCount(1, when, device)
         else:
             self.record(kind, OTHERS, device, when)
 
-    def latest(self) -> list[dict[str, Any]]:
+    def latest(self) -> tuple[RecentError, ...]:
         """List the most recent errors, the latest first."""
         latest = sorted(self._entries.items(), key=lambda item: item[1].when, reverse=True)
-        return [
-            {
-                "kind": kind,
-                "reason": _hide_device(entry.device, reason)[:200],
-                "count": entry.count,
-                "when": round(entry.when, 3),
-                "device": shorten(entry.device),
-            }
-            for (kind, reason), entry in latest[:LISTED]
-        ]
+        return tuple(_describe(*key, entry) for key, entry in latest[:LISTED])
 
 
-def _hide_device(device: bytes, reason: str) -> str:
-    """Shorten the device where the upstream's words repeat it."""
-    return reason.replace(device.decode("utf-8", "replace"), shorten(device)) if device else reason
+def _describe(kind: str, reason: str, entry: _ErrorCount) -> RecentError:
+    """Describe errors, with the device shortened; the upstream's words may repeat it."""
+    device = shorten(entry.device)
+    if entry.device:
+        reason = reason.replace(entry.device.decode("utf-8", "replace"), device)
+    return RecentError(kind, reason[:200], entry.count, round(entry.when, 3), device)

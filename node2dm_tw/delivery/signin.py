@@ -59,8 +59,8 @@ class SignIn:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    on_credential: Callable[[], None] = attrs.field(default=lambda: None)
-    on_given_up: Callable[[str], None] = attrs.field(default=lambda reason: None)
+    on_credential: Callable[[], None]
+    on_given_up: Callable[[str], None]
     credential: Credential | None = attrs.field(default=None, init=False)
     last_error: str = attrs.field(default="", init=False)
     accepted: int = attrs.field(default=0, init=False)
@@ -73,7 +73,7 @@ class SignIn:
     _keeping: IDelayedCall | None = attrs.field(default=None, init=False)
     _fetching: Deferred[None] | None = attrs.field(default=None, init=False)
     _next: Deferred[None] | None = attrs.field(default=None, init=False)
-    _is_stopped: bool = attrs.field(default=False, init=False)
+    _is_stopped: bool = attrs.field(default=True, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -278,12 +278,11 @@ class VerdictApplier:
         hint = verdict.hint or verdict.reason
         self.stats.unavailable_answers += 1
         self.settlement.warn("unexplained", hint, lease, key=verdict.reason)
-        counts = lease.suspicion is None or not lease.suspicion.answers
         fate = self._fail(
             Event.UNEXPLAINED,
             lease,
             hint,
-            push=lease if counts else None,
+            push=lease if self.blame.is_first(lease) else None,
             after=verdict.pause,
             at_least=verdict.after or 0.0,
         )

@@ -1,6 +1,6 @@
-"""``python -m node2dm_tw.emulator``: an emulator for a test, gone when its standard input ends.
+"""``python -m node2dm_tw.emulator``: an emulator for a test, which ends with its standard input.
 
-It writes one line of JSON with its URLs and files once it listens, and its log to standard error.
+When it listens, it prints one line of JSON with its URLs and files; it logs to standard error.
 """
 
 import argparse

@@ -1,14 +1,107 @@
-"""Files that the emulator keeps: read bounded, and replaced whole."""
+"""The files of the emulator: those that it makes for its clients and for itself."""
 
+import datetime
+import errno
+import json
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
+
+import attrs
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from node2dm_tw.emulator.google.oauth import ServiceAccount
+from node2dm_tw.emulator.server.certificates import (
+    DAMAGED,
+    KEY_FORMAT,
+    are_usable,
+    make_certificates,
+)
+from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings, address
+
+_MAX_FILE_BYTES = 65_536
+
+
+@attrs.frozen
+class Endpoints:
+    """The URLs of the emulator, and the files that its clients need."""
+
+    base_url: str
+    login_url: str
+    send_url: str
+    fcm_url: str
+    token_uri: str
+    ca_file: Path
+    service_account: Path
+    project: str = PROJECT
+
+
+def find_endpoints(settings: EmulatorSettings, port: int | None = None) -> Endpoints:
+    """Find the URLs and the paths of the files, which need not exist yet.
+
+    Args:
+        port: the one it listens on, if the settings leave the choice to the system (port 0).
+    """
+    host, configured = address(settings.listen)
+    shown = f"[{host}]" if ":" in host else host
+    base = f"https://{shown}:{port or configured}"
+    return Endpoints(
+        base_url=base,
+        login_url=f"{base}/accounts/ClientLogin",
+        send_url=f"{base}/c2dm/send",
+        fcm_url=f"{base}/v1/projects/{PROJECT}/messages:send",
+        token_uri=f"{base}/token",
+        ca_file=settings.folder / "ca.pem",
+        service_account=settings.folder / "service-account.json",
+    )
+
+
+def ensure_files(
+    settings: EmulatorSettings, port: int | None = None, now: float | None = None
+) -> Endpoints:
+    """Make the files that are missing, damaged, expired or no longer right.
+
+    Args:
+        port: as for `find_endpoints`.
+        now: seconds since the epoch; None asks the system.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    endpoints = find_endpoints(settings, port)
+    for folder in (settings.state_dir, settings.folder):  # `mode` holds for the last part alone
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if settings.folder.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link", str(settings.folder))
+    settings.folder.chmod(0o700)
+    _ensure_certificates(settings, now)
+    _ensure_service_account(endpoints)
+    return endpoints
+
+
+def server_file(settings: EmulatorSettings) -> Path:
+    """Name the file with the server's certificate, its key and the authority's certificate."""
+    return settings.folder / "server.pem"
+
+
+def read_service_account(path: Path) -> ServiceAccount:
+    """Read a key file that `ensure_files` made."""
+    content = json.loads(path.read_bytes())
+    key = serialization.load_pem_private_key(content["private_key"].encode(), None)
+    pem = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return ServiceAccount(
+        content["client_email"], content["project_id"], content["token_uri"], pem.decode()
+    )
 
 
 def read_file(path: Path, limit: int) -> bytes:
     """Read at most `limit` bytes of a regular file.
 
-    It waits for no FIFO and follows no symbolic link.
+    It never blocks on a FIFO and follows no symbolic link.
 
     Raises:
         OSError: it cannot be read.
@@ -22,7 +115,7 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file at once, readable by its owner alone. Raises OSError."""
+    """Replace a file atomically, readable by its owner alone. Raises OSError."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -32,3 +125,49 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def _ensure_certificates(settings: EmulatorSettings, now: float | None) -> None:
+    zone = datetime.UTC
+    date = (
+        datetime.datetime.now(zone) if now is None else datetime.datetime.fromtimestamp(now, zone)
+    )
+    files = (settings.folder / "ca.pem", server_file(settings))
+    host, _ = address(settings.listen)
+    with suppress(OSError):
+        authority, server = (read_file(file, _MAX_FILE_BYTES) for file in files)
+        if are_usable(authority, server, host, date):
+            return
+    authority, server = make_certificates(host, date)
+    replace_file(files[1], server)
+    replace_file(files[0], authority)
+
+
+def _ensure_service_account(endpoints: Endpoints) -> None:
+    """Keep the key that is there; only the port, and with it token_uri, may have changed."""
+    try:
+        account = json.loads(read_file(endpoints.service_account, _MAX_FILE_BYTES))
+        key = serialization.load_pem_private_key(account["private_key"].encode(), None)
+        is_kept = isinstance(key, rsa.RSAPrivateKey) and account["project_id"] == PROJECT
+        is_current = is_kept and account["token_uri"] == endpoints.token_uri
+    except (OSError, *DAMAGED):
+        is_kept = is_current = False
+    if is_current:
+        return
+    if not is_kept:
+        account = _new_service_account()
+    account["token_uri"] = endpoints.token_uri
+    replace_file(endpoints.service_account, json.dumps(account, indent=2).encode() + b"\n")
+
+
+def _new_service_account() -> dict[str, str]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return {
+        "type": "service_account",
+        "project_id": PROJECT,
+        "private_key_id": secrets.token_hex(20),
+        "private_key": key.private_bytes(*KEY_FORMAT).decode(),
+        "client_email": f"node2dm@{PROJECT}.iam.gserviceaccount.com",
+        "client_id": "100000000000000000000",
+        "auth_uri": "https://accounts.google.com/o/oauth2/auth",
+    }

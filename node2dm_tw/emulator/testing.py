@@ -1,7 +1,7 @@
 """The emulator in an application's own tests.
 
-With ``pytest_plugins = ["node2dm_tw.emulator.testing"]`` in conftest.py a test asks for the fixture
-``push_emulator``. Without pytest, `start` gives the same as a context manager.
+With ``pytest_plugins = ["node2dm_tw.emulator.testing"]`` in conftest.py, tests can use the fixture
+``push_emulator``. Without pytest, `start` is a context manager that does the same.
 """
 
 import json
@@ -19,20 +19,20 @@ from node2dm_tw.emulator.phone.client import EmulatorClient, Listener
 
 LISTEN = "tcp:0:interface=127.0.0.1"
 
-_PATIENCE = 30.0
+_STOP_SECONDS = 30.0
 
 
 @attrs.define(eq=False)
 class PushEmulator:
-    """A running emulator: where it is, its phones, its faults, its log.
+    """A running emulator.
 
     Attributes:
-        login_url: ClientLogin.
-        send_url: C2DM.
-        fcm_url: FCM's messages:send.
-        service_account: the key file with which FCM's clients sign in.
-        ca_file: what its certificate is checked with.
-        log_file: what it logs.
+        login_url: of ClientLogin.
+        send_url: of C2DM.
+        fcm_url: of FCM's messages:send.
+        service_account: the key file with which clients of FCM sign in.
+        ca_file: the certificate of its authority.
+        log_file: its log.
     """
 
     base_url: str
@@ -51,38 +51,38 @@ class PushEmulator:
         self.client = EmulatorClient(self.base_url, self.ca_file)
 
     def register(self, sender: str, app: str = "com.example", **more: Any) -> "TestPhone":
-        """Register a phone; it is offline until it is connected."""
+        """Register a phone, which is offline until it connects."""
         return TestPhone(self.client, self.client.register(sender, app, **more))
 
     def fault(self, **rule: Any) -> None:
-        """Have something go wrong; docs/emulator.md lists what a rule may say."""
+        """Inject a fault; docs/emulator.md lists the fields of a rule."""
         self.client.ask("POST", "/faults", rule)
 
     def faults(self) -> list[dict[str, Any]]:
-        """Give the rules, and how often each has fired."""
+        """Return the rules, and how often each was applied."""
         return list(self.client.ask("GET", "/faults")["rules"])
 
     def log(self, endpoint: str = "", after: int = 0) -> list[dict[str, Any]]:
-        """Give what was received since entry `after`, the oldest first."""
+        """Return the requests since entry `after`, the oldest first."""
         query = f"after={after}" + (f"&endpoint={quote(endpoint)}" if endpoint else "")
         return list(self.client.ask("GET", f"/log?{query}")["entries"])
 
     def stats(self) -> dict[str, Any]:
-        """Give the counts."""
+        """Return the counts."""
         return self.client.ask("GET", "/stats")
 
     def expire_tokens(self, account: str | None = None) -> None:
-        """Make the senders' tokens worthless: those of one account, or all."""
+        """Expire the tokens of one account, or all."""
         self.client.ask("POST", "/expire", {} if account is None else {"account": account})
 
     def reset(self) -> None:
-        """Forget faults, log, counts and phones; senders stay signed in."""
+        """Forget faults, log, counts and phones; tokens remain valid."""
         self.client.ask("POST", "/reset", {})
 
 
 @attrs.define(eq=False)
 class TestPhone:
-    """A phone of a test; as a context manager it is online inside."""
+    """A phone of a test; as a context manager it is online."""
 
     __test__ = False
 
@@ -117,11 +117,11 @@ class TestPhone:
         """Wait for the next event; its name is under ``event``.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: maximum seconds to wait.
 
         Raises:
-            TimeoutError: none came; the phone is online all the same.
-            EOFError: none will come: it is offline, or unregistered.
+            TimeoutError: none came; the phone remains online.
+            EOFError: the phone is offline or unregistered.
         """
         if self._listener is None:
             raise EOFError("the phone is offline")
@@ -129,7 +129,7 @@ class TestPhone:
         try:
             event = next(self._events, None)
         except TimeoutError:
-            # A response that timed out cannot be read on.
+            # A response that timed out cannot be read any more.
             self.disconnect()
             self.connect()
             raise TimeoutError(f"no event in {timeout} seconds") from None
@@ -141,11 +141,11 @@ class TestPhone:
         return {"event": name, **fields}
 
     def set_idle(self, idle: bool) -> None:
-        """Say that nobody uses the phone, or that somebody does."""
+        """Set whether the phone is idle."""
         self._client.set_idle(self.registration_id, idle)
 
     def refresh(self) -> None:
-        """Have its ID replaced; it learns the new one when it is, or comes, online."""
+        """Replace its ID; the phone receives the new one when it is online."""
         self._client.refresh(self.registration_id)
 
     def unregister(self) -> None:
@@ -155,7 +155,7 @@ class TestPhone:
 
 @contextmanager
 def start(state_dir: Path, options: Sequence[str] = ()) -> Iterator[PushEmulator]:
-    """Run an emulator of its own process on a free port.
+    """Run an emulator in its own process on a free port.
 
     Args:
         state_dir: an empty folder for its files.
@@ -188,7 +188,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        process.wait(_PATIENCE)
+        process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
 
@@ -201,12 +201,12 @@ else:
 
     @pytest.fixture(scope="session")
     def push_emulator_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PushEmulator]:
-        """One emulator for all tests of a run."""
+        """Run one emulator for all tests of a session."""
         with start(tmp_path_factory.mktemp("push-emulator")) as emulator:
             yield emulator
 
     @pytest.fixture
     def push_emulator(push_emulator_process: PushEmulator) -> PushEmulator:
-        """The emulator, as if it had just been started."""
+        """Return the emulator, reset for this test."""
         push_emulator_process.reset()
         return push_emulator_process

@@ -2,12 +2,11 @@
 
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import pycurl  # type: ignore[import-untyped]
 from twisted.internet.defer import Deferred, succeed
 
-from node2dm_tw.http.curl_multi import Multi
+from node2dm_tw.http.curl_multi import ICurlReactor, Multi
 from node2dm_tw.http.curl_outcome import failure_of, outcome_of, refusal_of
 from node2dm_tw.http.curl_transfer import Target, Transfer, header_lines
 from node2dm_tw.http.interface import (
@@ -58,7 +57,7 @@ class CurlClient:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: ICurlReactor,
         *,
         timeout: float,
         connections: int,
@@ -77,12 +76,12 @@ class CurlClient:
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
         self._transfers: dict[object, Transfer] = {}
-        self._ended: list[tuple[Outcome, Any]] = []
+        self._ended: list[tuple[Outcome, object]] = []
         self._silent: dict[int, bool] = {}
         self._options = _options(timeout, ca_file, proxy)
         self._multi = Multi(reactor, connections, timeout, self._on_finished, self._on_batch)
 
-    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> InFlight | None:
+    def send(self, url: str, headers: Headers, body: bytes, context: object) -> InFlight | None:
         if self._closed:
             self._on_outcomes([(NotSent("the client is closed"), context)])
             return None
@@ -305,7 +304,7 @@ class CurlClient:
             self._multi.shut_down_idle(self._timeout / 2)
 
 
-def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tuple[int, Any]]:
+def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tuple[int, object]]:
     """What is the same for every request of a client."""
     if ca_file is not None:
         read_authorities(ca_file)

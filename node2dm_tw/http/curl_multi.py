@@ -3,10 +3,9 @@
 import select
 from collections.abc import Callable, Container
 from math import inf
-from typing import Any
 
 import pycurl  # type: ignore[import-untyped]
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -34,6 +33,10 @@ _ACTIONS = tuple(
 """libcurl's CSELECT flags for each combination of epoll's events."""
 
 
+class ICurlReactor(IReactorTime, IReactorFDSet):
+    """What libcurl needs of the reactor."""
+
+
 @implementer(IReadDescriptor)
 class Multi:
     """Runs easy handles.
@@ -56,10 +59,10 @@ class Multi:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: ICurlReactor,
         connections: int,
         timeout: float,
-        on_finished: Callable[[Any, int, str], None],
+        on_finished: Callable[[pycurl.Curl, int, str], None],
         on_batch: Callable[[], None],
     ) -> None:
         self._reactor = reactor
@@ -71,7 +74,7 @@ class Multi:
         self._running = 0
         self._collecting = False
         self._closed = False
-        self._not_begun: list[Any] = []
+        self._not_begun: list[pycurl.Curl] = []
         self._deadline: float | None = None
         self._timer: IDelayedCall | None = None
         self._soon: IDelayedCall | None = None
@@ -88,7 +91,7 @@ class Multi:
 
     def _renew(self) -> None:
         """Make the multi handle; its methods are kept, for looking one up is expensive."""
-        self._multi: Any = pycurl.CurlMulti()
+        self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_MAXCONNECTS, self._connections)
         self._add_handle = self._multi.add_handle
@@ -97,7 +100,7 @@ class Multi:
         self._socket_action = self._multi.socket_action
         self._timeout = self._multi.timeout
 
-    def add(self, handle: Any) -> None:
+    def add(self, handle: pycurl.Curl) -> None:
         """Start a transfer.
 
         Raises:
@@ -112,14 +115,14 @@ class Multi:
         else:
             self._perform()
 
-    def is_running(self, handle: Any) -> bool:
+    def is_running(self, handle: pycurl.Curl) -> bool:
         """Whether libcurl has begun with a transfer and not ended it.
 
         Before it begins, what `getinfo` returns is that of the transfer before on its handle.
         """
         return handle in self._multi and handle not in self._not_begun
 
-    def remove(self, handle: Any) -> bool:
+    def remove(self, handle: pycurl.Curl) -> bool:
         """Break a transfer off: its connection closes, or its HTTP/2 stream is reset.
 
         Returns:
@@ -187,7 +190,7 @@ class Multi:
             if done or failed:
                 self._dispatch([(handle, 0, "") for handle in done] + failed)
 
-    def _dispatch(self, outcomes: list[tuple[Any, int, str]]) -> None:
+    def _dispatch(self, outcomes: list[tuple[pycurl.Curl, int, str]]) -> None:
         """Report each; a fault must cost neither the others their report nor us our reader."""
         self.dispatched_at = self._seconds()
         self._running -= len(outcomes)

@@ -121,7 +121,7 @@ class Transfer:
         self, cancel: Callable[["Transfer"], None], on_socket_opened: Callable[[int], None]
     ) -> None:
         self.cancel: Callable[[], None] = partial(cancel, self)
-        self.curl: Any = pycurl.Curl()
+        self.curl = pycurl.Curl()
         self.setopt: Callable[[int, object], None] = self.curl.setopt
         self.getinfo: Callable[[int], Any] = self.curl.getinfo
         self.chunks: list[bytes] = []
@@ -129,7 +129,7 @@ class Transfer:
         self._on_socket_opened = on_socket_opened
         self.connected = False
         self.head_size = self.expected_size = self.size = self.tries = 0
-        self.context: Any = None
+        self.context: object = None
         self.options: object = None
         self.target: Target | None = None
         self.headers: Headers | None = None

@@ -87,7 +87,7 @@ class HTTPClient(Protocol):
         """Requests that the client sent a second time by itself."""
         ...
 
-    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> InFlight | None:
+    def send(self, url: str, headers: Headers, body: bytes, context: object) -> InFlight | None:
         """POST `body`; the outcome is handed back once, with `context`.
 
         The client adds Host, Content-Length and `Accept-Encoding: identity`. Connection, request
@@ -128,7 +128,7 @@ def post(client: HTTPClient, url: str, headers: Headers, body: bytes) -> Deferre
     return pending.result
 
 
-def finish_posts(outcomes: list[tuple[Outcome, Any]]) -> None:
+def finish_posts(outcomes: list[tuple[Outcome, _Pending]]) -> None:
     """Fire the Deferreds of the requests that have ended."""
     for _, pending in outcomes:
         pending.in_flight = None

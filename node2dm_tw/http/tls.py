@@ -5,7 +5,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from ssl import get_default_verify_paths
-from typing import Any
 
 import attrs
 from cryptography import x509
@@ -16,6 +15,7 @@ from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import CertificateOptions
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
@@ -92,7 +92,7 @@ class _Connections:
     _context: SSL.Context
     _host: str
 
-    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         def chain_verified(
             connection: SSL.Connection, certificate: X509, number: int, depth: int, ok: int
         ) -> bool:

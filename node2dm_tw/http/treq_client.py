@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from treq.client import HTTPClient as Treq
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers as WebHeaders
-from twisted.web.iweb import IAgent, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from node2dm_tw.http.interface import Headers, InFlight, NoAnswer, OnOutcomes, Outcome, finish_posts
 from node2dm_tw.http.tls import VerifiedTLS
 from node2dm_tw.http.treq_hosts import PlainURL
-from node2dm_tw.http.treq_pool import RequestEndpoints, RequestPool
+from node2dm_tw.http.treq_pool import ITCPReactor, RequestEndpoints, RequestPool
 from node2dm_tw.http.treq_request import TreqRequest
 
 
@@ -36,14 +36,14 @@ class _InnermostAgent:
         method: bytes,
         uri: bytes,
         headers: WebHeaders | None = None,
-        bodyProducer: Any = None,
+        bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        treq_request: TreqRequest = bodyProducer
+        assert isinstance(bodyProducer, TreqRequest)
         assert headers is not None
         headers.setRawHeaders(b"accept-encoding", [b"identity"])
-        request = self._agent_for(treq_request).request
-        answer: Deferred[IResponse] = request(method, uri, headers, treq_request)
-        return answer.addCallback(treq_request.read)
+        request = self._agent_for(bodyProducer).request
+        answer: Deferred[IResponse] = request(method, uri, headers, bodyProducer)
+        return answer.addCallback(bodyProducer.read)
 
 
 class TreqClient:
@@ -66,7 +66,7 @@ class TreqClient:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: ITCPReactor,
         *,
         timeout: float,
         connections: int,
@@ -92,7 +92,7 @@ class TreqClient:
     def handshakes(self) -> int:
         return self._pool.handshakes
 
-    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> InFlight | None:
+    def send(self, url: str, headers: Headers, body: bytes, context: object) -> InFlight | None:
         def on_outcome(outcome: Outcome) -> None:
             self._requests.discard(request)
             is_silent = request.reused and not request.answered
@@ -124,12 +124,12 @@ class TreqClient:
             headers=fields,
             allow_redirects=False,
             unbuffered=True,
-            reactor=self._reactor,
+            reactor=cast(Any, self._reactor),  # treq's type for it is private
         )
 
     def _agent_for(self, request: TreqRequest) -> IAgent:
         if self._agent is not None:
             return self._agent
         endpoints = RequestEndpoints(self._reactor, request, self._pool, self._tls)
-        make: Callable[..., IAgent] = Agent.usingEndpointFactory
-        return make(self._reactor, endpoints, self._pool)
+        agent: IAgent = Agent.usingEndpointFactory(self._reactor, endpoints, self._pool)
+        return agent

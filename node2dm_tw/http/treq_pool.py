@@ -1,19 +1,23 @@
 """The connections of the treq client: none is used before its server is verified."""
 
 from collections.abc import Hashable
-from typing import Any, cast
+from typing import Protocol, cast
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IProtocol,
     IProtocolFactory,
+    IReactorPluggableNameResolver,
+    IReactorTCP,
     IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
+from twisted.web._newclient import HTTP11ClientProtocol
 from twisted.web.client import URI, HTTPConnectionPool
 from twisted.web.error import SchemeNotSupported
 from twisted.web.iweb import IAgentEndpointFactory
@@ -25,6 +29,19 @@ from node2dm_tw.http.sockets import seconds_silent, set_user_timeout
 from node2dm_tw.http.tls import VerifiedTLS, verify_name
 from node2dm_tw.http.treq_hosts import PlainHostEndpoint
 from node2dm_tw.http.treq_request import TreqRequest
+
+
+class ITCPReactor(IReactorTime, IReactorTCP, IReactorPluggableNameResolver):
+    """What connections to hosts need of the reactor."""
+
+
+class GuardedTransport(Protocol):
+    """What a `ConnectionGuard` needs of its transport, plain or TLS."""
+
+    def fileno(self) -> int: ...
+    def getHandle(self) -> SSL.Connection: ...
+    def loseConnection(self) -> None: ...
+    def stopProducing(self) -> None: ...
 
 
 @implementer(IHandshakeListener)
@@ -43,8 +60,8 @@ class ConnectionGuard(ProtocolWrapper):
         super().__init__(factory, wrapped)
         self.ready: Deferred[IProtocol] = Deferred(lambda _: self.abortConnection())
         self.closed: Deferred[None] = Deferred()
-        self.wrappedProtocol: Any = wrapped
-        self.transport: Any = None
+        self.wrappedProtocol: IProtocol = wrapped
+        self.transport: GuardedTransport  # type: ignore[assignment]
         self._pool = factory.pool
         self._host = factory.host
         self._request: TreqRequest | None = None
@@ -91,7 +108,7 @@ class ConnectionGuard(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._pool.guards.discard(self)
-        cast(Any, super()).connectionLost(reason)
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
         if not self.ready.called:
             self.ready.errback(reason)
         self.closed.callback(None)
@@ -110,7 +127,7 @@ class GuardFactory(WrappingFactory[ConnectionGuard]):
     noisy = False
 
     def __init__(self, wrapped: IProtocolFactory, pool: "RequestPool", host: str | None) -> None:
-        cast(Any, super()).__init__(wrapped)
+        super().__init__(wrapped)  # type: ignore[no-untyped-call]
         self.pool = pool
         self.host = host
 
@@ -129,7 +146,7 @@ class RequestPool(HTTPConnectionPool):
     """
 
     def __init__(self, reactor: IReactorTime, connections: int, timeout: float) -> None:
-        cast(Any, super()).__init__(reactor, persistent=True)
+        super().__init__(reactor, persistent=True)  # type: ignore[no-untyped-call]
         self.timeout = timeout
         self.retryAutomatically = False
         self.cachedConnectionTimeout = IDLE_TIMEOUT
@@ -137,10 +154,14 @@ class RequestPool(HTTPConnectionPool):
         self.guards: set[ConnectionGuard] = set()
         self.handshakes = 0
 
-    def getConnection(self, key: Hashable, endpoint: Any) -> Deferred[Any]:
-        def attach(connection: Any) -> Any:
+    def getConnection(
+        self, key: Hashable, endpoint: IStreamClientEndpoint
+    ) -> Deferred[HTTP11ClientProtocol]:
+        assert isinstance(endpoint, _Endpoint)
+
+        def attach(connection: HTTP11ClientProtocol) -> HTTP11ClientProtocol:
             endpoint.request.reused = not endpoint.connected
-            connection.transport.expect(endpoint.request)
+            cast(ConnectionGuard, connection.transport).expect(endpoint.request)
             return connection
 
         return super().getConnection(key, endpoint).addCallback(attach)
@@ -150,12 +171,12 @@ class RequestPool(HTTPConnectionPool):
         for key, idle in self._connections.items():
             for connection in [c for c in idle if c.transport.seconds_silent() >= seconds]:
                 self._timeouts[connection].cancel()
-                cast(Any, self)._removeConnection(key, connection)
+                self._removeConnection(key, connection)  # type: ignore[no-untyped-call]
 
     def close(self) -> Deferred[None]:
         """Close idle and active connections; fires when the last one is gone."""
         closed = [guard.closed for guard in self.guards]
-        closed.append(cast(Any, self).closeCachedConnections())
+        closed.append(self.closeCachedConnections())  # type: ignore[no-untyped-call]
         for guard in list(self.guards):
             guard.abortConnection()
         return gatherResults(closed).addCallback(lambda _: None)
@@ -178,8 +199,8 @@ class _Endpoint:
         self.connected = True
         protocolFactory.noisy = False  # type: ignore[attr-defined]
         guards = GuardFactory(protocolFactory, self._pool, self._host)
-        connected: Deferred[Any] = self._endpoint.connect(guards)
-        return connected.addCallback(lambda guard: guard.ready)
+        connected = self._endpoint.connect(guards)
+        return connected.addCallback(lambda guard: cast(ConnectionGuard, guard).ready)
 
 
 @implementer(IAgentEndpointFactory)
@@ -195,7 +216,7 @@ class RequestEndpoints:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: ITCPReactor,
         request: TreqRequest,
         pool: RequestPool,
         tls: VerifiedTLS,
@@ -210,7 +231,9 @@ class RequestEndpoints:
             raise SchemeNotSupported(f"Unsupported scheme: {uri.scheme!r}")
         host = uri.host.decode("ascii")
         timeout = self._pool.timeout
-        endpoint: Any = PlainHostEndpoint(self._reactor, host, uri.port, timeout=timeout)
+        endpoint: IStreamClientEndpoint = PlainHostEndpoint(
+            self._reactor, host, uri.port, timeout=timeout
+        )
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._tls.creatorForNetloc(uri.host, uri.port), endpoint)
         return _Endpoint(self._request, endpoint, self._pool, uri)

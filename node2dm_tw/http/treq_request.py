@@ -1,7 +1,7 @@
 """One request of the treq client, from the first byte out to the one outcome it comes to."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import defer, error
@@ -74,7 +74,7 @@ class TreqRequest(Protocol):
         self._head = HeadReader()
         self._chunks: list[bytes] = []
         self._received = 0
-        self._response: Any = None
+        self._response: IResponse | None = None
         self._request: Deferred[Any] | None = None
         self._timeout = timeout
         self._timer: IDelayedCall = clock.callLater(timeout, self._on_timeout)
@@ -125,11 +125,11 @@ class TreqRequest(Protocol):
             return b""
         return framing + rest
 
-    def read(self, response: Any) -> IResponse:
+    def read(self, response: IResponse) -> IResponse:
         """Begin on the answer's body."""
         self._response = response
         response.deliverBody(self)
-        return cast(IResponse, response)
+        return response
 
     def dataReceived(self, data: bytes) -> None:
         if self.is_done:
@@ -156,6 +156,7 @@ class TreqRequest(Protocol):
     def _make_response(self, *, truncated: bool) -> Response:
         status, fields = self._head.status, self._head.fields
         if not status:  # An agent of the tests has no connection, and so nothing was filtered.
+            assert self._response is not None
             status, fields = self._response.code, _fields_of(self._response)
         body, is_whole = b"".join(self._chunks)[:MAX_RESPONSE], True
         if b"content-encoding" in fields:
@@ -205,6 +206,6 @@ class TreqRequest(Protocol):
             self.transport.stopProducing()  # type: ignore[attr-defined]
 
 
-def _fields_of(response: Any) -> Fields:
+def _fields_of(response: IResponse) -> Fields:
     fields = response.headers.getAllRawHeaders()
     return join_fields((name, value) for name, values in fields for value in values)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
@@ -171,9 +170,11 @@ class LineParser:
                 kept.addErrback(_log_failed_put, route)
                 kept.addCallback(lambda _: self._puts.discard(kept))
 
-    def wait_for_puts(self) -> Deferred[Any] | None:
+    def wait_for_puts(self) -> Deferred[None] | None:
         """Fire when the queues keep every push read so far; None: they do."""
-        return DeferredList(list(self._puts)) if self._puts else None
+        if not self._puts:
+            return None
+        return DeferredList(list(self._puts)).addCallback(lambda _: None)
 
     def refuse(self, error: InvalidPush, source: Source, size: int) -> None:
         """Count `size` bytes from `source` that are not a push; log each reason once a second."""

@@ -5,12 +5,12 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Protocol, cast
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -65,12 +65,18 @@ def bind(host: str, port: int, rcvbuf: int, reuse_port: bool) -> socket.socket:
     return found
 
 
-def listen(reactor: Any, intake: "UDPIntake", bound: socket.socket) -> Any:
+def listen(reactor: IReactorFDSet, intake: "UDPIntake", bound: socket.socket) -> "BatchingUDPPort":
     """Have `intake` read from `bound`, which is closed with what this returns."""
-    port: Any = BatchingUDPPort(reactor, intake, bound)
-    intake.makeConnection(port)
+    port = BatchingUDPPort(reactor, intake, bound)
+    intake.makeConnection(port)  # type: ignore[arg-type]  # it has the socket that is needed
     reactor.addReader(port)
     return port
+
+
+class HasSocket(Protocol):
+    """What a `UDPIntake` needs of its transport."""
+
+    socket: socket.socket
 
 
 @implementer(IReadDescriptor)
@@ -81,13 +87,13 @@ class BatchingUDPPort:
     Twisted's own port hands over one by one, which costs as much as to make each a push.
 
     Args:
-        reactor: an IReactorFDSet.
-        intake: a `UDPIntake`.
+        reactor: reads the socket.
+        intake: the protocol.
         socket: does not block.
     """
 
-    _reactor: Any
-    _intake: Any
+    _reactor: IReactorFDSet
+    _intake: "UDPIntake"
     socket: socket.socket
 
     def fileno(self) -> int:
@@ -108,7 +114,7 @@ class BatchingUDPPort:
         """Close the socket, and lose what the kernel still holds."""
         if self.fileno() >= 0:
             self._reactor.removeReader(self)
-            self._intake.doStop()
+            self._intake.doStop()  # type: ignore[no-untyped-call]
             self.socket.close()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -135,8 +141,7 @@ class UDPIntake(DatagramProtocol):
     noisy = False
 
     def startProtocol(self) -> None:
-        transport: Any = self.transport
-        found: socket.socket = transport.socket
+        found = cast(HasSocket, self.transport).socket
         self._socket = found
         # Linux reports the double of what may be used: it keeps half for its own records.
         self.effective_rcvbuf = found.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
@@ -150,7 +155,7 @@ class UDPIntake(DatagramProtocol):
         """Read what waits in the kernel, and leave the rest to the next turn of the reactor."""
         self.parser.datagrams(self._receive(MAX_BYTES_PER_WAKEUP))
 
-    def drain_socket(self) -> Deferred[Any] | None:
+    def drain_socket(self) -> Deferred[None] | None:
         """Read what the kernel still holds, at most a buffer full, before the port is closed.
 
         Returns:

@@ -2,12 +2,11 @@
 
 import json
 from codecs import BOM_UTF8
-from typing import Any
 
 _decoder = json.JSONDecoder()
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes) -> dict[str, object]:
     """Read a JSON object; an empty one where it is anything else. Never raises.
 
     A byte-order mark before it is skipped (RFC 8259, 8.1).

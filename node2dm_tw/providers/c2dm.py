@@ -5,7 +5,7 @@ import re
 import string
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import urlencode
 
 import attrs
@@ -107,7 +107,7 @@ def _judge_status(status: int, headers: Mapping[bytes, bytes], now: float) -> Ve
     return Unexplained(f"http_{status}", hint, after, pause)
 
 
-def _check_fields(fields: dict[str, Any]) -> None:
+def _check_fields(fields: dict[str, object]) -> None:
     """Check that C2DM has what the JSON form names."""
     for name in _UNSUPPORTED:
         if name in fields:

@@ -114,10 +114,10 @@ def _json_body(push: Push, now: float) -> bytes:
     return _dumps({"message": _message(push, now)}).encode()
 
 
-def _message(push: Push, now: float) -> dict[str, Any]:
+def _message(push: Push, now: float) -> dict[str, object]:
     """Say in FCM's words what a push in the JSON form says in ours."""
     fields = push.fields
-    message: dict[str, Any] = {name: fields[name] for name in TARGETS if name in fields}
+    message: dict[str, object] = {name: fields[name] for name in TARGETS if name in fields}
     android: dict[str, str] = {}
     if key := push.collapse_key:
         android["collapse_key"] = key.decode()

@@ -6,7 +6,6 @@ status speak. Any body may be anything: HTML, JSON of another shape, a part of e
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import attrs
 
@@ -78,9 +77,9 @@ class _Error:
     is_json: bool
     name: str
     message: str
-    details: list[dict[str, Any]]
+    details: list[dict[str, object]]
 
-    def of_type(self, name: str) -> Iterator[dict[str, Any]]:
+    def of_type(self, name: str) -> Iterator[dict[str, object]]:
         """The details of a type, given by the end of its name."""
         for detail in self.details:
             if _text(detail, "@type").endswith(name):
@@ -93,7 +92,7 @@ class _Error:
         return next((code for code in codes if code in CODES), "")
 
     @property
-    def violations(self) -> list[dict[str, Any]]:
+    def violations(self) -> list[dict[str, object]]:
         """What BadRequest says of fields."""
         details = self.of_type("google.rpc.BadRequest")
         return [each for detail in details for each in _objects(detail, "fieldViolations")]
@@ -199,7 +198,7 @@ def _describe(status: int, code: str, after: float | None) -> str:
     return f"{status} {code}".strip() + ("" if after is None else ", Retry-After")
 
 
-def _read_error(status: int, content: dict[str, Any]) -> _Error:
+def _read_error(status: int, content: dict[str, object]) -> _Error:
     error = content.get("error")
     if not isinstance(error, dict):
         return _Error(status, False, "", "", [])
@@ -207,11 +206,11 @@ def _read_error(status: int, content: dict[str, Any]) -> _Error:
     return _Error(status, True, _text(error, "status"), _text(error, "message"), details)
 
 
-def _text(content: dict[str, Any], name: str) -> str:
+def _text(content: dict[str, object], name: str) -> str:
     value = content.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _objects(content: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def _objects(content: dict[str, object], name: str) -> list[dict[str, object]]:
     value = content.get(name)
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

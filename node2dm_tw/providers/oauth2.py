@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import attrs
@@ -128,7 +127,7 @@ _OTHER_TYPES = ("external_account", "impersonated_service_account", "authorized_
 """Credentials that are not implemented yet."""
 
 
-def _read_json(file: bytes) -> dict[str, Any]:
+def _read_json(file: bytes) -> dict[str, object]:
     """Read an object, or say what the file is."""
     for beginning, what in _OTHER_FILES:
         if re.match(beginning, file.removeprefix(b"\xef\xbb\xbf")):
@@ -169,7 +168,7 @@ def _read_key(file: bytes) -> ServiceAccountKey:
     return key
 
 
-def _field(content: dict[str, Any], name: str, default: str | None = None) -> str:
+def _field(content: dict[str, object], name: str, default: str | None = None) -> str:
     value = content.get(name, default)
     if not isinstance(value, str) or (default is None and not value):
         raise _KeyFault(f"it has no {name}")
@@ -330,13 +329,12 @@ def _clock(theirs: float | None, now: float) -> str:
     return f"; the clock of this machine is {abs(off)} seconds {side} the server's: set it"
 
 
-def _error(content: dict[str, Any]) -> tuple[str, str]:
+def _error(content: dict[str, object]) -> tuple[str, str]:
     """Read OAuth's two fields, or those of Google's other services."""
-    code: Any = content.get("error")
-    description = content.get("error_description")
-    if isinstance(code, dict):
-        code, description = code.get("status"), code.get("message")
-    return _one_line(code, 60), _one_line(description)
+    error = content.get("error")
+    if isinstance(error, dict):
+        return _one_line(error.get("status"), 60), _one_line(error.get("message"))
+    return _one_line(error, 60), _one_line(content.get("error_description"))
 
 
 def _one_line(value: object, most: int = 200) -> str:

@@ -1,7 +1,7 @@
 """The seam to where pushes wait."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -34,7 +34,7 @@ class Lease:
     generation: int = 0
     epoch: int = 0
     sent: float = 0.0
-    suspicion: Any = None
+    suspicion: object = None
     is_settled: bool = False
 
 

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from node2dm_tw.core.logs import logger
 
@@ -150,7 +150,7 @@ def read_own_file(path: Path, limit: int) -> bytes | None:
     return None
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes) -> object:
     """Decode JSON that anybody may have written; None where that cannot be done."""
     try:
         return json.loads(data)

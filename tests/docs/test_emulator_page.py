@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from node2dm_tw.emulator.google.fault_responder import FaultResponder
 from node2dm_tw.emulator.google.faults import ENDPOINTS, Faults
-from node2dm_tw.emulator.google.faulty import FaultResponder
 from node2dm_tw.emulator.google.messages import IncomingRequest
 from node2dm_tw.emulator.settings import OPTIONS, EmulatorSettings, read_section
 from tests.support.tools import module, tool

@@ -94,6 +94,7 @@ def test_the_example_has_one_line_on_each_option():
         ("etc/config.ini", "config_ini"),
         ("docs/configuration.md", "configuration_md"),
         ("docs/metrics.md", "metrics_md"),
+        ("docs/architecture.md", "architecture_md"),
     ],
 )
 def test_what_is_generated_is_up_to_date(page, written_by):

@@ -3,9 +3,10 @@
 import re
 
 from node2dm_tw.admin.health import HELD_BACK
+from node2dm_tw.admin.lines import is_counter
 from node2dm_tw.app.process import FAILED, STATUS
-from node2dm_tw.core.stats import COUNTERS, is_counter
-from node2dm_tw.delivery.session import LaneState
+from node2dm_tw.core.snapshot import LaneState
+from node2dm_tw.core.stats import COUNTERS
 from tests.docs.pages import ROOT
 
 TEXT = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from node2dm_tw.emulator.server.certificates import ensure_files
+from node2dm_tw.emulator.files import ensure_files
 from node2dm_tw.emulator.settings import EmulatorSettings
 from tests.e2e.test_start import FAULTS, FAULTY, PASSWORD, files_below, taken
 from tests.support.gateway import TWISTD

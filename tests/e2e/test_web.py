@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from node2dm_tw.admin.lines import is_counter
 from node2dm_tw.admin.metric_names import LABELLED, PROCESS, ROUTE
-from node2dm_tw.core.stats import is_counter
 from tests.support.gateway import telnet
 from tests.support.ports import free_port
 from tests.support.tools import module

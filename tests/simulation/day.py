@@ -15,7 +15,7 @@ from node2dm_tw.app.route import Route
 from node2dm_tw.config.load import Settings
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
-from node2dm_tw.emulator.server.certificates import PROJECT
+from node2dm_tw.emulator.settings import PROJECT
 from tests.simulation.google import BASE, SimulatedClient, SimulatedGoogle
 from tests.simulation.load import HOUR, Load, Wanted
 from tests.support.heap_clock import HeapClock

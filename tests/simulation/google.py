@@ -12,8 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import IncomingRequest, Message, Reply
-from node2dm_tw.emulator.server.certificates import PROJECT
-from node2dm_tw.emulator.settings import EmulatorSettings
+from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings
 from node2dm_tw.http.interface import Headers, NotSent, OnOutcomes, Response
 from tests.support.doubles import Posted
 from tests.support.heap_clock import HeapClock
@@ -109,17 +108,17 @@ class SimulatedGoogle:
         self._google = GoogleEmulator(settings, lambda name: self._show)
         self._google.oauth.account = ACCOUNT
         for _ in range(self.devices):
-            phone = self._google.phones.register(PROJECT, "app", firebase=True)
+            phone = self._google.registrations.register(PROJECT, "app", firebase=True)
             assert phone is not None
-            self._google.phones.connect(phone, self._show, self.wall())
+            self._google.registrations.connect(phone, self._show, self.wall())
             self.tokens.append(phone.registration_id.encode())
 
     def unregister(self, devices: Iterable[int]) -> None:
         """Have the application taken off some devices."""
         for number in devices:
-            phone = self._google.phones.find(self.tokens[number].decode())
+            phone = self._google.registrations.find(self.tokens[number].decode())
             assert phone is not None
-            self._google.phones.unregister(phone)
+            self._google.registrations.unregister(phone)
 
     def faults(self, *rules: dict[str, Any]) -> None:
         """Have these things go wrong from now on, and nothing else."""
@@ -159,8 +158,8 @@ class SimulatedGoogle:
     def _call(self, method: str, path: str, body: bytes = b"", headers: Headers = ()) -> Reply:
         named = {name.lower(): value for name, value in headers}
         outcome = self._google.answer(IncomingRequest(method, path, b"", named, body), self.wall())
-        assert isinstance(outcome.answer, Reply)
-        return outcome.answer
+        assert isinstance(outcome.reply, Reply)
+        return outcome.reply
 
     def _arrive(self, path: str, posted: Posted) -> None:
         said = self._call("POST", path, posted.body, posted.headers)

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,12 +33,17 @@ from node2dm_tw.http.interface import (
     finish_posts,
 )
 from node2dm_tw.providers.c2dm import C2DM
-from node2dm_tw.providers.interface import Credential, Provider, SignInFailed
+from node2dm_tw.providers.interface import Credential, Credentials, Provider, SignInFailed
 from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.state.spool import Spool
 
 WALL = 1_700_000_000.0
 DAY = 86_400.0
+
+
+def sign_in(credentials: Credentials, clock: Clock, wall: Callable[[], float]) -> SignIn:
+    """Make a sign-in of no lane; it is not started."""
+    return SignIn("fcm", credentials, clock, wall, no_jitter, lambda: None, lambda reason: None)
 
 
 def no_jitter() -> float:
@@ -214,6 +220,7 @@ def bench(
     script: list[Exception | float] | None = None,
     device_rate: tuple[Limit, ...] = (),
     project_rate: Limit | None = None,
+    bad_device_alarm: int | None = None,
     provider: Provider | None = None,
     random: Callable[[], float] = no_jitter,
     on_bad_outcome: OnBadOutcome | None = None,
@@ -236,9 +243,6 @@ def bench(
         on_ready=lambda: lane.pump(),
         on_overflow=lambda push, limit: lane.on_overflow(push, limit),
     )
-    signin = SignIn(
-        "c2dm", credentials, clock, wall, no_jitter, on_given_up=lambda why: lane.on_given_up(why)
-    )
     bad_devices: list[tuple[bytes, str]] = []
     reported: Counter[str] = Counter()
     locked: list[LockReason] = []
@@ -251,13 +255,6 @@ def bench(
             on_bad_outcome(outcome, push, reason)
 
     provider = provider or C2DM("http://upstream/send")
-    breaker = CircuitBreaker(
-        "c2dm",
-        clock,
-        random,
-        provider.first_delay,
-        on_open=lambda: lane.on_breaker_open(),
-    )
     settings = LaneSettings(
         max_in_flight=maximum,
         retry_capacity=max(1, max_queued // 10),
@@ -266,14 +263,18 @@ def bench(
         device_rate=device_rate,
         device_burst=2,
         project_rate=project_rate,
-        bad_device_alarm=None,
+        bad_device_alarm=bad_device_alarm,
     )
     lane = Lane(
         route="c2dm",
         queue=queue,
         provider=provider,
         make_client=MemoryHTTP,
-        session=Session(signin, breaker, on_ready=lambda: lane.resume()),
+        make_session=partial(
+            Session,
+            partial(SignIn, "c2dm", credentials, clock, wall, no_jitter),
+            partial(CircuitBreaker, "c2dm", clock, random, provider.first_delay, None),
+        ),
         admission=Admission(
             provider,
             RetryQueue(clock, settings.retry_capacity, lambda: lane.pump()),

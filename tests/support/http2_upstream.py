@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from tests.contract.http_certificates import authority, good
+from tests.support.thread_server import ThreadServer
 from tests.support.upstream import Answer, Upstream, upstream
 
 
@@ -32,7 +33,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.upstream.connections.append(self)
+        self.upstream.on_connection(self)
         self.h2.initiate_connection()
         self.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: self.window})
         self.flush()
@@ -83,20 +84,16 @@ class HTTP2Upstream:
     initial_window: int = 65_535
     connections: list[Connection] = attrs.field(factory=list)
     devices: list[tuple[float, str]] = attrs.field(factory=list)
-    _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop)
-    _thread: threading.Thread | None = None
+    _server: ThreadServer = attrs.field(init=False)
 
     def start(self) -> "HTTP2Upstream":
-        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._run, args=(listener, self._tls()))
-        self._thread.start()
+        self._server = ThreadServer(self._serve)
+        self._server.start()
+        self.port = self._server.port
         return self
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        assert self._thread is not None
-        self._thread.join(10)
+        self._server.stop()
 
     def section(self, more: str = "", port: int = 0) -> str:
         """A [c2dm] section that sends here, or to another port that leads here."""
@@ -108,10 +105,18 @@ class HTTP2Upstream:
     def ca_file(self) -> Path:
         return self.folder / "ca.pem"
 
+    def on_connection(self, connection: Connection) -> None:
+        self.connections.append(connection)
+        self._server.transports.add(connection.transport)
+
     def on_request(self, connection: Connection, stream: int) -> None:
         form = parse_qs(connection.bodies.pop(stream).decode())
-        self.devices.append((self._loop.time(), form["registration_id"][0]))
+        self.devices.append((time.monotonic(), form["registration_id"][0]))
         self.script(connection, stream)
+
+    async def _serve(self, listener: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Connection(self), sock=listener, ssl=self._tls())
 
     def _tls(self) -> ssl.SSLContext:
         identity = good()
@@ -122,17 +127,6 @@ class HTTP2Upstream:
         context.load_cert_chain(file)
         context.set_alpn_protocols(["h2"])
         return context
-
-    def _run(self, listener: socket.socket, context: ssl.SSLContext) -> None:
-        asyncio.set_event_loop(self._loop)
-        make = self._loop.create_server(lambda: Connection(self), sock=listener, ssl=context)
-        server = self._loop.run_until_complete(make)
-        self._loop.run_forever()
-        server.close()
-        for connection in self.connections:
-            connection.transport.abort()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def build_route(
         clock,
         wall,
         random,
-        Stats(clock.seconds, "0"),
+        Stats(clock.seconds),
         ByteBudget(),
         lambda *_, on_outcomes, **__: make_client(on_outcomes),
         on_bad_outcome,

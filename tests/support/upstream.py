@@ -1,8 +1,6 @@
 """A scripted upstream: an HTTP/1.1 server in a thread of its own, for real gateways to send to."""
 
 import asyncio
-import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from urllib.parse import parse_qsl
 import attrs
 
 from tests.support.ports import free_port
+from tests.support.thread_server import ThreadServer
 
 
 @attrs.define(eq=False)
@@ -71,28 +70,20 @@ class Upstream:
     requests: list[Sent] = attrs.field(factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
-    _loop: asyncio.AbstractEventLoop | None = None
-    _thread: threading.Thread | None = None
-    _writers: set[asyncio.StreamWriter] = attrs.field(factory=set)
+    _server: ThreadServer = attrs.field(init=False)
 
     def start(self) -> "Upstream":
         # Not one that the kernel gives: it may give it to another while nobody listens here.
         self.port = self.port or free_port()
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
-        self._loop = asyncio.new_event_loop()
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(listener, self._loop, ready))
-        self._thread.start()
-        ready.wait(60)
+        self._server = ThreadServer(
+            lambda listener: asyncio.start_server(self._serve, sock=listener), self.port
+        )
+        self._server.start()
         return self
 
     def stop(self) -> None:
         """Close the listening socket and every connection, unless that is done already."""
-        assert self._thread is not None
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(60)
-            self._loop = None
+        self._server.stop()
 
     def sends(self) -> list[Sent]:
         return [sent for sent in self.requests if sent.path == "/send"]
@@ -112,31 +103,14 @@ class Upstream:
             f"login_url = {url}/login\nsend_url = {url}/send\n{more}\n"
         )
 
-    def _run(
-        self, listener: socket.socket, loop: asyncio.AbstractEventLoop, ready: threading.Event
-    ) -> None:
-        asyncio.set_event_loop(loop)
-        server = loop.run_until_complete(asyncio.start_server(self._serve, sock=listener))
-        loop.call_soon(ready.set)
-        loop.run_forever()
-        server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.close()
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+        self._server.transports.add(writer.transport)
         try:
             while await self._exchange(reader, writer):
                 pass
         except (asyncio.CancelledError, asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self._writers.discard(writer)
             writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

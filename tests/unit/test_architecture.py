@@ -24,7 +24,7 @@ ALLOWED = {
     "admin": {"core"},
     "client": set(),
     "cli": {"client"},
-    "emulator": {"config.converters", "config.ini", "config.ini_lines"},
+    "emulator": {"config.ini"},
 }
 """
 The parts and modules that each part may import beside its own. Only `app` may import everything;
@@ -93,6 +93,20 @@ def test_only_the_emulated_gateway_imports_the_emulator():
         and any(name.startswith("emulator") for name in ours(module))
     }
     assert importers == {"app.emulated"}
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if name.startswith("emulator.google.")]
+)
+def test_the_rules_of_google_do_no_io(module):
+    """They know values and settings, and neither the wire nor files."""
+    assert not {
+        name
+        for name in ours(module)
+        if not name.startswith(("emulator.google.", "emulator.settings"))
+    }
+    outside = {name.partition(".")[0] for name in imported(module)}
+    assert not outside & {"asyncio", "os", "pathlib", "socket", "ssl", "twisted", "urllib.request"}
 
 
 def test_imports_run_in_no_circle():

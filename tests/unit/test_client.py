@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 SIGNS = ':|{}\n\r\\",\x00\u2028 ab\u00e9\U0001f600'
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(SIGNS, max_size=12)
 names = texts.filter(bool)
+free_names = texts.filter(lambda name: name not in ("title", "body", "image"))
 tokens = TOKENS | st.text(":|_-a", min_size=1, max_size=8)
 
 
@@ -132,7 +134,9 @@ pushes = st.builds(
     ttl=st.none() | st.none() | st.integers(0, 2_419_200),
     priority=st.sampled_from([None, None, "normal", "high"]),
     delay_while_idle=st.sampled_from([False, False, True]),
-    notification=st.none() | st.none() | st.dictionaries(texts, texts | st.integers(), max_size=2),
+    notification=st.none()
+    | st.none()
+    | st.dictionaries(free_names, texts | st.integers(), max_size=2),
     route=st.just("") | texts,
 )
 
@@ -656,6 +660,27 @@ def test_logging_that_pushes_does_not_lock_up(receiver: Receiver) -> None:
         logging.getLogger(client_module.__name__).removeHandler(handler)
         client.close()
     assert receiver.datagram() == b"T:k:log"
+
+
+def test_a_signal_handler_may_push(receiver: Receiver) -> None:
+    """Even where the signal comes while the same thread's push holds the lock."""
+    signals = [signal.SIGUSR1]
+
+    def interrupted() -> float:
+        if client.counters.sent == 1 and signals:
+            signal.raise_signal(signals.pop())
+        return 0.0
+
+    client = PushClient(port=receiver.port)
+    before = signal.signal(signal.SIGUSR1, lambda *_: client.push("T", "signal", "k"))
+    client.clock = interrupted
+    try:
+        client.push("T", "1", "k")
+        client.push("T", "2", "k")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        client.close()
+    assert receiver.lines(3) == [b"T:k:1", b"T:k:signal", b"T:k:2"]
 
 
 def test_the_module_stands_alone(receiver: Receiver, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 MEDIAN, PERCENTILE_90 = 6, 14
 LONGEST_FUNCTION = 56  # To be lowered to 50.
-LONGEST_FILE = 673  # To be lowered to 420.
+LONGEST_FILE = 536  # To be lowered to 420.
 
 PACKAGE = Path(__file__).parents[2] / "node2dm_tw"
 NO_CODE = {

@@ -13,8 +13,8 @@ REPLACED = {
     "": """
         Way make_way Surroundings Listening read_some read_dry _arriving TURN WaitingRoom _Sleeper
         _ring Troubles trouble Pace pace stretched CROWDED _flows RAMP SHARE halve _same_trouble
-        FOREIGN FEWEST ANSWERS is_in_vain _short_lives _is_present happening _act _try_later _fault
-        _halt _tell_alarm _nothing_to_wait_for Locked Feedback Hook Report HOLD _go_on _give_up
+        FOREIGN FEWEST ANSWERS is_in_vain _short_lives _is_present happening Locked
+        Feedback Hook Report HOLD _go_on _give_up
         ENDINGS never_falls HEAP_LOOK SHOWN _believe _STAND_INS embed names_device _blank
         SignInAgain Refused _USUAL _UNUSUAL _NOT_OURS _UNASKED _IMPLIED OUR_FAULT Posting
         _should_get_on in_words QUEUE_MARK STALL NEWS_WAIT all_arrived Exchange Views Admin Sources
@@ -27,7 +27,9 @@ REPLACED = {
     "core.push": "cut LEVELS",
     "core.stats": "Stats.route",
     "delivery": """
-        admits _takes_a_place _is_over _is_in_time Limits wake _sleepers Window.good Window.limit
+        _act _try_later _fault _halt _tell_alarm _nothing_to_wait_for admits
+        _takes_a_place _is_over _is_in_time Limits wake _sleepers Window.good
+        Window.limit
         Window.reopen spend saved BadDeviceAlarm.answered BadDeviceAlarm.holds young
         Session.unavailable Session.answered why _bad_epoch note
     """,

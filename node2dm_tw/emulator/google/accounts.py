@@ -12,11 +12,11 @@ import attrs
 
 from node2dm_tw.emulator.google.messages import Headers, Reply
 
-TOKEN_LIFE = 14 * 86400.0
-"""Seconds a ClientLogin token is good for."""
+TOKEN_SECONDS = 14 * 86400.0
+"""Seconds for which a ClientLogin token is valid."""
 
 FAILURES_BEFORE_CAPTCHA = 5
-"""Wrong passwords in a row after which an account must solve a captcha."""
+"""Wrong passwords in a row after which an account has to solve a captcha."""
 
 LOGIN_ERRORS = frozenset(
     {
@@ -33,19 +33,19 @@ LOGIN_ERRORS = frozenset(
 )
 
 _ACCOUNT_TYPES = ("HOSTED_OR_GOOGLE", "GOOGLE", "HOSTED")
-_MOST = 10_000
-_MOST_KEPT = 1_000
-"""Tokens of one kind that are kept for the next start, the newest."""
+_MAX_ENTRIES = 10_000
+_MAX_DUMPED = 1_000
+"""The newest tokens of each kind are kept for the next start."""
 
-_LONGEST_ACCOUNT = 320
+_MAX_ACCOUNT_LENGTH = 320
 
 
 @attrs.frozen
 class Grant:
-    """What a token stands for.
+    """The account and the validity of a token.
 
     Args:
-        number: counts the tokens of this emulator, so that a log can tell them apart.
+        number: identifies the token in the log without revealing it.
         issued: seconds since the epoch, as is `expires`.
     """
 
@@ -56,15 +56,15 @@ class Grant:
 
 
 def random_token() -> str:
-    """Make a secret nobody can guess."""
+    """Make a token that cannot be guessed."""
     return secrets.token_urlsafe(48)
 
 
 @attrs.define(eq=False)
 class Tokens:
-    """Tokens in use, the newest ten thousand.
+    """The newest ten thousand tokens.
 
-    They are found by their hash, so that the time a look-up takes says nothing about a token.
+    They are looked up by their hash, so that the duration of a look-up reveals nothing of a token.
 
     Args:
         on_change: called after each change.
@@ -77,7 +77,7 @@ class Tokens:
     _issued: int = attrs.field(default=0, init=False)
 
     def issue(self, account: str, now: float, life: float) -> str:
-        """Make a token that is good for `life` seconds."""
+        """Issue a token that is valid for `life` seconds."""
         token = self._make()
         self._issued += 1
         self._grants[_digest(token.encode())] = Grant(account, self._issued, now, now + life)
@@ -86,12 +86,12 @@ class Tokens:
         return token
 
     def find(self, token: bytes, now: float) -> Grant | None:
-        """Give what a token stands for, or None if it is not, or no longer, good."""
+        """Return the grant of a token, or None if the token is unknown or expired."""
         grant = self._grants.get(_digest(token))
         return grant if grant is not None and now < grant.expires else None
 
     def successor(self, grant: Grant, now: float, life: float) -> str:
-        """Give the token that takes the place of another: the same one as long as it is good."""
+        """Return the token that replaces another: the same one while it is valid."""
         token = self._successors.get(grant.number, "")
         if self.find(token.encode(), now) is None:
             token = self._successors[grant.number] = self.issue(grant.account, now, life)
@@ -99,31 +99,31 @@ class Tokens:
         return token
 
     def expire(self, account: str | None = None) -> int:
-        """Make the tokens of an account, or all, worthless; say how many they were."""
-        gone = [
+        """Expire the tokens of an account, or all; return their number."""
+        expired = [
             key
             for key, grant in self._grants.items()
             if account is None or grant.account == account
         ]
-        for key in gone:
+        for key in expired:
             del self._grants[key]
         self._on_change()
-        return len(gone)
+        return len(expired)
 
     def dump(self) -> list[dict[str, object]]:
-        """Return what `restore` reads, of the newest thousand."""
-        newest = list(self._grants.items())[-_MOST_KEPT:]
+        """Return the newest thousand tokens for `restore`."""
+        newest = list(self._grants.items())[-_MAX_DUMPED:]
         return [{"sha256": digest.hex(), **attrs.asdict(grant)} for digest, grant in newest]
 
     def restore(self, entries: object, now: float, is_known: Callable[[str], bool]) -> None:
-        """Take up the tokens of an earlier process.
+        """Restore the tokens of an earlier process.
 
         Args:
-            entries: of `dump`; what cannot be read is left out, as is what is no longer good.
+            entries: what `dump` returned; invalid and expired entries are skipped.
             now: seconds since the epoch.
-            is_known: whether there is still an account of this name.
+            is_known: whether the account of this name still exists.
         """
-        for entry in entries[:_MOST_KEPT] if isinstance(entries, list) else ():
+        for entry in entries[:_MAX_DUMPED] if isinstance(entries, list) else ():
             match entry:
                 case {
                     "sha256": str(digest),
@@ -132,7 +132,7 @@ class Tokens:
                     "issued": float(issued),
                     "expires": float(expires),
                 } if re.fullmatch("[0-9a-f]{64}", digest) and is_known(account):
-                    if issued <= now < expires <= issued + TOKEN_LIFE:
+                    if issued <= now < expires <= issued + TOKEN_SECONDS:
                         grant = Grant(account, number, issued, expires)
                         self._grants[bytes.fromhex(digest)] = grant
                         self._issued = max(self._issued, number)
@@ -143,8 +143,8 @@ class Accounts:
     """The sender accounts.
 
     Args:
-        passwords: by e-mail address; None: any account with a password is let in.
-        tokens: where the tokens it hands out are kept.
+        passwords: by e-mail address; None: any account may sign in with any password.
+        tokens: the tokens that sign-ins are answered with.
     """
 
     _passwords: Mapping[str, str] | None = attrs.field(repr=False)
@@ -153,40 +153,40 @@ class Accounts:
     _captchas: dict[str, str] = attrs.field(factory=dict, init=False, repr=False)
 
     def knows(self, account: str) -> bool:
-        """Say whether a phone may name this account as its sender."""
+        """Whether a phone may name this account as its sender."""
         if self._passwords is None:
             return "@" in account.strip("@")
         return account in self._passwords
 
     def has_password(self, account: str, password: str) -> bool:
-        """Compare a password, taking the same time whatever is wrong with it."""
+        """Whether the password is right; the comparison takes constant time."""
         if self._passwords is None:
             return bool(password) and "@" in account.strip("@")
-        wanted = self._passwords.get(account, "")
-        return hmac.compare_digest(wanted.encode(), password.encode()) and bool(wanted)
+        expected = self._passwords.get(account, "")
+        return hmac.compare_digest(expected.encode(), password.encode()) and bool(expected)
 
     def login(self, form: Mapping[str, str], now: float) -> Reply:
         """Answer a ClientLogin request."""
         account = form.get("Email", "")
-        if len(account) > _LONGEST_ACCOUNT:
-            return self.refuse("BadAuthentication")
+        if len(account) > _MAX_ACCOUNT_LENGTH:
+            return self.error_reply("BadAuthentication")
         failures = self._failures.get(account, 0)
-        if failures >= FAILURES_BEFORE_CAPTCHA and not self._solved(form):
-            return self.refuse("CaptchaRequired", account)
+        if failures >= FAILURES_BEFORE_CAPTCHA and not self._is_solved(form):
+            return self.error_reply("CaptchaRequired", account)
         if not self.has_password(account, form.get("Passwd", "")):
             self._count_failure(account)
-            return self.refuse("BadAuthentication")
+            return self.error_reply("BadAuthentication")
         if form.get("accountType", "HOSTED_OR_GOOGLE") not in _ACCOUNT_TYPES:
-            return self.refuse("BadAuthentication")
+            return self.error_reply("BadAuthentication")
         if form.get("service") != "ac2dm":
-            return self.refuse("ServiceDisabled")
+            return self.error_reply("ServiceDisabled")
         self._failures.pop(account, None)
-        token = self.tokens.issue(account, now, TOKEN_LIFE)
+        token = self.tokens.issue(account, now, TOKEN_SECONDS)
         return _lines(200, f"SID={random_token()}", f"LSID={random_token()}", f"Auth={token}")
 
-    def refuse(self, code: str, account: str = "") -> Reply:
-        """Answer with one of `LOGIN_ERRORS`; a captcha is asked for until it is solved."""
-        if code != "CaptchaRequired" or len(account) > _LONGEST_ACCOUNT:
+    def error_reply(self, code: str, account: str = "") -> Reply:
+        """Build the reply for one of `LOGIN_ERRORS`; a captcha is required until it is solved."""
+        if code != "CaptchaRequired" or len(account) > _MAX_ACCOUNT_LENGTH:
             return _lines(403, f"Error={code}")
         self._failures[account] = FAILURES_BEFORE_CAPTCHA
         token = secrets.token_urlsafe(24)
@@ -201,15 +201,15 @@ class Accounts:
         )
 
     def reset(self) -> None:
-        """Forget wrong passwords and captchas; tokens stay good."""
+        """Forget wrong passwords and captchas; tokens remain valid."""
         self._failures.clear()
         self._captchas.clear()
 
     def captcha(self, token: str) -> str | None:
-        """Give the letters of the picture, or None if there is no such captcha."""
+        """Return the letters of the picture, or None if there is no such captcha."""
         return self._captchas.get(token)
 
-    def _solved(self, form: Mapping[str, str]) -> bool:
+    def _is_solved(self, form: Mapping[str, str]) -> bool:
         letters = self._captchas.pop(form.get("logintoken", ""), "")
         given = form.get("logincaptcha", "").strip().lower()
         return bool(letters) and hmac.compare_digest(letters.encode(), given.encode())
@@ -219,11 +219,11 @@ class Accounts:
         _drop_oldest(self._failures)
 
 
-def replacement(grant: Grant, tokens: Tokens, now: float) -> Headers:
-    """Hand out a new token once the present one is half its life old."""
-    if now - grant.issued < TOKEN_LIFE / 2:
+def renewal_headers(grant: Grant, tokens: Tokens, now: float) -> Headers:
+    """Return a header with a new token if half the life of the present one has passed."""
+    if now - grant.issued < TOKEN_SECONDS / 2:
         return ()
-    return ((b"Update-Client-Auth", tokens.successor(grant, now, TOKEN_LIFE).encode()),)
+    return ((b"Update-Client-Auth", tokens.successor(grant, now, TOKEN_SECONDS).encode()),)
 
 
 def _lines(status: int, *lines: str) -> Reply:
@@ -232,7 +232,7 @@ def _lines(status: int, *lines: str) -> Reply:
 
 
 def _drop_oldest(entries: dict[Any, Any]) -> None:
-    if len(entries) > _MOST:
+    if len(entries) > _MAX_ENTRIES:
         del entries[next(iter(entries))]
 
 

@@ -1,10 +1,10 @@
-"""C2DM: what /c2dm/send says to a push."""
+"""C2DM: the replies of /c2dm/send."""
 
 import itertools
 
 import attrs
 
-from node2dm_tw.emulator.google.accounts import Accounts, replacement
+from node2dm_tw.emulator.google.accounts import Accounts, renewal_headers
 from node2dm_tw.emulator.google.messages import (
     TEXT_TYPE,
     Headers,
@@ -14,12 +14,12 @@ from node2dm_tw.emulator.google.messages import (
     read_form,
 )
 from node2dm_tw.emulator.google.quotas import Quotas
-from node2dm_tw.emulator.google.registrations import LONGEST_LIFE, Registration, Registrations
+from node2dm_tw.emulator.google.registrations import MAX_TTL_SECONDS, Registration, Registrations
 
-MOST_BYTES = 1024
-"""Keys and values of the data of one message, in UTF-8, ``data.`` not counted.
+MAX_DATA_BYTES = 1024
+"""Limit of the keys and values of a message's data, in UTF-8, without ``data.``.
 
-The collapse key is counted apart, up to the same limit.
+The same limit holds for the collapse key by itself.
 """
 
 SEND_ERRORS = frozenset(
@@ -40,50 +40,50 @@ _SCHEME = b"GoogleLogin auth="
 
 @attrs.define(eq=False)
 class C2DM:
-    """The send side of C2DM."""
+    """The send endpoint of C2DM."""
 
     _accounts: Accounts
-    _phones: Registrations
+    _registrations: Registrations
     _sender_quota: Quotas
     _device_quota: Quotas
     _numbers: "itertools.count[int]" = attrs.field(factory=itertools.count, init=False)
 
-    def send(self, call: IncomingRequest, now: float) -> Reply:
-        """Answer a send request, and show or store the message if it is accepted."""
-        header = call.headers.get(b"authorization", b"")
+    def send(self, request: IncomingRequest, now: float) -> Reply:
+        """Answer a send request; deliver or store the message if it is accepted."""
+        header = request.headers.get(b"authorization", b"")
         tokens = self._accounts.tokens
         grant = tokens.find(header[len(_SCHEME) :], now) if header.startswith(_SCHEME) else None
         if grant is None:
             return unauthorized()
-        headers = replacement(grant, tokens, now)
-        form = read_form(call.body)
-        phone = self._phones.find(form.get("registration_id", ""))
-        error = self._refusal(form, phone, grant.account, now)
-        if error or phone is None:
-            return refuse(error, headers)
+        headers = renewal_headers(grant, tokens, now)
+        form = read_form(request.body)
+        registration = self._registrations.find(form.get("registration_id", ""))
+        error = self._find_error(form, registration, grant.account, now)
+        if error or registration is None:
+            return error_reply(error, headers)
         message = self._message(form, now)
-        self._phones.deliver(phone, message, now)
+        self._registrations.deliver(registration, message, now)
         return Reply(200, f"id={message.message_id}\n".encode(), TEXT_TYPE, headers)
 
-    def _refusal(
-        self, form: dict[str, str], phone: Registration | None, account: str, now: float
+    def _find_error(
+        self, form: dict[str, str], registration: Registration | None, account: str, now: float
     ) -> str:
-        """Give the error code, or an empty string."""
+        """Return the error code, or an empty string."""
         registration_id = form.get("registration_id", "")
         if not registration_id:
             return "MissingRegistration"
         if not form.get("collapse_key"):
             return "MissingCollapseKey"
-        if phone is None:
-            gone = self._phones.was_issued(registration_id)
-            return "NotRegistered" if gone else "InvalidRegistration"
-        if phone.sender not in (None, account):
+        if registration is None:
+            is_former = self._registrations.was_issued(registration_id)
+            return "NotRegistered" if is_former else "InvalidRegistration"
+        if registration.sender not in (None, account):
             return "MismatchSenderId"
-        if _size(form) > MOST_BYTES or len(form["collapse_key"].encode()) > MOST_BYTES:
+        if _data_size(form) > MAX_DATA_BYTES or len(form["collapse_key"].encode()) > MAX_DATA_BYTES:
             return "MessageTooBig"
-        if self._sender_quota.wait(account, now):
+        if self._sender_quota.consume(account, now):
             return "QuotaExceeded"
-        if self._device_quota.wait(registration_id, now):
+        if self._device_quota.consume(registration_id, now):
             return "DeviceQuotaExceeded"
         return ""
 
@@ -92,23 +92,23 @@ class C2DM:
             message_id=f"0:{int(now * 1000):d}%{next(self._numbers):x}",
             collapse_key=form["collapse_key"],
             data={name[5:]: value for name, value in form.items() if name.startswith("data.")},
-            expires=now + LONGEST_LIFE,
+            expires=now + MAX_TTL_SECONDS,
             while_active="delay_while_idle" in form,
         )
 
 
-def refuse(error: str, headers: Headers = ()) -> Reply:
-    """Answer with one of `SEND_ERRORS`."""
+def error_reply(error: str, headers: Headers = ()) -> Reply:
+    """Build the reply for one of `SEND_ERRORS`."""
     return Reply(200, f"Error={error}\n".encode(), TEXT_TYPE, headers, error)
 
 
 def unauthorized() -> Reply:
-    """Answer that the token is not good."""
+    """Build the reply for an invalid token."""
     body = b"<HTML>\n<HEAD>\n<TITLE>Unauthorized</TITLE>\n</HEAD>\n</HTML>\n"
     return Reply(401, body, b"text/html; charset=UTF-8")
 
 
-def _size(form: dict[str, str]) -> int:
+def _data_size(form: dict[str, str]) -> int:
     return sum(
         len(name.encode()) - 5 + len(value.encode())
         for name, value in form.items()

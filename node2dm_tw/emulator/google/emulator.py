@@ -1,4 +1,4 @@
-"""Google's side as a whole: which rules answer which request."""
+"""The emulator of Google's servers: the handler of each endpoint."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qs
@@ -8,8 +8,8 @@ import attrs
 from node2dm_tw.emulator.google.accounts import Accounts, Tokens
 from node2dm_tw.emulator.google.c2dm import C2DM
 from node2dm_tw.emulator.google.devices import Devices
+from node2dm_tw.emulator.google.fault_responder import FaultResponder, Handler, bearer
 from node2dm_tw.emulator.google.faults import Faults
-from node2dm_tw.emulator.google.faulty import FaultResponder, Handler, bearer
 from node2dm_tw.emulator.google.fcm import DEVICE_QUOTA, FCM, PROJECT_QUOTA
 from node2dm_tw.emulator.google.messages import (
     HTML_TYPE,
@@ -17,7 +17,7 @@ from node2dm_tw.emulator.google.messages import (
     IncomingRequest,
     Outcome,
     Reply,
-    json_answer,
+    json_reply,
     read_form,
     read_object,
 )
@@ -25,52 +25,51 @@ from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, OAuth, Verify, find_ve
 from node2dm_tw.emulator.google.quotas import Quotas
 from node2dm_tw.emulator.google.registrations import Registrations
 from node2dm_tw.emulator.google.request_log import RequestLog
-from node2dm_tw.emulator.server.certificates import PROJECT
-from node2dm_tw.emulator.settings import EmulatorSettings
+from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings
 
 
 @attrs.define(eq=False)
 class GoogleEmulator:
-    """Answers requests; knows nothing of sockets, and the time only by being told.
+    """Answers requests, without I/O; the time is an argument.
 
     Args:
-        settings: what it is started with.
-        screens: gives each phone of the settings its screen, by name.
+        settings: its configuration.
+        make_sink: makes the sink of each phone of the settings, by name.
         on_tokens: called after each change of the tokens.
-        verify: reads assertions; None: there is no FCM.
+        verify: verifies assertions; None: FCM is not available.
     """
 
     _settings: EmulatorSettings
-    _screens: Callable[[str], EventSink]
+    _make_sink: Callable[[str], EventSink]
     _on_tokens: Callable[[], None] = lambda: None
     _verify: Verify | None = attrs.field(factory=find_verifier)
     accounts: Accounts = attrs.field(init=False)
     oauth: OAuth = attrs.field(init=False)
-    phones: Registrations = attrs.field(factory=Registrations, init=False)
-    journal: RequestLog = attrs.field(factory=RequestLog, init=False)
+    registrations: Registrations = attrs.field(factory=Registrations, init=False)
+    request_log: RequestLog = attrs.field(factory=RequestLog, init=False)
     faults: Faults = attrs.field(init=False)
-    _answers: FaultResponder = attrs.field(init=False)
+    _fault_responder: FaultResponder = attrs.field(init=False)
     _devices: Devices = attrs.field(init=False)
     _fcm: FCM = attrs.field(init=False)
     _handlers: dict[tuple[str, str], tuple[str, Handler]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Put the parts together."""
+        """Build the endpoints."""
         settings = self._settings
         self.accounts = Accounts(settings.accounts, Tokens(on_change=self._on_tokens))
         self.oauth = OAuth(self._verify, tokens=Tokens(on_change=self._on_tokens))
-        self._answers = FaultResponder(self.accounts)
-        self.faults = Faults(self._answers.errors)
-        self._devices = Devices(self.accounts, self.phones, PROJECT)
+        self._fault_responder = FaultResponder(self.accounts)
+        self.faults = Faults(self._fault_responder.errors)
+        self._devices = Devices(self.accounts, self.registrations, PROJECT)
         for name in settings.phones:
-            self.phones.add(name, self._screens(name))
+            self.registrations.add(name, self._make_sink(name))
         senders = [settings.sender_quota] if settings.sender_quota else []
         devices = [settings.device_quota] if settings.device_quota else []
-        c2dm = C2DM(self.accounts, self.phones, Quotas(senders), Quotas(devices))
+        c2dm = C2DM(self.accounts, self.registrations, Quotas(senders), Quotas(devices))
         self._fcm = FCM(
             PROJECT,
             self.oauth.tokens,
-            self.phones,
+            self.registrations,
             Quotas(senders or [PROJECT_QUOTA]),
             Quotas(devices or DEVICE_QUOTA),
         )
@@ -80,126 +79,126 @@ class GoogleEmulator:
             ("POST", "/c2dm/send"): ("send", c2dm.send),
             ("POST", "/token"): ("token", self._token),
             ("POST", "/device/register"): ("register", self._devices.register),
-            ("GET", "/log"): ("", lambda call, now: self.journal.show(call)),
+            ("GET", "/log"): ("", lambda request, now: self.request_log.show(request)),
             ("GET", "/stats"): ("", self._stats),
-            ("GET", "/faults"): ("", lambda call, now: self.faults.show()),
-            ("POST", "/faults"): ("", lambda call, now: self.faults.add(call)),
+            ("GET", "/faults"): ("", lambda request, now: self.faults.show()),
+            ("POST", "/faults"): ("", lambda request, now: self.faults.add(request)),
             ("DELETE", "/faults"): ("", self._clear_faults),
             ("POST", "/expire"): ("", self._expire),
             ("POST", "/reset"): ("", self._reset),
         }
 
-    def answer(self, call: IncomingRequest, now: float) -> Outcome:
+    def answer(self, request: IncomingRequest, now: float) -> Outcome:
         """Answer a request.
 
         Args:
-            call: the request.
             now: seconds since the epoch.
         """
-        endpoint, handler = self._handlers.get((call.method, call.path)) or self._find(call)
+        known = self._handlers.get((request.method, request.path))
+        endpoint, handler = known or self._find(request)
         if not endpoint:
-            return Outcome(handler(call, now))
-        token = self._token_number(endpoint, call, now)
+            return Outcome(handler(request, now))
+        token = self._token_number(endpoint, request, now)
         rule = None
-        if self.faults.active:
-            rule = self.faults.take(endpoint, self._answers.names(endpoint, call, now))
+        if self.faults.is_active:
+            rule = self.faults.match(endpoint, self._fault_responder.names(endpoint, request, now))
         if rule is None:
-            outcome = Outcome(handler(call, now))
+            outcome = Outcome(handler(request, now))
         else:
-            outcome = self._answers.outcome(rule, endpoint, call, now, handler)
-        self.journal.record(endpoint, call, outcome.answer, now, token)
+            outcome = self._fault_responder.apply(rule, endpoint, request, now, handler)
+        self.request_log.record(endpoint, request, outcome.reply, now, token)
         return outcome
 
-    def _token_number(self, endpoint: str, call: IncomingRequest, now: float) -> int | None:
+    def _token_number(self, endpoint: str, request: IncomingRequest, now: float) -> int | None:
         if endpoint not in ("send", "fcm"):
             return None
         tokens = self.accounts.tokens if endpoint == "send" else self.oauth.tokens
-        grant = tokens.find(bearer(call), now)
+        grant = tokens.find(bearer(request), now)
         return None if grant is None else grant.number
 
-    def _find(self, call: IncomingRequest) -> tuple[str, Handler]:
-        parts = call.path.split("/")
+    def _find(self, request: IncomingRequest) -> tuple[str, Handler]:
+        parts = request.path.split("/")
         match parts[1:]:
             case ["device", *rest] if rest:
-                return self._find_device(call, rest)
+                return self._find_device(request, rest)
             case ["v1", "projects", project, "messages:send"]:
-                if call.method != "POST":
+                if request.method != "POST":
                     return "", _not_found
-                return "fcm", lambda call, now: self._send_fcm(project, call, now)
-        if any(path == call.path for _, path in self._handlers):
+                return "fcm", lambda request, now: self._send_fcm(project, request, now)
+        if any(path == request.path for _, path in self._handlers):
             return "", _wrong_method
         return "", _not_found
 
-    def _find_device(self, call: IncomingRequest, parts: list[str]) -> tuple[str, Handler]:
+    def _find_device(self, request: IncomingRequest, parts: list[str]) -> tuple[str, Handler]:
         name = parts[0]
         devices = self._devices
-        match call.method, parts[1:]:
+        match request.method, parts[1:]:
             case "GET", ["messages"]:
-                return "messages", lambda call, now: devices.messages(name, call, now)
+                return "messages", lambda request, now: devices.messages(name, request, now)
             case "POST", ["idle"]:
-                return "idle", lambda call, now: devices.idle(name, call, now)
+                return "idle", lambda request, now: devices.idle(name, request, now)
             case "POST", ["refresh"]:
-                return "refresh", lambda call, now: devices.refresh(name, call, now)
+                return "refresh", lambda request, now: devices.refresh(name, request, now)
             case "DELETE", []:
-                return "unregister", lambda call, now: devices.unregister(name, call, now)
+                return "unregister", lambda request, now: devices.unregister(name, request, now)
             case _, ["messages" | "idle" | "refresh"] | []:
                 return "", _wrong_method
         return "", _not_found
 
-    def _stats(self, call: IncomingRequest, now: float) -> Reply:
-        phones = self.phones
-        return json_answer(
+    def _stats(self, request: IncomingRequest, now: float) -> Reply:
+        registrations = self.registrations
+        return json_reply(
             200,
             {
-                "answers": self.journal.counts(),
-                "messages": dict(phones.counters),
-                "phones": len(phones),
-                "phones_online": phones.online(),
-                "messages_waiting": phones.stored,
+                "answers": self.request_log.counts(),
+                "messages": dict(registrations.counters),
+                "phones": len(registrations),
+                "phones_online": registrations.online(),
+                "messages_waiting": registrations.stored,
             },
         )
 
-    def _token(self, call: IncomingRequest, now: float) -> Reply:
-        return self.oauth.token(read_form(call.body), now)
+    def _token(self, request: IncomingRequest, now: float) -> Reply:
+        return self.oauth.token(read_form(request.body), now)
 
-    def _send_fcm(self, project: str, call: IncomingRequest, now: float) -> Reply:
-        if not self.oauth.available:
+    def _send_fcm(self, project: str, request: IncomingRequest, now: float) -> Reply:
+        if not self.oauth.is_available:
             error = {"code": 501, "message": NEEDS_EXTRA, "status": "UNIMPLEMENTED"}
-            return json_answer(501, {"error": error}, "UNIMPLEMENTED")
-        return self._fcm.send(project, call, now)
+            return json_reply(501, {"error": error}, "UNIMPLEMENTED")
+        return self._fcm.send(project, request, now)
 
-    def _clear_faults(self, call: IncomingRequest, now: float) -> Reply:
+    def _clear_faults(self, request: IncomingRequest, now: float) -> Reply:
         self.faults.clear()
         return self.faults.show()
 
-    def _expire(self, call: IncomingRequest, now: float) -> Reply:
-        """Make tokens worthless: of one account, or all."""
-        wanted = read_object(call.body or b"{}")
+    def _expire(self, request: IncomingRequest, now: float) -> Reply:
+        """Expire the tokens of one account, or all."""
+        wanted = read_object(request.body or b"{}")
         account = None if wanted is None else wanted.get("account")
         if wanted is None or not (account is None or isinstance(account, str)):
-            return json_answer(400, {"error": 'a body such as {"account": "a@example.com"}'})
+            return json_reply(400, {"error": 'a body such as {"account": "a@example.com"}'})
         expired = self.accounts.tokens.expire(account) + self.oauth.tokens.expire(account)
-        return json_answer(200, {"expired": expired})
+        return json_reply(200, {"expired": expired})
 
-    def _reset(self, call: IncomingRequest, now: float) -> Reply:
-        """Forget faults, log and counts, and every phone but those of the settings."""
+    def _reset(self, request: IncomingRequest, now: float) -> Reply:
+        """Forget faults, log, counts, and every registration but those of the settings."""
         self.faults.clear()
-        self.journal.reset()
-        self.phones.reset(self._settings.phones)
+        self.request_log.reset()
+        self.registrations.reset(self._settings.phones)
         self.accounts.reset()
         for name in self._settings.phones:
-            if self.phones.find(name) is None:
-                self.phones.add(name, self._screens(name))
-        return json_answer(200, {})
+            if self.registrations.find(name) is None:
+                self.registrations.add(name, self._make_sink(name))
+        return json_reply(200, {})
 
-    def _login(self, call: IncomingRequest, now: float) -> Reply:
-        return self.accounts.login(read_form(call.body), now)
+    def _login(self, request: IncomingRequest, now: float) -> Reply:
+        return self.accounts.login(read_form(request.body), now)
 
-    def _captcha(self, call: IncomingRequest, now: float) -> Reply:
-        token = parse_qs(call.query.decode("latin-1")).get("ctoken", [""])[0]
+    def _captcha(self, request: IncomingRequest, now: float) -> Reply:
+        token = parse_qs(request.query.decode("latin-1")).get("ctoken", [""])[0]
         letters = self.accounts.captcha(token)
         if letters is None:
-            return _not_found(call, now)
+            return _not_found(request, now)
         return Reply(200, _picture(letters), b"image/svg+xml")
 
 
@@ -210,11 +209,11 @@ def _picture(letters: str) -> bytes:
     ).encode()
 
 
-def _not_found(call: IncomingRequest, now: float) -> Reply:
+def _not_found(request: IncomingRequest, now: float) -> Reply:
     body = b"<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)!!1</title>\n"
     return Reply(404, body, HTML_TYPE)
 
 
-def _wrong_method(call: IncomingRequest, now: float) -> Reply:
+def _wrong_method(request: IncomingRequest, now: float) -> Reply:
     body = b"<!DOCTYPE html>\n<html lang=en>\n<title>Error 405 (Method Not Allowed)!!1</title>\n"
     return Reply(405, body, HTML_TYPE)

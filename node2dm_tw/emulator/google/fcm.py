@@ -1,4 +1,4 @@
-"""FCM HTTP v1: what messages:send says to a message."""
+"""FCM HTTP v1: the replies of messages:send."""
 
 import itertools
 import json
@@ -17,17 +17,17 @@ from node2dm_tw.emulator.google.messages import (
     IncomingRequest,
     Message,
     Reply,
-    json_answer,
+    json_reply,
 )
 from node2dm_tw.emulator.google.quotas import Quotas
-from node2dm_tw.emulator.google.registrations import LONGEST_LIFE, Registration, Registrations
+from node2dm_tw.emulator.google.registrations import MAX_TTL_SECONDS, Registration, Registrations
 from node2dm_tw.emulator.google.topics import is_topic, read_condition
 from node2dm_tw.emulator.settings import Rate
 
-MOST_BYTES = 4096
-"""Keys and values of the data of one message."""
+MAX_DATA_BYTES = 4096
+"""Limit of the keys and values of a message's data."""
 
-MOST_BYTES_TOPIC = 2048
+MAX_TOPIC_DATA_BYTES = 2048
 
 PROJECT_QUOTA: Rate = (600_000, 60.0)
 DEVICE_QUOTA: Sequence[Rate] = ((240, 60.0), (5_000, 3_600.0))
@@ -53,7 +53,7 @@ FCM_ERRORS = {
     "INTERNAL": (500, "INTERNAL", "Internal error encountered."),
     "UNAVAILABLE": (503, "UNAVAILABLE", "The service is currently unavailable."),
 }
-"""FcmError.errorCode to HTTP status, status, and message."""
+"""FcmError.errorCode to HTTP status, status and message."""
 
 PLAIN_ERRORS = {
     "UNAUTHENTICATED": (401, "UNAUTHENTICATED", NOT_SIGNED_IN),
@@ -64,106 +64,115 @@ PLAIN_ERRORS = {
     ),
     "NOT_FOUND": (404, "NOT_FOUND", "Requested entity was not found."),
 }
-"""Errors that come without an FcmError, under their status."""
+"""Errors without an FcmError, by their status."""
 
 
 @attrs.define(eq=False)
 class FCM:
-    """The send side of FCM.
+    """The send endpoint of FCM.
 
     Args:
-        project: the only one there is.
-        tokens: the access tokens that are good.
+        project: the only project.
+        tokens: the valid access tokens.
     """
 
     _project: str
     _tokens: Tokens
-    _phones: Registrations
+    _registrations: Registrations
     _project_quota: Quotas
     _device_quota: Quotas
     _numbers: "itertools.count[int]" = attrs.field(factory=itertools.count, init=False)
 
-    def send(self, project: str, call: IncomingRequest, now: float) -> Reply:
-        """Answer a request to ``/v1/projects/PROJECT/messages:send``."""
-        scheme, _, token = call.headers.get(b"authorization", b"").partition(b" ")
+    def send(self, project: str, request: IncomingRequest, now: float) -> Reply:
+        """Answer ``POST /v1/projects/PROJECT/messages:send``."""
+        scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or self._tokens.find(token.strip(), now) is None:
-            return refuse("UNAUTHENTICATED")
+            return error_reply("UNAUTHENTICATED")
         if project != self._project:
-            return refuse("NOT_FOUND")
-        wait = self._project_quota.wait(project, now)
+            return error_reply("NOT_FOUND")
+        wait = self._project_quota.consume(project, now)
         if wait:
             return _over_quota(f"project:{project}", wait)
         try:
-            request = read_json(call.body)
-            message = request.get("message") or {}
-            target = check(message)
+            content = read_json(request.body)
+            message = content.get("message") or {}
+            target = check_message(message)
         except Invalid as error:
             return _invalid(error)
-        dry = request.get("validate_only", False)
+        is_dry_run = content.get("validate_only", False)
         if target in ("topic", "condition"):
-            return self._publish(message, dry, now)
-        return self._send_one(message, target, dry, now)
+            return self._publish(message, is_dry_run, now)
+        return self._send_one(message, target, is_dry_run, now)
 
-    def _send_one(self, message: Mapping[str, Any], target: str, dry: bool, now: float) -> Reply:
+    def _send_one(
+        self, message: Mapping[str, Any], target: str, is_dry_run: bool, now: float
+    ) -> Reply:
         name = message[target]
-        phone = (self._phones.find if target == "token" else self._phones.find_by_fid)(name)
-        if phone is None:
-            if target == "token" and self._phones.was_issued(name):
-                return refuse("UNREGISTERED")
+        find = self._registrations.find if target == "token" else self._registrations.find_by_fid
+        registration = find(name)
+        if registration is None:
+            if target == "token" and self._registrations.was_issued(name):
+                return error_reply("UNREGISTERED")
             if target == "fid" and re.fullmatch("[A-Za-z0-9_-]{22}", name):
-                return refuse("UNREGISTERED")
+                return error_reply("UNREGISTERED")
             return _invalid(Invalid(BAD_TOKEN, "" if target == "token" else "message.fid", True))
-        if phone.sender not in (None, self._project):
-            return refuse("SENDER_ID_MISMATCH")
+        if registration.sender not in (None, self._project):
+            return error_reply("SENDER_ID_MISMATCH")
         package = message.get("android", {}).get("restricted_package_name", "")
-        if package and phone.app and package != phone.app:
+        if package and registration.app and package != registration.app:
             field = "message.android.restricted_package_name"
             return _invalid(Invalid("The package name does not match the token's.", field, True))
-        if dry:
+        if is_dry_run:
             return self._accepted("fake_message_id")
-        wait = self._device_quota.wait(phone.registration_id, now)
+        wait = self._device_quota.consume(registration.registration_id, now)
         if wait:
             return _over_quota(f"device:{name}", wait)
-        return self._deliver([phone], message, now)
+        return self._deliver([registration], message, now)
 
-    def _publish(self, message: Mapping[str, Any], dry: bool, now: float) -> Reply:
-        if dry:
+    def _publish(self, message: Mapping[str, Any], is_dry_run: bool, now: float) -> Reply:
+        if is_dry_run:
             return self._accepted("fake_message_id")
         topic = message.get("topic")
         meets = read_condition(message["condition"] if topic is None else f"'{topic}' in topics")
-        phones = [phone for phone in self._phones.subscribers() if meets(phone.topics)]
-        return self._deliver(phones, message, now)
+        registrations = [
+            registration
+            for registration in self._registrations.subscribers()
+            if meets(registration.topics)
+        ]
+        return self._deliver(registrations, message, now)
 
-    def _deliver(self, phones: list[Registration], message: Mapping[str, Any], now: float) -> Reply:
+    def _deliver(
+        self, registrations: list[Registration], message: Mapping[str, Any], now: float
+    ) -> Reply:
         android = message.get("android", {})
-        number = f"0:{int(now * 1e6):d}%{next(self._numbers):016x}"
-        pushed = Message(
-            message_id=number,
+        message_id = f"0:{int(now * 1e6):d}%{next(self._numbers):016x}"
+        sent = Message(
+            message_id=message_id,
             collapse_key=android.get("collapse_key", ""),
             data=_data(message),
-            expires=now + android.get("ttl", LONGEST_LIFE),
+            expires=now + android.get("ttl", MAX_TTL_SECONDS),
             while_active=android.get("priority") != "HIGH",
             notification=_notification(message) or None,
         )
-        for phone in phones:
-            self._phones.deliver(phone, pushed, now)
-        return self._accepted(number)
+        for registration in registrations:
+            self._registrations.deliver(registration, sent, now)
+        return self._accepted(message_id)
 
-    def _accepted(self, number: str) -> Reply:
-        return json_answer(200, {"name": f"projects/{self._project}/messages/{number}"})
+    def _accepted(self, message_id: str) -> Reply:
+        return json_reply(200, {"name": f"projects/{self._project}/messages/{message_id}"})
 
 
-def check(message: Mapping[str, Any]) -> str:
-    """Check what the types of the fields do not say.
+def check_message(message: Mapping[str, Any]) -> str:
+    """Check the rules that the types of the fields do not express.
 
     Args:
-        message: as `read_json` gives it.
+        message: as `read_json` returns it.
 
     Returns:
         the name of the field that is the target.
 
     Raises:
-        Invalid: with the first fault.
+        Invalid: the first error.
     """
     targets = [name for name in _TARGETS if message.get(name) is not None]
     if len(targets) > 1:
@@ -192,8 +201,8 @@ def check(message: Mapping[str, Any]) -> str:
     return target
 
 
-def refuse(code: str, headers: Headers = ()) -> Reply:
-    """Answer with one of `FCM_ERRORS` or `PLAIN_ERRORS`."""
+def error_reply(code: str, headers: Headers = ()) -> Reply:
+    """Build the reply for one of `FCM_ERRORS` or `PLAIN_ERRORS`."""
     if code in PLAIN_ERRORS:
         return _error(*PLAIN_ERRORS[code], [], code, headers)
     status, name, message = FCM_ERRORS[code]
@@ -219,7 +228,7 @@ def _check_label(part: Mapping[str, Any], path: str) -> None:
 
 
 def _check_sizes(message: Mapping[str, Any], target: str) -> None:
-    most = MOST_BYTES_TOPIC if target in ("topic", "condition") else MOST_BYTES
+    maximum = MAX_TOPIC_DATA_BYTES if target in ("topic", "condition") else MAX_DATA_BYTES
     notification = _notification(message)
     data = sum(len(name.encode()) + len(text.encode()) for name, text in _data(message).items())
     for field, size in (
@@ -230,13 +239,13 @@ def _check_sizes(message: Mapping[str, Any], target: str) -> None:
             len(message.get("android", {}).get("collapse_key", "").encode()),
         ),
     ):
-        if size > most:
+        if size > maximum:
             raise Invalid("Android message is too big", field, True)
 
 
 def _check_android(android: Mapping[str, Any]) -> None:
-    if not 0 <= android.get("ttl", 0.0) <= LONGEST_LIFE:
-        what = f"TTL must be between 0 and {LONGEST_LIFE:.0f} seconds."
+    if not 0 <= android.get("ttl", 0.0) <= MAX_TTL_SECONDS:
+        what = f"TTL must be between 0 and {MAX_TTL_SECONDS:.0f} seconds."
         raise Invalid(what, "message.android.ttl", True)
     color = android.get("notification", {}).get("color", "#000000")
     if not re.fullmatch("#[0-9a-fA-F]{6}", color):
@@ -290,5 +299,5 @@ def _error(
     error: dict[str, Any] = {"code": status, "message": message, "status": name}
     if details:
         error["details"] = details
-    answer = json_answer(status, {"error": error}, code)
-    return Reply(status, answer.body, JSON_TYPE, headers, code)
+    reply = json_reply(status, {"error": error}, code)
+    return Reply(status, reply.body, JSON_TYPE, headers, code)

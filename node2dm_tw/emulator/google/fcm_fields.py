@@ -1,7 +1,7 @@
-"""The fields of an FCM message, and how each is read from JSON.
+"""The fields of an FCM message, and their readers from JSON.
 
-After https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages and protobuf's
-JSON mapping: names in lower camel case or with underscores, null for what is absent.
+They follow https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages and
+protobuf's JSON mapping: names are in lower camel case or have underscores, null means absent.
 """
 
 import json
@@ -12,17 +12,17 @@ from typing import Any
 import attrs
 
 Read = Callable[[Any, str], Any]
-"""Reads a value at a path; raises `Invalid`."""
+"""Converts the value at a path; raises `Invalid`."""
 
 
 @attrs.frozen
 class Invalid(Exception):
-    """A message that is not right.
+    """An invalid message.
 
     Args:
-        message: for the reader.
-        field: which one; empty if it cannot be said.
-        fcm: FCM itself says so, not the reading of the JSON before it.
+        message: the text for the client.
+        field: the path of the invalid field; empty if it is unknown.
+        fcm: FCM itself rejects it, not the JSON parser before it.
     """
 
     message: str
@@ -31,7 +31,7 @@ class Invalid(Exception):
 
 
 def invalid_type(value: object, path: str, kind: str) -> Invalid:
-    """Say that a value is not of its kind, in Google's words."""
+    """Build the error for a value of another type, in Google's words."""
     shown = json.dumps(value)
     return Invalid(f"Invalid value at '{path}' ({kind}), {shown[:200]}", path)
 
@@ -55,7 +55,7 @@ def boolean(value: Any, path: str) -> bool:
 
 
 def int32(value: Any, path: str) -> int:
-    """Read a 32-bit number, which may be written as a string."""
+    """Read a 32-bit integer, which may be written as a string."""
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,10}", value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -85,7 +85,7 @@ def duration(value: Any, path: str) -> float:
 
 
 def timestamp(value: Any, path: str) -> str:
-    """Read a time as RFC 3339 writes it."""
+    """Read a time in the format of RFC 3339."""
     stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)"
     if not isinstance(value, str) or not re.fullmatch(stamp, value, re.ASCII):
         raise invalid_type(value, path, "type.googleapis.com/google.protobuf.Timestamp")
@@ -93,7 +93,7 @@ def timestamp(value: Any, path: str) -> str:
 
 
 def struct(value: Any, path: str) -> Any:
-    """Read an object of any content."""
+    """Read an object with any content."""
     if not isinstance(value, dict):
         raise invalid_type(value, path, "type.googleapis.com/google.protobuf.Struct")
     return value
@@ -121,7 +121,7 @@ def list_of(read: Read) -> Read:
 
 
 def enum(*names: str) -> Read:
-    """Make a reader of names of a fixed set, which Google takes in any case."""
+    """Make a reader of the names of an enum, which Google accepts in any case."""
 
     def read_name(value: object, path: str) -> str:
         if isinstance(value, str) and value.upper() in names:
@@ -251,7 +251,7 @@ def read_json(body: bytes) -> Mapping[str, Any]:
     """Read the body of a request into names with underscores.
 
     Raises:
-        Invalid: in Google's words.
+        Invalid: with Google's text.
     """
     try:
         content = _DECODER.decode(body.decode())

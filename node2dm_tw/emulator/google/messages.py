@@ -1,4 +1,4 @@
-"""What passes between the wire and the rules: calls, answers, and what reaches a phone."""
+"""The values between the server and the rules: requests, replies, and the events of phones."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,12 +16,12 @@ HTML_TYPE = b"text/html; charset=UTF-8"
 
 @attrs.frozen
 class IncomingRequest:
-    """A request.
+    """A request, as the handlers get it.
 
     Args:
-        path: without the query, percent signs resolved.
-        headers: names in lower case, the last of repeated ones.
-        body: whole, transfer coding removed.
+        path: without the query, percent-decoded.
+        headers: by the name in lower case; the last one of repeated headers.
+        body: complete, without the transfer coding.
     """
 
     method: str
@@ -33,10 +33,10 @@ class IncomingRequest:
 
 @attrs.frozen
 class Reply:
-    """A response; the wire adds Content-Length.
+    """A response; the server adds Content-Length.
 
     Args:
-        error: the error code in the body, for the statistics.
+        error: the error code in the body, for the counts.
     """
 
     status: int
@@ -48,7 +48,7 @@ class Reply:
 
 @attrs.frozen
 class Stream:
-    """Instead of an answer: the events of this phone, from now on."""
+    """In place of a reply: the events of this registration, from now on."""
 
     registration_id: str
 
@@ -59,9 +59,9 @@ class Message:
 
     Args:
         collapse_key: empty for none.
-        expires: seconds since the epoch; after it the message is thrown away.
-        while_active: held back as long as the device is idle.
-        notification: FCM's, as it was sent.
+        expires: seconds since the epoch; the message is dropped after that.
+        while_active: wait while the device is idle.
+        notification: FCM's notification, unchanged.
     """
 
     message_id: str
@@ -74,21 +74,21 @@ class Message:
 
 @attrs.frozen
 class Registered:
-    """The phone's registration ID is this one from now on."""
+    """The phone has this registration ID from now on."""
 
     registration_id: str
 
 
 @attrs.frozen
 class Unregistered:
-    """The application is no longer registered; nothing comes after this."""
+    """The application is no longer registered; this is the last event."""
 
     registration_id: str
 
 
 @attrs.frozen
 class Deleted:
-    """So many stored messages were given up, because too many were waiting."""
+    """This number of stored messages was dropped because too many were waiting."""
 
     count: int
 
@@ -96,30 +96,30 @@ class Deleted:
 Event = Message | Registered | Unregistered | Deleted
 
 EventSink = Callable[[Event], None]
-"""Where a phone shows its events."""
+"""Receives the events of a registration."""
 
 
 @attrs.frozen
 class Outcome:
-    """What is to become of a request.
+    """The reply to a request, and how it is sent.
 
     Args:
-        delay: seconds to wait before answering.
-        cut: where the connection breaks; empty: it does not.
+        delay: seconds before the reply is sent.
+        cut: where the connection breaks; empty: nowhere.
     """
 
-    answer: Reply | Stream
+    reply: Reply | Stream
     delay: float = 0.0
     cut: str = ""
 
 
-def json_answer(status: int, content: object, error: str = "") -> Reply:
-    """Answer with JSON."""
+def json_reply(status: int, content: object, error: str = "") -> Reply:
+    """Build a reply with JSON."""
     return Reply(status, json.dumps(content).encode() + b"\n", JSON_TYPE, error=error)
 
 
 def read_object(body: bytes) -> dict[str, Any] | None:
-    """Read a JSON object; None if it is anything else."""
+    """Read a JSON object; return None if it is anything else."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -128,9 +128,9 @@ def read_object(body: bytes) -> dict[str, Any] | None:
 
 
 def read_form(body: bytes) -> dict[str, str]:
-    """Read a form-encoded body; of a repeated field the last counts.
+    """Read a form-encoded body; the last one of repeated fields counts.
 
-    What is not UTF-8 is replaced by U+FFFD, as servlets do it: a form has no invalid bytes.
+    Bytes that are not UTF-8 become U+FFFD, as in a servlet: no form is invalid.
     """
     fields = {}
     for part in body.split(b"&"):
@@ -149,7 +149,7 @@ def _unquote(text: bytes) -> str:
 
 
 def event_fields(event: Event) -> tuple[str, dict[str, Any]]:
-    """Name an event and give what is in it, ready for JSON."""
+    """Return the name of an event, and its fields for JSON."""
     match event:
         case Message():
             content: dict[str, Any] = {
@@ -172,7 +172,7 @@ def describe_message(fields: Mapping[str, Any]) -> str:
     """Describe a message on one line.
 
     Args:
-        fields: as `event_fields` gives them.
+        fields: as `event_fields` returns them.
     """
     line = f"collapse_key={fields['collapse_key']}"
     for name in ("data", "notification"):
@@ -182,7 +182,7 @@ def describe_message(fields: Mapping[str, Any]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Escape, as JSON does, whatever would break a line of the log or act upon a terminal."""
+    """Escape, as JSON does, what would break a log line or control a terminal."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

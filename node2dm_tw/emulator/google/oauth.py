@@ -1,19 +1,17 @@
-"""The OAuth 2.0 token endpoint: a service account's signed assertion for an access token."""
+"""The OAuth 2.0 token endpoint: it exchanges a signed assertion for an access token."""
 
 import hmac
-import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from node2dm_tw.emulator.google.accounts import Tokens
-from node2dm_tw.emulator.google.messages import Reply, json_answer
+from node2dm_tw.emulator.google.messages import Reply, json_reply
 
-ACCESS_LIFE = 3_599.0
-"""Seconds an access token is good for."""
+ACCESS_TOKEN_SECONDS = 3_599.0
+"""Seconds for which an access token is valid."""
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -23,7 +21,7 @@ SCOPES = frozenset(
         "https://www.googleapis.com/auth/cloud-platform",
     }
 )
-"""Either lets a service account send."""
+"""A service account needs one of these to send."""
 
 AUDIENCES = frozenset(
     {
@@ -32,7 +30,7 @@ AUDIENCES = frozenset(
         "https://www.googleapis.com/oauth2/v4/token",
     }
 )
-"""Good besides token_uri: google-auth writes the first one whatever the key file says."""
+"""Accepted besides token_uri: google-auth always writes the first one."""
 
 TOKEN_ERRORS = frozenset(
     {
@@ -48,16 +46,19 @@ TOKEN_ERRORS = frozenset(
 
 NEEDS_EXTRA = "the emulator's FCM side needs PyJWT: pip install 'PyJWT[crypto]'"
 
-_LONGEST_ASSERTION = 3_600.0
-_SKEW = 300.0
-"""Seconds by which a client's clock may be wrong."""
+_MAX_ASSERTION_SECONDS = 3_600.0
+_MAX_SKEW_SECONDS = 300.0
+"""Seconds by which the clock of a client may be ahead."""
 
 Verify = Callable[[str, str], Mapping[str, Any]]
-"""An assertion and a public key in PEM to the claims; ValueError unless RS256 and intact."""
+"""
+Takes an assertion and a public key in PEM; returns the claims. Raises ValueError if the signature
+is not RS256 or not valid.
+"""
 
 
 def find_verifier() -> Verify | None:
-    """Give the means to verify assertions, or None if PyJWT is not installed."""
+    """Return the function that verifies assertions, or None if PyJWT is not installed."""
     try:
         jwt = import_module("jwt")
     except ImportError:
@@ -87,8 +88,8 @@ class ServiceAccount:
     """The account that may sign in.
 
     Args:
-        token_uri: the audience its assertions must name.
-        public_key: PEM.
+        token_uri: the audience that its assertions have to name.
+        public_key: in PEM.
     """
 
     client_email: str
@@ -97,29 +98,13 @@ class ServiceAccount:
     public_key: str = attrs.field(repr=False)
 
 
-def read_service_account(path: Path) -> ServiceAccount:
-    """Read a key file as `prepare` makes it."""
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        PublicFormat,
-        load_pem_private_key,
-    )
-
-    content = json.loads(path.read_bytes())
-    key = load_pem_private_key(content["private_key"].encode(), None)
-    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return ServiceAccount(
-        content["client_email"], content["project_id"], content["token_uri"], pem.decode()
-    )
-
-
 @attrs.define(eq=False)
 class OAuth:
     """The token endpoint.
 
     Attributes:
-        account: who may sign in; None until it is known.
-        tokens: the access tokens in use.
+        account: the one that may sign in; None until it is known.
+        tokens: the issued access tokens.
     """
 
     _verify: Verify | None
@@ -127,45 +112,53 @@ class OAuth:
     tokens: Tokens = attrs.field(factory=Tokens)
 
     @property
-    def available(self) -> bool:
+    def is_available(self) -> bool:
         """Whether assertions can be verified."""
         return self._verify is not None
 
     def token(self, form: Mapping[str, str], now: float) -> Reply:
         """Answer a request for an access token."""
         if form.get("grant_type") != GRANT_TYPE:
-            return refuse("unsupported_grant_type", f"Invalid grant_type: {form.get('grant_type')}")
+            return error_reply(
+                "unsupported_grant_type", f"Invalid grant_type: {form.get('grant_type')}"
+            )
         assertion = form.get("assertion")
         if not assertion:
-            return refuse("invalid_request", "Missing required parameter: assertion")
+            return error_reply("invalid_request", "Missing required parameter: assertion")
         if self._verify is None:
-            return refuse("temporarily_unavailable", NEEDS_EXTRA)
+            return error_reply("temporarily_unavailable", NEEDS_EXTRA)
         account = self.account
         if account is None:
-            return refuse("temporarily_unavailable", "The emulator has no service account yet.")
+            return error_reply(
+                "temporarily_unavailable", "The emulator has no service account yet."
+            )
         try:
             claims = self._verify(assertion, account.public_key)
         except ValueError:
-            return refuse("invalid_grant", "Invalid JWT Signature.")
-        error = _find_fault(claims, account, now)
+            return error_reply("invalid_grant", "Invalid JWT Signature.")
+        error = _find_error(claims, account, now)
         if error is not None:
-            return refuse(*error)
-        token = self.tokens.issue(account.client_email, now, ACCESS_LIFE + 1)
-        content = {"access_token": token, "expires_in": int(ACCESS_LIFE), "token_type": "Bearer"}
-        return json_answer(200, content)
+            return error_reply(*error)
+        token = self.tokens.issue(account.client_email, now, ACCESS_TOKEN_SECONDS + 1)
+        content = {
+            "access_token": token,
+            "expires_in": int(ACCESS_TOKEN_SECONDS),
+            "token_type": "Bearer",
+        }
+        return json_reply(200, content)
 
 
-def refuse(error: str, description: str = "") -> Reply:
-    """Answer with one of `TOKEN_ERRORS`."""
+def error_reply(error: str, description: str = "") -> Reply:
+    """Build the reply for one of `TOKEN_ERRORS`."""
     status = {"temporarily_unavailable": 503, "invalid_client": 401}.get(error, 400)
     content = {"error": error, "error_description": description or "Refused on request."}
-    return json_answer(status, content, error)
+    return json_reply(status, content, error)
 
 
-def _find_fault(
+def _find_error(
     claims: Mapping[str, Any], account: ServiceAccount, now: float
 ) -> tuple[str, str] | None:
-    """Give error and description of the first claim that is wrong."""
+    """Return error and description of the first invalid claim, or None."""
     issuer, scope = (str(claims.get(name, "")) for name in ("iss", "scope"))
     if not hmac.compare_digest(issuer.encode(), account.client_email.encode()):
         return "invalid_grant", "Invalid grant: account not found"
@@ -173,10 +166,10 @@ def _find_fault(
         right = f"The right audience is {account.token_uri}"
         return "invalid_grant", f"Invalid JWT: Failed audience check. {right}"
     issued, expires = claims.get("iat"), claims.get("exp")
-    numbers = all(
+    are_numbers = all(
         isinstance(each, int | float) and not isinstance(each, bool) for each in (issued, expires)
     )
-    if not numbers or not _short_lived(float(issued or 0), float(expires or 0), now):
+    if not are_numbers or not _is_short_lived(float(issued or 0), float(expires or 0), now):
         return "invalid_grant", (
             "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable "
             "timeframe. Check your iat and exp values in the JWT claim."
@@ -188,5 +181,9 @@ def _find_fault(
     return None
 
 
-def _short_lived(issued: float, expires: float, now: float) -> bool:
-    return issued <= now + _SKEW and now < expires and expires - issued <= _LONGEST_ASSERTION
+def _is_short_lived(issued: float, expires: float, now: float) -> bool:
+    return (
+        issued <= now + _MAX_SKEW_SECONDS
+        and now < expires
+        and expires - issued <= _MAX_ASSERTION_SECONDS
+    )

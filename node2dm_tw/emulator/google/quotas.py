@@ -1,4 +1,4 @@
-"""So many in so long, counted over a window that slides."""
+"""Rate limits over a sliding window."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,60 +10,60 @@ from node2dm_tw.emulator.settings import Rate
 
 @attrs.define(eq=False)
 class SlidingWindow:
-    """The moments of what was let through, as many as the largest limit."""
+    """The times of the events that were allowed, as many as the largest limit."""
 
     _limits: Sequence[Rate]
-    _longest: float = attrs.field(init=False)
-    _passed: deque[float] = attrs.field(factory=deque, init=False)
+    _longest_period: float = attrs.field(init=False)
+    _times: deque[float] = attrs.field(factory=deque, init=False)
 
-    @_longest.default
-    def _find_longest(self) -> float:
+    @_longest_period.default
+    def _find_longest_period(self) -> float:
         return max(per for _, per in self._limits)
 
-    def wait(self, now: float) -> float:
-        """Count one in, and answer 0; or count nothing, and answer the seconds to wait."""
-        passed = self._passed
-        while passed and passed[0] <= now - self._longest:
-            passed.popleft()
-        # A clock that was put back must not make anyone wait for longer than the window is.
+    def consume(self, now: float) -> float:
+        """Count an event and return 0; over the limit, return the seconds to wait instead."""
+        times = self._times
+        while times and times[0] <= now - self._longest_period:
+            times.popleft()
+        # After a step back of the clock, nobody must wait for longer than the window.
         waits = (
-            min(passed[-count] + per - now, per)
+            min(times[-count] + per - now, per)
             for count, per in self._limits
-            if len(passed) >= count
+            if len(times) >= count
         )
         wait = max((0.0, *waits))
         if not wait:
-            passed.append(now)
+            times.append(now)
         return wait
 
     @property
     def empty_after(self) -> float:
-        """The moment after which nothing of it is left, in the seconds of `wait`."""
-        return self._passed[-1] + self._longest if self._passed else 0.0
+        """The time after which the window is empty, in the seconds of `now`."""
+        return self._times[-1] + self._longest_period if self._times else 0.0
 
 
 @attrs.define(eq=False)
 class Quotas:
-    """A window for each sender, or for each device; those that are empty again are forgotten."""
+    """A window for each sender or device; empty windows are dropped."""
 
     _limits: Sequence[Rate]
-    _most: int = 200_000
+    _max_windows: int = 200_000
     _windows: dict[str, SlidingWindow] = attrs.field(factory=dict, init=False)
 
-    def wait(self, name: str, now: float) -> float:
-        """Count one in for `name`; 0, or the seconds to wait."""
+    def consume(self, name: str, now: float) -> float:
+        """Count an event of `name` and return 0, or return the seconds to wait."""
         if not self._limits:
             return 0.0
         window = self._windows.get(name)
         if window is None:
-            if len(self._windows) >= self._most:
-                self._forget(now)
+            if len(self._windows) >= self._max_windows:
+                self._drop_empty(now)
             window = self._windows[name] = SlidingWindow(self._limits)
-        return window.wait(now)
+        return window.consume(now)
 
-    def _forget(self, now: float) -> None:
+    def _drop_empty(self, now: float) -> None:
         self._windows = {
             name: window for name, window in self._windows.items() if window.empty_after > now
         }
-        while len(self._windows) >= self._most:
+        while len(self._windows) >= self._max_windows:
             del self._windows[next(iter(self._windows))]

@@ -1,4 +1,4 @@
-"""Phones: registration, what is shown at once, and what waits until it can be."""
+"""Registrations: who is registered, who is online, and the messages that wait."""
 
 import base64
 import re
@@ -17,20 +17,20 @@ from node2dm_tw.emulator.google.messages import (
     Unregistered,
 )
 
-LONGEST_LIFE = 2_419_200.0
-"""Seconds a message is kept at most: four weeks."""
+MAX_TTL_SECONDS = 2_419_200.0
+"""Four weeks: the maximum for which a message is kept."""
 
-MOST_PHONES = 200_000
-MOST_APPLICATIONS = 100
+MAX_REGISTRATIONS = 200_000
+MAX_APPS_PER_PHONE = 100
 """On one phone."""
-MOST_FORMER = 10_000
-MOST_STORED = 200_000
-"""Messages that wait, of all phones together."""
-MOST_KEYS = 1_000
-"""Collapse keys that wait for one phone over C2DM."""
-MOST_KEYS_FCM = 4
-MOST_PLAIN = 100
-"""Messages without a collapse key that wait for one phone."""
+MAX_FORMER_IDS = 10_000
+MAX_STORED = 200_000
+"""Messages that wait, of all registrations together."""
+MAX_COLLAPSE_KEYS = 1_000
+"""Collapse keys that wait for one C2DM registration."""
+MAX_COLLAPSE_KEYS_FCM = 4
+MAX_PLAIN_MESSAGES = 100
+"""Messages without a collapse key that wait for one registration."""
 
 _ISSUED = re.compile(r"(?:[A-Za-z0-9_-]{22}:)?APA91b[A-Za-z0-9_-]{134}")
 
@@ -40,20 +40,21 @@ class Registration:
     """One application on one phone.
 
     Args:
-        sender: the account, or the project, whose pushes it takes; None: anyone's.
-        keys: collapse keys that are kept for it while it cannot be reached.
-        base: a screen that is always on.
+        sender: the account or project that may push to it; None: anyone.
+        keys: the maximum of collapse keys that wait while it is offline.
+        base_sink: receives the events at all times, beside a connected client.
+        sink: receives the events now; None: it is offline.
     """
 
     registration_id: str
     sender: str | None
     app: str
-    keys: int = MOST_KEYS
+    keys: int = MAX_COLLAPSE_KEYS
     topics: frozenset[str] = frozenset()
-    base: EventSink | None = None
-    screen: EventSink | None = None
+    base_sink: EventSink | None = None
+    sink: EventSink | None = None
     idle: bool = False
-    # Under the collapse key and nothing, or under nothing and the message's own ID.
+    # By (collapse key, ""), or without a collapse key by ("", message ID).
     waiting: dict[tuple[str, str], Message] = attrs.field(factory=dict)
     pending_events: list[Event] = attrs.field(factory=list)
     device: str = ""
@@ -61,7 +62,7 @@ class Registration:
 
 
 def random_id() -> str:
-    """Make a C2DM registration ID that has not been given to anyone."""
+    """Make a C2DM registration ID."""
     return "APA91b" + secrets.token_urlsafe(101)[:134]
 
 
@@ -73,37 +74,37 @@ def random_fid() -> str:
 
 
 def is_issued(registration_id: str) -> bool:
-    """Say whether it looks like an ID that an emulator made, now or before."""
+    """Whether an ID has the form of those that the emulator makes."""
     return _ISSUED.fullmatch(registration_id) is not None
 
 
 @attrs.define(eq=False)
 class Registrations:
-    """All phones there are.
+    """All registrations.
 
     Args:
         new_id: makes registration IDs.
-        counters: is told of messages ``delivered``, ``stored``, ``collapsed``, ``expired``
+        counters: counts messages ``delivered``, ``stored``, ``collapsed``, ``expired``
             and ``dropped``.
-        most_stored: messages that may wait, of all phones together.
-        most_phones: registrations.
+        max_stored: limit of the messages that wait, of all registrations together.
+        max_registrations: limit of the registrations.
     """
 
     _new_id: Callable[[], str] = random_id
     counters: Counter[str] = attrs.field(factory=Counter)
-    _most_stored: int = MOST_STORED
-    _most_phones: int = MOST_PHONES
-    _phones: dict[str, Registration] = attrs.field(factory=dict, init=False)
+    _max_stored: int = MAX_STORED
+    _max_registrations: int = MAX_REGISTRATIONS
+    _by_id: dict[str, Registration] = attrs.field(factory=dict, init=False)
     _fids: dict[str, Registration] = attrs.field(factory=dict, init=False)
     _installed: dict[tuple[str, str, str], Registration] = attrs.field(factory=dict, init=False)
-    _on_device: Counter[str] = attrs.field(factory=Counter, init=False)
-    _former: dict[str, Registration] = attrs.field(factory=dict, init=False)
-    _gone: dict[str, None] = attrs.field(factory=dict, init=False)
+    _apps_on_device: Counter[str] = attrs.field(factory=Counter, init=False)
+    _by_former_id: dict[str, Registration] = attrs.field(factory=dict, init=False)
+    _ended: dict[str, None] = attrs.field(factory=dict, init=False)
     _stored: int = attrs.field(default=0, init=False)
 
     def __len__(self) -> int:
         """Count the registrations."""
-        return len(self._phones)
+        return len(self._by_id)
 
     @property
     def stored(self) -> int:
@@ -111,15 +112,15 @@ class Registrations:
         return self._stored
 
     def online(self) -> int:
-        """Count the phones that are connected."""
-        return sum(phone.screen is not None for phone in self._phones.values())
+        """Count the registrations that are online."""
+        return sum(registration.sink is not None for registration in self._by_id.values())
 
-    def add(self, name: str, screen: EventSink) -> Registration:
-        """Register a phone under a name of its own, with a screen that is always on."""
-        phone = Registration(name, None, "", base=screen, screen=screen)
-        self._phones[name] = phone
-        self._gone.pop(name, None)
-        return phone
+    def add(self, name: str, sink: EventSink) -> Registration:
+        """Register a phone under a name, with a sink that is always connected."""
+        registration = Registration(name, None, "", base_sink=sink, sink=sink)
+        self._by_id[name] = registration
+        self._ended.pop(name, None)
+        return registration
 
     def register(
         self,
@@ -130,14 +131,14 @@ class Registrations:
         firebase: bool = False,
         topics: Iterable[str] = (),
     ) -> Registration | None:
-        """Register an application; the same one on the same device keeps its ID.
+        """Register an application; the same application on the same device keeps its ID.
 
         Args:
             sender: the account or the project.
             app: the application's own name.
-            topics: what it listens to besides, over FCM.
-            device: names the phone; empty: a new one nobody else will name.
-            firebase: give it an ID as FCM does, with an installation ID in front.
+            topics: the FCM topics that it is subscribed to.
+            device: the name of the phone; empty: a new phone without a name.
+            firebase: make an ID of FCM, which begins with an installation ID.
 
         Returns:
             the registration; None if there are too many.
@@ -145,183 +146,185 @@ class Registrations:
         known = self._installed.get((device, sender, app)) if device else None
         if known is not None:
             return known
-        full = device and self._on_device[device] >= MOST_APPLICATIONS
-        if full or len(self._phones) >= self._most_phones:
+        full = device and self._apps_on_device[device] >= MAX_APPS_PER_PHONE
+        if full or len(self._by_id) >= self._max_registrations:
             return None
-        phone = Registration(self._fresh_id(firebase), sender, app, device=device)
-        phone.topics = frozenset(topics)
-        phone.keys = MOST_KEYS_FCM if firebase else MOST_KEYS
-        self._enter(phone)
+        registration = Registration(self._make_id(firebase), sender, app, device=device)
+        registration.topics = frozenset(topics)
+        registration.keys = MAX_COLLAPSE_KEYS_FCM if firebase else MAX_COLLAPSE_KEYS
+        self._add(registration)
         if device:
-            self._installed[device, sender, app] = phone
-            self._on_device[device] += 1
-        return phone
+            self._installed[device, sender, app] = registration
+            self._apps_on_device[device] += 1
+        return registration
 
     def find(self, registration_id: str) -> Registration | None:
-        """Look up a registration that is good."""
-        return self._phones.get(registration_id)
+        """Look up a registration by its ID."""
+        return self._by_id.get(registration_id)
 
     def find_by_fid(self, fid: str) -> Registration | None:
         """Look up a registration by its Firebase installation ID."""
-        return self._fids.get(fid) or self._phones.get(fid)
+        return self._fids.get(fid) or self._by_id.get(fid)
 
-    def reach(self, registration_id: str) -> Registration | None:
-        """Look up a phone as its own application does, which may still use its former ID."""
-        return self._phones.get(registration_id) or self._former.get(registration_id)
+    def find_with_former(self, registration_id: str) -> Registration | None:
+        """Look up a registration by its ID or former ID, which its application may still use."""
+        return self._by_id.get(registration_id) or self._by_former_id.get(registration_id)
 
     def was_issued(self, registration_id: str) -> bool:
-        """Say of an unknown ID whether it was good once."""
-        return registration_id in self._gone or is_issued(registration_id)
+        """Whether an unknown ID was valid earlier."""
+        return registration_id in self._ended or is_issued(registration_id)
 
     def subscribers(self) -> Iterable[Registration]:
-        """Give the phones that listen to any topic."""
-        return [phone for phone in self._phones.values() if phone.topics]
+        """Return the registrations with at least one topic."""
+        return [registration for registration in self._by_id.values() if registration.topics]
 
-    def connect(self, phone: Registration, screen: EventSink, now: float) -> None:
-        """Put a phone online: what waited is shown, then what comes."""
-        base = phone.base
-        phone.screen = screen if base is None else _both(base, screen)
-        self._catch_up(phone, now)
+    def connect(self, registration: Registration, sink: EventSink, now: float) -> None:
+        """Go online: deliver what waits, then everything new."""
+        base_sink = registration.base_sink
+        registration.sink = sink if base_sink is None else _to_both(base_sink, sink)
+        self._deliver_waiting(registration, now)
 
-    def disconnect(self, phone: Registration) -> None:
-        """Take a phone offline."""
-        phone.screen = phone.base
+    def disconnect(self, registration: Registration) -> None:
+        """Go offline."""
+        registration.sink = registration.base_sink
 
-    def set_idle(self, phone: Registration, idle: bool, now: float) -> None:
-        """Say that nobody uses the phone, or that somebody does."""
-        phone.idle = idle
-        self._catch_up(phone, now)
+    def set_idle(self, registration: Registration, idle: bool, now: float) -> None:
+        """Set whether the phone is idle."""
+        registration.idle = idle
+        self._deliver_waiting(registration, now)
 
-    def refresh(self, phone: Registration) -> str:
-        """Give a phone a new ID, as Google does at times; the old one is no longer good."""
-        former = phone.registration_id
-        self._leave(phone)
-        phone.registration_id = self._fresh_id(":" in former)
-        self._former.pop(phone.former, None)
-        self._former[former] = phone
-        phone.former = former
-        if len(self._former) > MOST_FORMER:
-            del self._former[next(iter(self._former))]
-        self._enter(phone)
-        self._send_event(phone, Registered(phone.registration_id))
-        return phone.registration_id
+    def refresh(self, registration: Registration) -> str:
+        """Replace the ID, as Google sometimes does; the former one becomes invalid."""
+        former = registration.registration_id
+        self._remove(registration)
+        registration.registration_id = self._make_id(":" in former)
+        self._by_former_id.pop(registration.former, None)
+        self._by_former_id[former] = registration
+        registration.former = former
+        if len(self._by_former_id) > MAX_FORMER_IDS:
+            del self._by_former_id[next(iter(self._by_former_id))]
+        self._add(registration)
+        self._send_event(registration, Registered(registration.registration_id))
+        return registration.registration_id
 
-    def unregister(self, phone: Registration) -> None:
-        """End a registration; the application is told."""
-        self._leave(phone)
-        self._former.pop(phone.former, None)
-        self._stored -= len(phone.waiting)
-        phone.waiting.clear()
-        if self._installed.pop((phone.device, phone.sender or "", phone.app), None):
-            self._on_device[phone.device] -= 1
-            self._on_device += Counter()
-        self._send_event(phone, Unregistered(phone.registration_id))
-        phone.screen = phone.base = None
+    def unregister(self, registration: Registration) -> None:
+        """End a registration; its sink gets an `Unregistered`."""
+        self._remove(registration)
+        self._by_former_id.pop(registration.former, None)
+        self._stored -= len(registration.waiting)
+        registration.waiting.clear()
+        if self._installed.pop(
+            (registration.device, registration.sender or "", registration.app), None
+        ):
+            self._apps_on_device[registration.device] -= 1
+            self._apps_on_device += Counter()
+        self._send_event(registration, Unregistered(registration.registration_id))
+        registration.sink = registration.base_sink = None
 
     def reset(self, kept: Container[str] = ()) -> None:
-        """Unregister every phone but those with these IDs; forget what waits."""
-        for phone in list(self._phones.values()):
-            if phone.registration_id not in kept:
-                self.unregister(phone)
-            phone.waiting.clear()
-            phone.pending_events.clear()
-            phone.idle = False
+        """End all registrations but those with these IDs; drop what waits."""
+        for registration in list(self._by_id.values()):
+            if registration.registration_id not in kept:
+                self.unregister(registration)
+            registration.waiting.clear()
+            registration.pending_events.clear()
+            registration.idle = False
         self._stored = 0
-        self._former.clear()
-        self._gone.clear()
+        self._by_former_id.clear()
+        self._ended.clear()
         self.counters.clear()
 
-    def deliver(self, phone: Registration, message: Message, now: float) -> None:
-        """Show a message, or keep it until it can be shown."""
+    def deliver(self, registration: Registration, message: Message, now: float) -> None:
+        """Deliver a message, or store it until it can be delivered."""
         key = message.collapse_key
-        if phone.waiting and key and phone.waiting.pop((key, ""), None) is not None:
+        if registration.waiting and key and registration.waiting.pop((key, ""), None) is not None:
             self._stored -= 1
             self.counters["collapsed"] += 1
-        if phone.screen is not None and not (message.while_active and phone.idle):
+        if registration.sink is not None and not (message.while_active and registration.idle):
             self.counters["delivered"] += 1
-            phone.screen(message)
+            registration.sink(message)
         elif message.expires <= now:
             self.counters["expired"] += 1
         else:
-            self._store(phone, message)
+            self._store(registration, message)
 
-    def _fresh_id(self, firebase: bool) -> str:
+    def _make_id(self, firebase: bool) -> str:
         while True:
             made = f"{random_fid()}:{self._new_id()}" if firebase else self._new_id()
-            if made not in self._phones:
+            if made not in self._by_id:
                 return made
 
-    def _enter(self, phone: Registration) -> None:
-        self._phones[phone.registration_id] = phone
-        fid, colon, _ = phone.registration_id.partition(":")
+    def _add(self, registration: Registration) -> None:
+        self._by_id[registration.registration_id] = registration
+        fid, colon, _ = registration.registration_id.partition(":")
         if colon:
-            self._fids[fid] = phone
+            self._fids[fid] = registration
 
-    def _leave(self, phone: Registration) -> None:
-        del self._phones[phone.registration_id]
-        self._fids.pop(phone.registration_id.partition(":")[0], None)
-        if not is_issued(phone.registration_id):
-            self._gone[phone.registration_id] = None
+    def _remove(self, registration: Registration) -> None:
+        del self._by_id[registration.registration_id]
+        self._fids.pop(registration.registration_id.partition(":")[0], None)
+        if not is_issued(registration.registration_id):
+            self._ended[registration.registration_id] = None
 
-    def _send_event(self, phone: Registration, event: Event) -> None:
-        if phone.screen is not None:
-            phone.screen(event)
+    def _send_event(self, registration: Registration, event: Event) -> None:
+        if registration.sink is not None:
+            registration.sink(event)
             return
-        # Of each kind of news only the last matters.
-        phone.pending_events = [
-            each for each in phone.pending_events if type(each) is not type(event)
+        # Only the last event of each kind matters.
+        registration.pending_events = [
+            each for each in registration.pending_events if type(each) is not type(event)
         ]
-        phone.pending_events.append(event)
+        registration.pending_events.append(event)
 
-    def _store(self, phone: Registration, message: Message) -> None:
-        if self._stored >= self._most_stored:
+    def _store(self, registration: Registration, message: Message) -> None:
+        if self._stored >= self._max_stored:
             self.counters["dropped"] += 1
             return
-        self._make_room(phone, bool(message.collapse_key))
-        phone.waiting[_place(message)] = message
+        self._make_room(registration, bool(message.collapse_key))
+        registration.waiting[_waiting_key(message)] = message
         self._stored += 1
         self.counters["stored"] += 1
 
-    def _make_room(self, phone: Registration, collapsible: bool) -> None:
-        if len(phone.waiting) < min(phone.keys, MOST_PLAIN):
+    def _make_room(self, registration: Registration, collapsible: bool) -> None:
+        if len(registration.waiting) < min(registration.keys, MAX_PLAIN_MESSAGES):
             return
-        same = [key for key in phone.waiting if bool(key[0]) is collapsible]
-        if collapsible and len(same) >= phone.keys:
-            self._drop_messages(phone, same[:1])
-        elif not collapsible and len(same) >= MOST_PLAIN:
-            # FCM throws them all away and says so, instead of choosing among them.
-            self._drop_messages(phone, same)
-            self._send_event(phone, Deleted(len(same)))
+        same = [key for key in registration.waiting if bool(key[0]) is collapsible]
+        if collapsible and len(same) >= registration.keys:
+            self._drop_messages(registration, same[:1])
+        elif not collapsible and len(same) >= MAX_PLAIN_MESSAGES:
+            # FCM drops them all and reports it, instead of choosing among them.
+            self._drop_messages(registration, same)
+            self._send_event(registration, Deleted(len(same)))
 
-    def _drop_messages(self, phone: Registration, keys: list[tuple[str, str]]) -> None:
+    def _drop_messages(self, registration: Registration, keys: list[tuple[str, str]]) -> None:
         for key in keys:
-            del phone.waiting[key]
+            del registration.waiting[key]
         self._stored -= len(keys)
         self.counters["dropped"] += len(keys)
 
-    def _catch_up(self, phone: Registration, now: float) -> None:
-        """Show what waited, in the order it came; a screen that has enough goes away meanwhile."""
-        while phone.pending_events and phone.screen is not None:
-            phone.screen(phone.pending_events.pop(0))
-        for key, message in list(phone.waiting.items()):
+    def _deliver_waiting(self, registration: Registration, now: float) -> None:
+        """Deliver what waits, in order, until the sink disconnects."""
+        while registration.pending_events and registration.sink is not None:
+            registration.sink(registration.pending_events.pop(0))
+        for key, message in list(registration.waiting.items()):
             if message.expires <= now:
                 outcome = "expired"
-            elif phone.screen is None or (message.while_active and phone.idle):
+            elif registration.sink is None or (message.while_active and registration.idle):
                 continue
             else:
                 outcome = "delivered"
-            del phone.waiting[key]
+            del registration.waiting[key]
             self._stored -= 1
             self.counters[outcome] += 1
-            if outcome == "delivered" and phone.screen is not None:
-                phone.screen(message)
+            if outcome == "delivered" and registration.sink is not None:
+                registration.sink(message)
 
 
-def _place(message: Message) -> tuple[str, str]:
+def _waiting_key(message: Message) -> tuple[str, str]:
     return (message.collapse_key, "" if message.collapse_key else message.message_id)
 
 
-def _both(first: EventSink, second: EventSink) -> EventSink:
+def _to_both(first: EventSink, second: EventSink) -> EventSink:
     def show(event: Event) -> None:
         first(event)
         second(event)

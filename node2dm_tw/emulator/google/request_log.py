@@ -1,4 +1,4 @@
-"""What the emulator was asked and what it answered: the last thousand, and counts of all."""
+"""The last thousand requests and replies, and the counts of all."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -12,127 +12,129 @@ from node2dm_tw.emulator.google.messages import (
     IncomingRequest,
     Reply,
     Stream,
-    json_answer,
+    json_reply,
     read_form,
     read_object,
 )
 
-KEPT = 1_000
-"""Requests that are remembered."""
+MAX_ENTRIES = 1_000
+"""Limit of the requests that are kept."""
 
-KEPT_BYTES = 8_192
-"""Bytes of a body that are remembered."""
+MAX_BODY_BYTES = 8_192
+"""Bytes of each body that are kept."""
 
 _SECRET_FIELDS = ("Passwd", "assertion", "password", "logincaptcha")
-_SECRET_ANSWERS = ("login", "token", "captcha")
+_SECRET_REPLIES = ("login", "token", "captcha")
 _SECRET_HEADERS = (b"authorization", b"cookie", b"proxy-authorization")
 _FORM_ENDPOINTS = ("login", "send", "token")
 
 
 @attrs.frozen
 class Entry:
-    """One request.
+    """One request and its reply.
 
     Args:
         number: counts requests since the last reset, from 1.
         time: seconds since the epoch.
-        token: the number of the token it was sent with, if that was good.
+        token: the number of its token, if that was valid.
     """
 
     number: int
     time: float
     endpoint: str
-    call: IncomingRequest = attrs.field(repr=False)
+    request: IncomingRequest = attrs.field(repr=False)
     status: int
-    answer: bytes = attrs.field(repr=False)
+    reply: bytes = attrs.field(repr=False)
     token: int | None
 
 
 @attrs.define(eq=False)
 class RequestLog:
-    """The memory of the emulator."""
+    """Records requests for /log and /stats."""
 
-    _entries: deque[Entry] = attrs.field(factory=lambda: deque(maxlen=KEPT), init=False)
+    _entries: deque[Entry] = attrs.field(factory=lambda: deque(maxlen=MAX_ENTRIES), init=False)
     _number: int = attrs.field(default=0, init=False)
-    _answers: Counter[tuple[str, int, str]] = attrs.field(factory=Counter, init=False)
+    _counts: Counter[tuple[str, int, str]] = attrs.field(factory=Counter, init=False)
 
     def record(
         self,
         endpoint: str,
-        call: IncomingRequest,
-        answer: Reply | Stream,
+        request: IncomingRequest,
+        reply: Reply | Stream,
         now: float,
         token: int | None,
     ) -> None:
-        """Remember a request."""
+        """Record a request."""
         self._number += 1
-        if len(call.body) > KEPT_BYTES:
-            call = attrs.evolve(call, body=call.body[:KEPT_BYTES])
+        if len(request.body) > MAX_BODY_BYTES:
+            request = attrs.evolve(request, body=request.body[:MAX_BODY_BYTES])
         status, body, error = 200, b"", ""
-        if isinstance(answer, Reply):
-            status, body, error = answer.status, answer.body[:KEPT_BYTES], answer.error
-        self._answers[endpoint, status, error] += 1
-        self._entries.append(Entry(self._number, now, endpoint, call, status, body, token))
+        if isinstance(reply, Reply):
+            status, body, error = reply.status, reply.body[:MAX_BODY_BYTES], reply.error
+        self._counts[endpoint, status, error] += 1
+        self._entries.append(Entry(self._number, now, endpoint, request, status, body, token))
 
     def reset(self) -> None:
         """Forget everything."""
         self._entries.clear()
-        self._answers.clear()
+        self._counts.clear()
         self._number = 0
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Count the answers: of each endpoint by error code, or by status where there is none."""
+        """Count the replies of each endpoint by error code, or by status without one."""
         counts: dict[str, dict[str, int]] = {}
-        for (endpoint, status, error), count in self._answers.items():
+        for (endpoint, status, error), count in self._counts.items():
             of_endpoint = counts.setdefault(endpoint, {})
             name = error or str(status)
             of_endpoint[name] = of_endpoint.get(name, 0) + count
         return counts
 
-    def show(self, call: IncomingRequest) -> Reply:
-        """Answer with the entries the query asks for.
+    def show(self, request: IncomingRequest) -> Reply:
+        """Answer ``GET /log`` with the entries that the query selects.
 
         ``endpoint=`` names one, ``after=`` a number, ``limit=`` how many of the newest.
         """
-        query = dict(parse_qsl(call.query.decode("latin-1")))
+        query = dict(parse_qsl(request.query.decode("latin-1")))
         after, limit = (
             int(text) if (text := query.get(name, "")).isdecimal() else otherwise
-            for name, otherwise in (("after", 0), ("limit", KEPT))
+            for name, otherwise in (("after", 0), ("limit", MAX_ENTRIES))
         )
-        wanted = (
+        chosen = (
             entry
             for entry in reversed(self._entries)
             if entry.number > after and query.get("endpoint", entry.endpoint) == entry.endpoint
         )
-        return json_answer(200, {"entries": [_shown(each) for each in islice(wanted, limit)][::-1]})
+        return json_reply(
+            200, {"entries": [_as_json(each) for each in islice(chosen, limit)][::-1]}
+        )
 
 
-def _shown(entry: Entry) -> dict[str, Any]:
-    call = entry.call
-    hidden = entry.endpoint in _SECRET_ANSWERS and entry.status == 200
+def _as_json(entry: Entry) -> dict[str, Any]:
+    request = entry.request
+    is_secret = entry.endpoint in _SECRET_REPLIES and entry.status == 200
     shown: dict[str, Any] = {
         "number": entry.number,
         "time": entry.time,
         "endpoint": entry.endpoint,
-        "method": call.method,
-        "path": call.path,
+        "method": request.method,
+        "path": request.path,
         "headers": {
             name.decode("latin-1"): "***" if name in _SECRET_HEADERS else value.decode("latin-1")
-            for name, value in call.headers.items()
+            for name, value in request.headers.items()
         },
         "status": entry.status,
-        "answer": "***" if hidden else entry.answer.decode("utf-8", "replace"),
+        "answer": "***" if is_secret else entry.reply.decode("utf-8", "replace"),
     }
     if entry.token is not None:
         shown["token"] = entry.token
     if entry.endpoint in _FORM_ENDPOINTS:
-        shown["form"] = _masked(read_form(call.body))
+        shown["form"] = _mask(read_form(request.body))
     elif entry.endpoint == "register":
-        shown["json"] = _masked(read_object(call.body) or {})
+        shown["json"] = _mask(read_object(request.body) or {})
     else:
-        shown["body"] = call.body.decode("utf-8", "replace")
+        shown["body"] = request.body.decode("utf-8", "replace")
     return shown
 
 
-def _masked(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _mask(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: "***" if name in _SECRET_FIELDS else value for name, value in fields.items()}

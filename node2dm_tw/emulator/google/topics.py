@@ -4,96 +4,96 @@ import re
 from collections.abc import Callable, Iterator, Set
 
 Condition = Callable[[Set[str]], bool]
-"""Says of the topics a phone listens to whether they meet the condition."""
+"""Whether the topics of a registration meet the condition."""
 
 _TOPIC = re.compile(r"[a-zA-Z0-9_.~%-]{1,900}")
 _TOKEN = re.compile(r"\s*(?:'([^']*)'\s+in\s+topics\b|(&&|\|\||!|\(|\)))")
-_MOST_TOPICS = 5
-_LONGEST = 2_000
+_MAX_TOPICS = 5
+_MAX_LENGTH = 2_000
 
 
 def is_topic(name: str) -> bool:
-    """Say whether it can name a topic."""
+    """Whether this is a valid name of a topic."""
     return _TOPIC.fullmatch(name) is not None
 
 
 def read_condition(text: str) -> Condition:
-    """Read a condition of at most five topics.
+    """Parse a condition of at most five topics.
 
     Raises:
         ValueError: it is not one.
     """
     tokens = _split(text)
-    if sum(bool(topic) for topic, _ in tokens) > _MOST_TOPICS:
+    if sum(bool(topic) for topic, _ in tokens) > _MAX_TOPICS:
         raise ValueError("too many topics")
     queue = iter([*tokens, ("", "")])
     parser = _Parser(queue)
-    condition = parser.either()
-    if parser.present != ("", ""):
-        raise ValueError("something is left over")
+    condition = parser.parse_or()
+    if parser.current != ("", ""):
+        raise ValueError("unexpected text at the end")
     return condition
 
 
 def _split(text: str) -> list[tuple[str, str]]:
-    """Cut it into (topic, operator) pairs, one of the two empty."""
+    """Split a condition into pairs (topic, operator), one of the two empty."""
     tokens = []
     position, end = 0, len(text.rstrip())
-    if end > _LONGEST:
+    if end > _MAX_LENGTH:
         raise ValueError("too long")
     while position < end:
         match = _TOKEN.match(text, position)
         if match is None or (match[1] is not None and not is_topic(match[1])):
-            raise ValueError(f"not understood at {position}")
+            raise ValueError(f"syntax error at {position}")
         tokens.append((match[1] or "", match[2] or ""))
         position = match.end()
     return tokens
 
 
 class _Parser:
-    """Reads what binds least first; `present` is the token that is looked at."""
+    """A recursive descent parser; `current` is the next token."""
 
     def __init__(self, tokens: Iterator[tuple[str, str]]) -> None:
         self._tokens = tokens
         self._depth = 0
-        self.present = next(tokens)
+        self.current = next(tokens)
 
-    def either(self) -> Condition:
-        condition = self._both()
+    def parse_or(self) -> Condition:
+        condition = self._parse_and()
         while self._take("||"):
-            condition = _or(condition, self._both())
+            condition = _or(condition, self._parse_and())
         return condition
 
-    def _both(self) -> Condition:
-        condition = self._single()
+    def _parse_and(self) -> Condition:
+        condition = self._parse_term()
         while self._take("&&"):
-            condition = _and(condition, self._single())
+            condition = _and(condition, self._parse_term())
         return condition
 
-    def _single(self) -> Condition:
+    def _parse_term(self) -> Condition:
         self._depth += 1
         if self._depth > 50:
             raise ValueError("too deep")
         try:
             if self._take("!"):
-                inner = self._single()
+                inner = self._parse_term()
                 return lambda topics: not inner(topics)
             if self._take("("):
-                condition = self.either()
+                condition = self.parse_or()
                 if not self._take(")"):
-                    raise ValueError("a bracket is not closed")
+                    raise ValueError("expected a closing parenthesis")
                 return condition
-            topic, _ = self.present
+            topic, _ = self.current
             if not topic:
                 raise ValueError("expected a topic")
-            self.present = next(self._tokens)
+            self.current = next(self._tokens)
             return lambda topics: topic in topics
         finally:
             self._depth -= 1
 
     def _take(self, operator: str) -> bool:
-        if self.present != ("", operator):
+        if self.current != ("", operator):
             return False
-        self.present = next(self._tokens)
+        self.current = next(self._tokens)
         return True
 
 

@@ -1,1 +1,1 @@
-"""node2dm-phone, and the client of the emulator's phone endpoints."""
+"""node2dm-phone, and the client of the emulator that it uses."""

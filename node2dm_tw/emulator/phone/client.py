@@ -1,4 +1,4 @@
-"""The phone's way to the emulator, with the standard library alone."""
+"""A client of the emulator, which needs only the standard library."""
 
 import http.client
 import json
@@ -10,15 +10,15 @@ from urllib.parse import quote, urlsplit
 
 import attrs
 
-SILENCE = 90.0
-"""Seconds of silence after which a stream is given up; the emulator speaks every 30."""
+SILENCE_SECONDS = 90.0
+"""Seconds without data after which a stream has failed; the emulator writes every 30."""
 
 
 class RequestRejected(Exception):
-    """The emulator said no."""
+    """The emulator answered with an error."""
 
     def __init__(self, status: int, error: str) -> None:
-        """Keep the HTTP status and the error code or sentence."""
+        """Keep the HTTP status and the error code or text."""
         super().__init__(f"{error} (status {status})")
         self.status = status
         self.error = error
@@ -26,15 +26,15 @@ class RequestRejected(Exception):
 
 @attrs.define(eq=False)
 class EmulatorClient:
-    """Asks the emulator; each request has a connection of its own.
+    """Sends requests to the emulator; each has a connection of its own.
 
     Args:
         base_url: such as ``https://127.0.0.1:8443``.
-        ca_file: the emulator's ca.pem; None trusts what the system trusts.
+        ca_file: the emulator's ca.pem; None: the certificates that the system trusts.
 
     Raises:
-        Refused: from every method, when the answer is not 200.
-        OSError: likewise, when there is none.
+        RequestRejected: from every method, if the status is not 200.
+        OSError: from every method, without an answer.
     """
 
     base_url: str
@@ -44,7 +44,7 @@ class EmulatorClient:
     def ask(
         self, method: str, path: str, content: object = None, timeout: float = 30.0
     ) -> dict[str, Any]:
-        """Send a request, JSON both ways."""
+        """Send a request with JSON, and return the JSON of the answer."""
         connection = self._connect(timeout)
         try:
             body = None if content is None else json.dumps(content).encode()
@@ -56,7 +56,7 @@ class EmulatorClient:
             connection.close()
 
     def register(self, sender: str, app: str, **more: Any) -> str:
-        """Register an application; give its registration ID."""
+        """Register an application; return its registration ID."""
         answer = self.ask("POST", "/device/register", {"sender": sender, "app": app, **more})
         return str(answer["registration_id"])
 
@@ -65,15 +65,15 @@ class EmulatorClient:
         self.ask("DELETE", _device(registration_id))
 
     def set_idle(self, registration_id: str, idle: bool) -> None:
-        """Say that nobody uses the phone, or that somebody does."""
+        """Set whether the phone is idle."""
         self.ask("POST", f"{_device(registration_id)}/idle", {"idle": idle})
 
     def refresh(self, registration_id: str) -> str:
-        """Have the ID replaced, as Google does at times; give the new one."""
+        """Replace the ID, as Google sometimes does; return the new one."""
         answer = self.ask("POST", f"{_device(registration_id)}/refresh", {})
         return str(answer["registration_id"])
 
-    def listen(self, registration_id: str, timeout: float = SILENCE) -> "Listener":
+    def listen(self, registration_id: str, timeout: float = SILENCE_SECONDS) -> "Listener":
         """Connect a phone; it is online until the listener is closed."""
         connection = self._connect(timeout)
         try:
@@ -101,13 +101,13 @@ class EmulatorClient:
 
 @attrs.define(eq=False)
 class Listener:
-    """A connected phone's events, as (name, fields)."""
+    """The events of a connected phone, as (name, fields)."""
 
     _connection: http.client.HTTPSConnection
     _response: http.client.HTTPResponse
 
     def __enter__(self) -> "Listener":
-        """Give itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,10 +115,10 @@ class Listener:
         self.close()
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Give events until the emulator ends the stream.
+        """Yield events until the emulator ends the stream.
 
         Raises:
-            OSError: the connection broke, or was silent for too long.
+            OSError: the connection broke, or no data came for too long.
         """
         name = ""
         while line := self._line():
@@ -129,8 +129,8 @@ class Listener:
                 yield name, json.loads(value)
 
     def wait_at_most(self, seconds: float) -> None:
-        """Bound the silence before the next event."""
-        # Between the events of a stream http.client keeps the socket.
+        """Set the time-out for the next event."""
+        # http.client keeps the socket only while the stream is open.
         if self._connection.sock is not None:
             self._connection.sock.settimeout(seconds)
 
@@ -153,16 +153,16 @@ def retry(
     sleep: Callable[[float], None],
     chance: Callable[[], float],
 ) -> str:
-    """Do something again after SERVICE_NOT_AVAILABLE, waiting twice as long each time.
+    """Retry an action after SERVICE_NOT_AVAILABLE, with exponential back-off.
 
     Args:
-        action: what may raise `RequestRejected`.
-        tries: how often at most.
-        sleep: waits for so many seconds.
-        chance: a number from 0 to 1, for the jitter.
+        action: may raise `RequestRejected`.
+        tries: the maximum of calls.
+        sleep: takes seconds.
+        chance: returns a number from 0 to 1, for the jitter.
 
     Raises:
-        Refused: for good.
+        RequestRejected: with another error, or by the last try.
     """
     for attempt in range(tries):
         try:

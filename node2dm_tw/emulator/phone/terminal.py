@@ -27,14 +27,14 @@ arguments; {REFUSED} the registration was refused; {GONE} it has ended, or there
 
 @attrs.define(eq=False)
 class PhoneTerminal:
-    """Registers, shows what comes, unregisters.
+    """Registers, prints the events, unregisters.
 
     Args:
-        client: its way to the emulator.
-        write: shows a line.
-        sleep: waits for so many seconds.
+        client: sends the requests.
+        write: takes a line.
+        sleep: takes seconds.
         registration_id: empty until it is registered.
-        as_json: show events as JSON, one a line.
+        as_json: print events as JSON, one a line.
     """
 
     _client: EmulatorClient
@@ -44,7 +44,7 @@ class PhoneTerminal:
     _as_json: bool = False
 
     def register(self, sender: str, app: str, tries: int, **more: Any) -> None:
-        """Register, again and again while the service is not available."""
+        """Register; retry while the service is not available."""
         self.registration_id = retry(
             lambda: self._client.register(sender, app, **more),
             tries=tries,
@@ -59,7 +59,7 @@ class PhoneTerminal:
         self._show("unregistered", {"registration_id": self.registration_id})
 
     def listen(self, count: int | None) -> bool:
-        """Show what comes until `count` messages have come.
+        """Print events until `count` messages have come.
 
         Returns:
             False if the registration ended before.
@@ -99,7 +99,7 @@ class PhoneTerminal:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; give its exit status."""
+    """Run the command; return its exit status."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     phone = PhoneTerminal(
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"node2dm-phone: {error}\n")
         return GONE if error.status == 404 else REFUSED
     except BrokenPipeError:
-        # Nobody reads any more; the interpreter must not complain of it at its end either.
+        # The reader is gone; the interpreter must not report that at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

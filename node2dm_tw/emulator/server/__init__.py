@@ -1,1 +1,1 @@
-"""The emulator on the network."""
+"""The emulator on the network: HTTP, TLS, and the service that twistd runs."""

@@ -1,30 +1,24 @@
-"""The emulator's files: a certificate authority, a server certificate, a service account's key."""
+"""Certificates of the emulator, in PEM: an authority, and the server's, which it signs."""
 
 import datetime
-import errno
 import ipaddress
-import json
-import secrets
-from pathlib import Path
 
-import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-from node2dm_tw.emulator.files import read_file, replace_file
-from node2dm_tw.emulator.settings import EmulatorSettings, address
-
-PROJECT = "node2dm-emulator"
-"""The project of the service account."""
 
 _LIFE = datetime.timedelta(days=730)
 _RENEW_BEFORE = datetime.timedelta(days=30)
-_MAX_FILE_BYTES = 65_536
-_UNUSABLE = (
-    OSError,
+
+KEY_FORMAT = (
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.NoEncryption(),
+)
+
+DAMAGED = (
     ValueError,
     TypeError,
     KeyError,
@@ -34,102 +28,18 @@ _UNUSABLE = (
     UnsupportedAlgorithm,
     x509.ExtensionNotFound,
 )
-"""What reading a file that anybody may have written can raise."""
-
-_KEY_FORM = (
-    serialization.Encoding.PEM,
-    serialization.PrivateFormat.PKCS8,
-    serialization.NoEncryption(),
-)
+"""What the reading of certificates, keys and JSON raises if a file is damaged."""
 
 
-@attrs.frozen
-class Endpoints:
-    """The URLs the emulator answers at, and the files a client of it needs."""
-
-    base_url: str
-    login_url: str
-    send_url: str
-    fcm_url: str
-    token_uri: str
-    ca_file: Path
-    service_account: Path
-    project: str = PROJECT
-
-
-def places(settings: EmulatorSettings, port: int | None = None) -> Endpoints:
-    """Say where things are; nothing need exist yet.
-
-    Args:
-        settings: of the emulator.
-        port: where it listens in fact, when the settings leave the choice open (port 0).
-    """
-    host, configured = address(settings.listen)
-    shown = f"[{host}]" if ":" in host else host
-    base = f"https://{shown}:{port or configured}"
-    return Endpoints(
-        base_url=base,
-        login_url=f"{base}/accounts/ClientLogin",
-        send_url=f"{base}/c2dm/send",
-        fcm_url=f"{base}/v1/projects/{PROJECT}/messages:send",
-        token_uri=f"{base}/token",
-        ca_file=settings.folder / "ca.pem",
-        service_account=settings.folder / "service-account.json",
-    )
-
-
-def ensure_files(
-    settings: EmulatorSettings, port: int | None = None, now: float | None = None
-) -> Endpoints:
-    """Make the files that are missing, damaged, expired or no longer right.
-
-    Args:
-        settings: of the emulator.
-        port: as for `places`.
-        now: seconds since the epoch; None asks the system.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
-    where = places(settings, port)
-    moment = _moment(now)
-    for folder in (settings.state_dir, settings.folder):  # `mode` holds for the last part alone
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if settings.folder.is_symlink():
-        raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link", str(settings.folder))
-    settings.folder.chmod(0o700)
-    host, _ = address(settings.listen)
-    if not _certificates_serve(settings.folder, host, moment):
-        _make_certificates(settings.folder, host, moment)
-    _prepare_service_account(where)
-    return where
-
-
-def server_file(settings: EmulatorSettings) -> Path:
-    """Name the file with the server's certificate, its key and the authority's certificate."""
-    return settings.folder / "server.pem"
-
-
-def _moment(now: float | None) -> datetime.datetime:
-    if now is None:
-        return datetime.datetime.now(datetime.UTC)
-    return datetime.datetime.fromtimestamp(now, datetime.UTC)
-
-
-def _names(host: str) -> list[x509.GeneralName]:
-    addresses = dict.fromkeys(ipaddress.ip_address(each) for each in ("127.0.0.1", "::1", host))
-    return [x509.DNSName("localhost"), *map(x509.IPAddress, addresses)]
-
-
-def _certificates_serve(folder: Path, host: str, now: datetime.datetime) -> bool:
+def are_usable(authority_pem: bytes, server_pem: bytes, host: str, now: datetime.datetime) -> bool:
+    """Whether the certificates belong together, are for `host`, and do not expire soon."""
     try:
-        authority = x509.load_pem_x509_certificate(read_file(folder / "ca.pem", _MAX_FILE_BYTES))
-        pem = read_file(folder / "server.pem", _MAX_FILE_BYTES)
-        server = x509.load_pem_x509_certificate(pem)
-        key = serialization.load_pem_private_key(pem, None)
+        authority = x509.load_pem_x509_certificate(authority_pem)
+        server = x509.load_pem_x509_certificate(server_pem)
+        key = serialization.load_pem_private_key(server_pem, None)
         server.verify_directly_issued_by(authority)
         names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except _UNUSABLE:
+    except DAMAGED:
         return False
     return (
         server.public_key() == key.public_key()
@@ -138,8 +48,14 @@ def _certificates_serve(folder: Path, host: str, now: datetime.datetime) -> bool
     )
 
 
-def _make_certificates(folder: Path, host: str, now: datetime.datetime) -> None:
-    """Make both anew. The authority's key is not kept, so it can never sign anything else."""
+def make_certificates(host: str, now: datetime.datetime) -> tuple[bytes, bytes]:
+    """Make an authority and a certificate for `host`.
+
+    The authority's key is not kept, so it can never sign anything else.
+
+    Returns:
+        the authority's certificate; and the server's with its key and the authority's.
+    """
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node2dm emulator CA")])
     identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
@@ -163,14 +79,14 @@ def _make_certificates(folder: Path, host: str, now: datetime.datetime) -> None:
         )
         .sign(authority_key, hashes.SHA256())
     )
-    shown = authority.public_bytes(serialization.Encoding.PEM)
-    parts = (
-        server.public_bytes(serialization.Encoding.PEM),
-        server_key.private_bytes(*_KEY_FORM),
-        shown,
-    )
-    replace_file(folder / "server.pem", b"".join(parts))
-    replace_file(folder / "ca.pem", shown)
+    authority_pem = authority.public_bytes(serialization.Encoding.PEM)
+    server_pem = server.public_bytes(serialization.Encoding.PEM)
+    return authority_pem, server_pem + server_key.private_bytes(*KEY_FORMAT) + authority_pem
+
+
+def _names(host: str) -> list[x509.GeneralName]:
+    addresses = dict.fromkeys(ipaddress.ip_address(each) for each in ("127.0.0.1", "::1", host))
+    return [x509.DNSName("localhost"), *map(x509.IPAddress, addresses)]
 
 
 def _builder(
@@ -199,33 +115,3 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _prepare_service_account(where: Endpoints) -> None:
-    """Keep the key that is there; only the port, and with it token_uri, may have changed."""
-    try:
-        account = json.loads(read_file(where.service_account, _MAX_FILE_BYTES))
-        key = serialization.load_pem_private_key(account["private_key"].encode(), None)
-        kept = isinstance(key, rsa.RSAPrivateKey) and account["project_id"] == PROJECT
-        current = kept and account["token_uri"] == where.token_uri
-    except _UNUSABLE:
-        kept = current = False
-    if current:
-        return
-    if not kept:
-        account = _new_service_account()
-    account["token_uri"] = where.token_uri
-    replace_file(where.service_account, json.dumps(account, indent=2).encode() + b"\n")
-
-
-def _new_service_account() -> dict[str, str]:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return {
-        "type": "service_account",
-        "project_id": PROJECT,
-        "private_key_id": secrets.token_hex(20),
-        "private_key": key.private_bytes(*_KEY_FORM).decode(),
-        "client_email": f"node2dm@{PROJECT}.iam.gserviceaccount.com",
-        "client_id": "100000000000000000000",
-        "auth_uri": "https://accounts.google.com/o/oauth2/auth",
-    }

@@ -1,4 +1,4 @@
-"""Google's side as a process of its own: ``twistd c2dm-emulator``, or one for a test."""
+"""The emulator as a process of its own: ``twistd c2dm-emulator``, or one for a test."""
 
 import atexit
 import json
@@ -7,12 +7,13 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, cast
 
 import attrs
 from twisted.application.service import IService
 from twisted.internet import stdio
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorCore
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 from twisted.python import usage
@@ -20,21 +21,21 @@ from twisted.python.failure import Failure
 
 from node2dm_tw.config import ini
 from node2dm_tw.config.ini import ConfigErrors
-from node2dm_tw.emulator.server.certificates import ensure_files
-from node2dm_tw.emulator.server.service import EmulatorService
+from node2dm_tw.emulator.files import ensure_files
+from node2dm_tw.emulator.server.service import EmulatorService, IEmulatorReactor
 from node2dm_tw.emulator.settings import EmulatorSettings, read_section
 
 _log = Logger()
 
 
 class Options(usage.Options):
-    """The command line."""
+    """The command line of ``twistd c2dm-emulator``."""
 
     synopsis = "[options]"
     longdesc = (
         "Emulates C2DM, ClientLogin, FCM HTTP v1 and phones over TLS. Reads [emulator], and "
-        "state_dir of [node2dm], from the configuration; other sections are ignored, so that "
-        "the gateway's own file serves."
+        "state_dir of [node2dm], from the configuration; other sections are ignored, so the "
+        "gateway's file can be used."
     )
     optParameters = [  # noqa: RUF012
         ["config", "c", None, "INI file; without one the defaults hold."]
@@ -43,10 +44,10 @@ class Options(usage.Options):
     settings: EmulatorSettings
 
     def postOptions(self) -> None:
-        """Read the configuration and make the emulator's files, before twistd moves away.
+        """Read the configuration and make the files, before twistd changes the directory.
 
         Raises:
-            UsageError: every fault of the file, one a line.
+            UsageError: all errors of the file, one a line.
         """
         path = self["config"]
         self.settings = EmulatorSettings(Path.cwd()) if path is None else read(Path(path))
@@ -60,7 +61,7 @@ def read(path: Path) -> EmulatorSettings:
     """Read a configuration file.
 
     Raises:
-        UsageError: with everything that is wrong in it.
+        UsageError: all errors of the file.
     """
     path = path.absolute()
     try:
@@ -77,12 +78,12 @@ def read(path: Path) -> EmulatorSettings:
 
 
 class _Foreground(EmulatorService):
-    """Ends with a line and status 1, where a daemon's parent is told by the exception."""
+    """Exits with a line and status 1; the parent of a daemon gets the exception instead."""
 
     _failed = False
 
     def listen(self) -> None:
-        # It is called twice: with the privileges of the start, and after they are given up.
+        # It is called twice: as root, and after the privileges are dropped.
         if self._failed:
             return
         try:
@@ -90,7 +91,7 @@ class _Foreground(EmulatorService):
         except (CannotListenError, OSError) as error:
             _log.critical("the emulator cannot start: {error}", error=str(error))
             self._failed = True
-            # What is raised from here is a traceback; what exits from here leaves the PID file.
+            # An exception would print a traceback; exiting here would leave the PID file.
             atexit.register(_exit_with_failure)
             self.reactor.callWhenRunning(self.reactor.stop)
 
@@ -102,18 +103,18 @@ def _exit_with_failure() -> NoReturn:
 
 
 def makeService(options: Options) -> IService:
-    """Make the emulator's service for twistd."""
+    """Make the service that twistd runs."""
     from twisted.internet import reactor
 
     foreground = options.parent is not None and options.parent["nodaemon"]
     kind = _Foreground if foreground else EmulatorService
-    return kind(reactor, options.settings, time.time)
+    return kind(cast(IEmulatorReactor, reactor), options.settings, time.time)
 
 
 class _Parent(Protocol):
-    """The other end of standard input."""
+    """Stops the reactor when standard input ends."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: IReactorCore) -> None:
         self._reactor = reactor
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -122,14 +123,14 @@ class _Parent(Protocol):
 
 
 def run_until_input_ends(settings: EmulatorSettings) -> int:
-    """Run without twistd, say in a line of JSON where; give the exit status."""
+    """Run without twistd; print the endpoints as a line of JSON; return the exit status."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    # Thousands of phones need as many descriptors.
+    # Each connected phone needs a descriptor.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     from twisted.internet import reactor
 
-    loop: Any = reactor
+    loop = cast(IEmulatorReactor, reactor)
     service = EmulatorService(loop, settings, time.time)
     try:
         service.startService()
@@ -137,7 +138,7 @@ def run_until_input_ends(settings: EmulatorSettings) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     loop.addSystemEventTrigger("before", "shutdown", service.stopService)
-    shown = {name: str(value) for name, value in attrs.asdict(service.places).items()}
+    shown = {name: str(value) for name, value in attrs.asdict(service.endpoints).items()}
     sys.stdout.write(json.dumps(shown) + "\n")
     sys.stdout.flush()
     loop.callWhenRunning(stdio.StandardIO, _Parent(loop))

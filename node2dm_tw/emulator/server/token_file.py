@@ -1,10 +1,10 @@
-"""The tokens that the emulator issued, kept for its next start."""
+"""Keeps the tokens that the emulator issued for its next start."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from node2dm_tw.emulator.files import read_file, replace_file
@@ -22,21 +22,21 @@ _log = Logger()
 
 @attrs.define(eq=False)
 class TokenFile:
-    """Keeps the newest tokens of both kinds; it holds their hashes, so it lets nobody in.
+    """The newest tokens of ClientLogin and OAuth; only their hashes, so it is not a secret.
 
     Args:
-        clock: gives the time and delays the writes.
+        clock: times the writes.
     """
 
     _path: Path
     _accounts: Accounts
     _oauth: OAuth
-    _clock: Any
+    _clock: IReactorTime
     _saved: float | None = attrs.field(default=None, init=False)
-    _pending: Any = attrs.field(default=None, init=False)
+    _pending: IDelayedCall | None = attrs.field(default=None, init=False)
 
     def load(self, now: float) -> None:
-        """Restore what is still good; a file that cannot be read is the same as none.
+        """Restore the valid tokens; a damaged file is the same as none.
 
         Args:
             now: seconds since the epoch.
@@ -49,14 +49,14 @@ class TokenFile:
         self._oauth.tokens.restore(content.get("access"), now, lambda account: True)
 
     def save_soon(self) -> None:
-        """Write the file in this turn of the reactor, or as soon as `SAVE_INTERVAL` allows."""
+        """Write the file at once, or as soon as `SAVE_INTERVAL` allows."""
         if self._pending is None:
             now = self._clock.seconds()
             wait = 0.0 if self._saved is None else self._saved + SAVE_INTERVAL - now
             self._pending = self._clock.callLater(max(0.0, wait), self._save)
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write what is still pending."""
         if self._pending is not None:
             self._pending.cancel()
             self._save()

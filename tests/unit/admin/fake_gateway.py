@@ -14,10 +14,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 
 from node2dm_tw.admin.views import AdminServices
-from node2dm_tw.core.stats import RouteStats, Stats
-from node2dm_tw.delivery.blocked_devices import BlockedDevices
-from node2dm_tw.delivery.recent_errors import RecentErrors
-from tests.unit.admin.support import fake_route
+from tests.unit.admin.support import FakeGateway, FakeRoute
 
 NAMES = ("shop", "news", "chat", "weather", "bank", "games", "maps", "music")
 STATES = {
@@ -40,43 +37,41 @@ FAULTS = [
 
 
 @attrs.define(eq=False)
-class FakeRoute:
+class BusyRoute:
     """A route that counts pushes nobody sent."""
 
-    stats: RouteStats
-    recent_errors: RecentErrors
-    blocked: BlockedDevices
+    route: FakeRoute
     depth: float = 0.0
 
     def live(self, seconds: float, rate: float, errors: float, *, stands: bool) -> None:
         """Count what comes and goes in these seconds."""
-        came = round(rate * seconds)
-        self.stats.messages_received += came
+        stats, came = self.route.stats, round(rate * seconds)
+        stats.messages_received += came
         wrong = min(came, round(errors * seconds))
         if stands:
             self.depth += came
             return
         gone = min(self.depth, rate * seconds)
         self.depth -= gone
-        self.stats.messages_sent += came - wrong + round(gone)
+        stats.messages_sent += came - wrong + round(gone)
         for number in range(wrong):
             kind, reason, counter = FAULTS[min(3, int(random.expovariate(1.2)))]
             device = b"APA91bH" + b"%06d" % (number * 7919 % 1_000_000) + b"x" * 120
-            self.recent_errors.record(kind, reason, device, time.time())
-            setattr(self.stats, counter, getattr(self.stats, counter) + 1)
+            self.route.recent_errors.record(kind, reason, device, time.time())
+            setattr(stats, counter, getattr(stats, counter) + 1)
             if counter == "messages_blocked" and number % 10 == 0:
-                self.blocked.block(device, 3_600)
+                self.route.blocked.block(device, 3_600)
 
 
-def make(stats: Stats, name: str) -> FakeRoute:
-    recent_errors, blocked = RecentErrors(), BlockedDevices(reactor)
-    made = fake_route(stats, name, window=64, max_queued=100_000, **STATES.get(name, {}))
-    route = FakeRoute(made, recent_errors, blocked)
-    made.details |= {"errors": recent_errors.latest, "blocked": blocked.latest}
-    made.gauges["messages_in_queue"] = lambda: int(route.depth)
-    made.gauges["oldest_age"] = lambda: round(route.depth / 40, 1)
-    made.gauges["rate_limited_tokens"] = lambda: len(blocked)
-    made.gauges["messages_in_flight"] = lambda: 0 if name in STATES else random.randrange(20, 50)
+def make(gateway: FakeGateway, name: str) -> BusyRoute:
+    route = BusyRoute(
+        gateway.add_route(name, window=64, max_queued=100_000, **STATES.get(name, {}))
+    )
+    route.route.live = lambda: {
+        "messages_in_queue": int(route.depth),
+        "oldest_age": round(route.depth / 40, 1),
+        "messages_in_flight": 0 if name in STATES else random.randrange(20, 50),
+    }
     return route
 
 
@@ -84,12 +79,10 @@ def main(port: int, routes: int, errors: float, minutes: float) -> None:
     """Serve; `minutes` of history are made up before, `errors` a second then go on."""
     passed = [0.0]
     reactor.seconds = lambda: time.monotonic() + passed[0]
-    stats = Stats(reactor.seconds, "0.1.0")
-    stats.gauges |= {"udp_dropped": lambda: 0, "rcvbuf": lambda: 16_777_216}
-    stats.gauges["callbacks_waiting"] = lambda: 0
+    gateway = FakeGateway(reactor, values={"version": "0.1.0", "rcvbuf": 16_777_216})
     names = [NAMES[n] if n < len(NAMES) else f"{NAMES[n % 8]}-{n // 8 + 1}" for n in range(routes)]
-    all_routes = {name: make(stats, name) for name in names}
-    admin = AdminServices(stats, reactor, time.time, list)
+    all_routes = {name: make(gateway, name) for name in names}
+    admin = AdminServices(gateway.snapshot, reactor, time.time, list)
 
     def live(seconds: float, share: float) -> None:
         for number, (name, route) in enumerate(all_routes.items()):
@@ -102,7 +95,7 @@ def main(port: int, routes: int, errors: float, minutes: float) -> None:
     for _ in range(int(minutes * 30)):
         passed[0] += 2.0
         live(2.0, 0.01 + 0.2 * (random.random() < 0.02))
-        admin.history.add(stats.snapshot())
+        admin.history.add(gateway.snapshot())
     admin.open_web(serverFromString(reactor, f"tcp:{port}:interface=127.0.0.1"))
     admin.start()
     if errors:

@@ -9,21 +9,16 @@ from twisted.web.server import Site
 
 from node2dm_tw.admin.events import EventStreams
 from node2dm_tw.admin.health import Health, Phase
+from node2dm_tw.admin.lines import make_lines
 from node2dm_tw.admin.web import Render, WebViews, make_site
-from tests.unit.admin.support import ROUTE
+from node2dm_tw.core.snapshot import ProcessSnapshot
+from tests.unit.admin.support import PROCESS
 from tests.unit.admin.transport import connect, make_connections
-
-SNAPSHOT: dict[str, Any] = {
-    "totals": {"version": "1.2"},
-    "routes": {"shop": ROUTE},
-    "histograms": {},
-    "details": {},
-}
 
 
 def open_site(
     *,
-    snapshot: dict[str, Any] | None = None,
+    snapshot: ProcessSnapshot = PROCESS,
     phase: Phase = Phase.RUNNING,
     streams: EventStreams | None = None,
     metrics: Render | None = None,
@@ -33,7 +28,7 @@ def open_site(
     clock = Clock()
     health = Health(clock.seconds, phase)
     streams = EventStreams(lambda: b"") if streams is None else streams
-    views = WebViews(lambda: snapshot or SNAPSHOT, health, streams, metrics)
+    views = WebViews(lambda: snapshot, lambda: make_lines(snapshot), health, streams, metrics)
     return make_site(views, make_connections(clock, 200), lambda: web_hosts)
 
 

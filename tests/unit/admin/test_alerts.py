@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from node2dm_tw.admin.lines import is_counter
 from node2dm_tw.admin.metric_names import (
     HISTOGRAMS,
     LABELLED,
@@ -14,13 +15,13 @@ from node2dm_tw.admin.metric_names import (
     PROCESS,
     REASONS,
     ROUTE,
-    STATES,
 )
-from node2dm_tw.core.stats import is_counter
+from node2dm_tw.core.snapshot import LaneState
 from tests.support.tools import module, tool
 
 yaml = module("yaml")
 
+STATES = [state.value for state in LaneState]
 ETC = Path(__file__).parents[3] / "etc"
 RULES = ETC / "prometheus-rules.yml"
 ALERTS = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]

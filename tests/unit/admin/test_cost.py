@@ -7,11 +7,8 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.admin.history import POINTS
 from node2dm_tw.admin.views import AdminServices
-from node2dm_tw.core.stats import Stats
-from node2dm_tw.delivery.blocked_devices import BlockedDevices
-from node2dm_tw.delivery.recent_errors import RecentErrors
 from tests.unit.admin.http import Connection
-from tests.unit.admin.support import fake_route
+from tests.unit.admin.support import FakeGateway
 from tests.unit.admin.test_views import Endpoint
 
 ROUTES = 20
@@ -23,9 +20,9 @@ class Bench:
 
     def __init__(self):
         self.clock = Clock()
-        self.stats = Stats(self.clock.seconds, "1.2")
+        self.gateway = FakeGateway(self.clock)
         self.recent_errors = [self.make_route(f"route{n}") for n in range(ROUTES)]
-        self.admin = AdminServices(self.stats, self.clock, time.time, list)
+        self.admin = AdminServices(self.gateway.snapshot, self.clock, time.time, list)
         self.web = Endpoint()
         self.admin.open_web(self.web)
         self.admin.start()
@@ -34,16 +31,10 @@ class Bench:
         self.page = Connection(self.web.factory).get("/events")
 
     def make_route(self, name):
-        route, recent_errors, blocked = (
-            fake_route(self.stats, name),
-            RecentErrors(),
-            BlockedDevices(self.clock),
-        )
-        route.details |= {"errors": recent_errors.latest, "blocked": blocked.latest}
-        route.gauges["rate_limited_tokens"] = lambda: len(blocked)
+        route = self.gateway.add_route(name)
         for number in range(2_000):
-            blocked.block(self.token(number), 3_600.0)
-        return recent_errors
+            route.blocked.block(self.token(number), 3_600.0)
+        return route.recent_errors
 
     @staticmethod
     def token(number):

@@ -1,5 +1,6 @@
 """Readiness, the watchdog, and the states in words."""
 
+import attrs
 import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -72,7 +73,7 @@ def test_a_stall_is_reported_after_a_minute_and_logged_once():
             "shop: 3 pushes wait and none has ended for 60 s",
         )
         bench.watch(2, shop=route(messages_in_queue=2, messages_sent=5))
-        assert bench.look(shop=stuck | {"messages_sent": 5}).is_ready
+        assert bench.look(shop=attrs.evolve(stuck, messages_sent=5)).is_ready
     assert [formatEvent(event) for event in events] == [
         "shop: 3 pushes wait and none has ended for 60 s",
         "shop: sending resumed",
@@ -180,7 +181,11 @@ LOCKED = route(state="locked", state_reason="QuotaExceeded", state_advice="delet
         ([READY, route(state="signing in")], "signing in", "r1: signing in"),
         ([PAUSED, route(state="signing in")], "paused", "r0: paused"),
         ([PAUSED, HELD_BACK], "callbacks held back", "r1: callbacks held back"),
-        ([PAUSED | HELD_BACK | {"state": "paused"}], "callbacks held back", "callbacks held back"),
+        (
+            [attrs.evolve(PAUSED, bad_device_alarm=True)],
+            "callbacks held back",
+            "callbacks held back",
+        ),
         ([HELD_BACK, FULL, READY], "not ready", "r1: not ready"),
         ([FULL, LOCKED, READY, LOCKED, LOCKED], "locked", "r1 and 2 more: locked"),
         ([LOCKED, LOCKED], "locked", "locked"),

@@ -3,11 +3,11 @@
 from twisted.internet.task import Clock
 
 from node2dm_tw.admin.history import POINTS, STEP, History
-from tests.unit.admin.support import route
+from tests.unit.admin.support import route, snapshot
 
 
 def values(**more):
-    return {"totals": route(**more), "routes": {"shop": route(**more)}}
+    return snapshot(shop=route(**more))
 
 
 def test_points_are_rates_between_two_looks():

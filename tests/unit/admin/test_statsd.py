@@ -13,6 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from node2dm_tw.admin.lines import StatsLines
 from node2dm_tw.admin.statsd import DATAGRAM, StatsdFormatter, StatsdSender, batches, resolve_host
 from tests.unit.admin.support import StatsdServer
 
@@ -20,7 +21,7 @@ TOTALS = {"messages_sent": 0, "backing_off": True, "version": "1.2", "oldest_age
 
 
 def told(report, **values):
-    return list(report.lines({"totals": TOTALS | values, "routes": {"my.shop": values}}))
+    return list(report.lines(StatsLines(TOTALS | values, {"my.shop": values})))
 
 
 def test_counters_are_told_by_what_was_added_and_gauges_as_they_are():
@@ -58,15 +59,15 @@ def sender(resolve, port, host="statsd.example"):
     return StatsdSender(host, port, StatsdFormatter("gcm"), resolve, Clock())
 
 
-def snapshot(**totals):
-    return {"totals": totals, "routes": {}}
+def lines(**totals):
+    return StatsLines(totals, {})
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_a_report_goes_to_an_address_of_either_kind(address):
     """Of IPv4 or of IPv6."""
     with StatsdServer(address) as statsd:
-        sender(lambda host: succeed(address), statsd.port).send(snapshot(messages_sent=3))
+        sender(lambda host: succeed(address), statsd.port).send(lines(messages_sent=3))
         assert statsd.lines() == ["gcm.messages_sent:3|c"]
 
 
@@ -75,9 +76,9 @@ def test_the_host_is_looked_up_for_each_report():
     with StatsdServer() as first, StatsdServer("::1", first.port) as second:
         addresses = iter(["127.0.0.1", "::1"])
         made = sender(lambda host: succeed(next(addresses)), first.port)
-        made.send(snapshot(messages_sent=3))
+        made.send(lines(messages_sent=3))
         assert first.lines() == ["gcm.messages_sent:3|c"]
-        made.send(snapshot(messages_sent=5))
+        made.send(lines(messages_sent=5))
         assert (first.lines(), second.lines()) == ([], ["gcm.messages_sent:2|c"])
 
 
@@ -87,9 +88,9 @@ def test_what_could_not_be_told_is_told_by_the_next_report():
     with StatsdServer() as statsd:
         made = sender(lambda host: answers.pop(0), statsd.port)
         with capturedLogs() as events:
-            made.send(snapshot(messages_sent=3))
+            made.send(lines(messages_sent=3))
         assert "statsd at statsd.example was not told" in formatEvent(events[0])
-        made.send(snapshot(messages_sent=5))
+        made.send(lines(messages_sent=5))
         assert statsd.lines() == ["gcm.messages_sent:5|c"]
 
 
@@ -97,8 +98,8 @@ def test_a_report_that_cannot_be_sent_is_logged():
     """At the stop too, which goes on."""
     made = sender(lambda host: succeed("255.255.255.255"), 1)
     with capturedLogs() as events:
-        made.send(snapshot(messages_sent=3))
-        made.send_last(snapshot(messages_sent=5))
+        made.send(lines(messages_sent=3))
+        made.send_last(lines(messages_sent=5))
     assert {formatEvent(event).split(": ")[0] for event in events} == {
         "statsd at statsd.example was not told"
     }
@@ -109,8 +110,8 @@ def test_an_address_that_comes_after_the_stop():
     late = Deferred()
     with StatsdServer() as statsd:
         made = sender(lambda host: late, statsd.port)
-        made.send(snapshot(messages_sent=3))
-        made.send_last(snapshot(messages_sent=3))
+        made.send(lines(messages_sent=3))
+        made.send_last(lines(messages_sent=3))
         late.callback("127.0.0.1")
         assert statsd.lines() == []
 

@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -10,30 +11,22 @@ from twisted.python.failure import Failure
 
 from node2dm_tw.admin.connections import CLOSE_SECONDS, IDLE_SECONDS
 from node2dm_tw.admin.health import Health, Phase
+from node2dm_tw.admin.lines import make_lines
 from node2dm_tw.admin.telnet import HELP, LINGER_SECONDS, StatsFactory, TelnetViews
-from tests.unit.admin.support import ROUTE
+from tests.unit.admin.support import PROCESS, route, snapshot
 from tests.unit.admin.transport import connect, make_connections
 
-SNAPSHOT = {
-    "totals": {"uptime": 3, "backing_off": False, "version": "1.2"},
-    "routes": {"shop": ROUTE},
-}
-STATS = [
-    "uptime: 3 seconds",
-    "backing_off: false",
-    "version: 1.2",
-    *(f"shop.{name}: {str(value).lower()}" for name, value in ROUTE.items()),
-]
+LINES = make_lines(PROCESS)
 CONFIG = ["[node2dm]", "stats = tcp:1"]
 
 
 class Connection:
     """One connection, with its clock and what was written to it."""
 
-    def __init__(self, snapshot=SNAPSHOT, config=CONFIG):
+    def __init__(self, snapshot=PROCESS, config=CONFIG):
         self.clock = Clock()
         health = Health(self.clock.seconds, Phase.RUNNING)
-        views = TelnetViews(lambda: snapshot, health, lambda: config)
+        views = TelnetViews(lambda: snapshot, lambda: make_lines(snapshot), health, lambda: config)
         self.protocol = connect(StatsFactory(make_connections(self.clock), views))
         self.transport = self.protocol.transport
 
@@ -61,8 +54,8 @@ def lines(*texts, end="\n"):
 @pytest.mark.parametrize(
     ("command", "answer"),
     [
-        ("stats", STATS),
-        ("stats json", [json.dumps(SNAPSHOT, separators=(",", ":"))]),
+        ("stats", LINES.as_text()),
+        ("stats json", [json.dumps(attrs.asdict(LINES), separators=(",", ":"))]),
         ("health", ["ready", "shop: ready"]),
         ("config", CONFIG),
         ("version", ["node2dm_tw 1.2"]),
@@ -227,13 +220,19 @@ CONTROLS = "\x00\x07\x1b[31m\r\n\x7f\x9b\xad\u200f\u202e\u2028\u2029\U000e0001\u
 @pytest.mark.parametrize("command", [b"stats", b"stats json", b"health", b"config"])
 def test_nothing_in_an_answer_acts_on_a_terminal(command):
     """Controls, directions and line ends in any value are shown as what they are."""
-    route = {**ROUTE, "state_reason": f"a{CONTROLS}b"}
-    snapshot = {"totals": {}, "routes": {"shop": route}}
-    connection = Connection(snapshot, ["[node2dm]", f"prefix = a{CONTROLS}b"])
+    shown = snapshot(shop=route(state="locked", state_reason=f"a{CONTROLS}b"))
+    connection = Connection(shown, ["[node2dm]", f"prefix = a{CONTROLS}b"])
     text = connection.say(command + b"\n").decode()
     assert all(line.isprintable() for line in text.split("\n"))
     if command == b"stats json":
         assert json.loads(text)["routes"]["shop"]["state_reason"] == f"a{CONTROLS}b"
     else:
         assert "a\\x00\\x07\\x1b[31m\\x0d\\x0a\\x7f\\x9b\\xad\\u200f\\u202e" in text
-        assert text.count("\n") == {b"stats": len(route), b"health": 2, b"config": 2}[command]
+        assert (
+            text.count("\n")
+            == {
+                b"stats": len(make_lines(shown).as_text()),
+                b"health": 2,
+                b"config": 2,
+            }[command]
+        )

@@ -9,11 +9,12 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.admin.health import Phase
+from node2dm_tw.admin.lines import StatsLines, is_counter
 from node2dm_tw.admin.statsd import StatsdFormatter, StatsdSender
 from node2dm_tw.admin.views import AdminServices
-from node2dm_tw.core.stats import COUNTERS, Stats, as_text, is_counter
+from node2dm_tw.core.stats import COUNTERS
 from tests.unit.admin.http import Connection
-from tests.unit.admin.support import StatsdServer, fake_route
+from tests.unit.admin.support import FakeGateway, StatsdServer
 from tests.unit.admin.transport import connect
 
 
@@ -57,9 +58,9 @@ class Bench:
 
     def __init__(self):
         self.clock = Clock()
-        self.stats = Stats(self.clock.seconds, "1.2")
-        self.route = fake_route(self.stats, "shop")
-        self.admin = AdminServices(self.stats, self.clock, lambda: 1_000.0, list)
+        self.gateway = FakeGateway(self.clock)
+        self.route = self.gateway.add_route("shop")
+        self.admin = AdminServices(self.gateway.snapshot, self.clock, lambda: 1_000.0, list)
         self.web = Endpoint()
         self.admin.open_web(self.web)
 
@@ -87,7 +88,7 @@ def test_a_page_is_told_everything_every_second():
     bench.admin.start()
     bench.clock.pump([1] * 10)
     page = bench.open_page()
-    bench.route.messages_received = bench.route.messages_sent = 8
+    bench.route.stats.messages_received = bench.route.stats.messages_sent = 8
     bench.clock.pump([1] * 4)
     (history,) = events(page, "history")
     assert len(history[""]) == len(history["shop"]) == 5
@@ -115,16 +116,14 @@ def test_every_view_shows_the_same_at_the_same_moment(statsd):
     """Telnet as text and JSON, /stats, the page's events, statsd: numbers that move too."""
     bench = Bench()
     route = bench.route
-    bench.stats.invalid["colons"] += 2
+    bench.gateway.invalid["colons"] += 2
     for number, name in enumerate(COUNTERS):
-        setattr(route, name, number)
-    route.refuse("MessageTooBig")
-    route.gauges |= {
-        "state": lambda: "paused",
-        "state_reason": lambda: "503, Retry-After",
-        "pause_left": lambda: round(100 - bench.clock.seconds(), 1),
-        "oldest_age": lambda: round(bench.clock.seconds(), 1),
-        "backing_off": lambda: True,
+        setattr(route.stats, name, number)
+    route.stats.refuse("MessageTooBig")
+    route.values |= {"state": "paused", "state_reason": "503, Retry-After", "backing_off": True}
+    route.live = lambda: {
+        "pause_left": round(100 - bench.clock.seconds(), 1),
+        "oldest_age": round(bench.clock.seconds(), 1),
     }
     telnet = Endpoint()
     bench.admin.open_telnet(telnet)
@@ -144,7 +143,7 @@ def test_every_view_shows_the_same_at_the_same_moment(statsd):
         values["totals"].pop("memory_rss")
     assert by_telnet == stats == {key: told[key] for key in ("totals", "routes")}
     assert stats["routes"]["shop"]["pause_left"] == 93.0
-    assert [line for line in lines if "memory_rss" not in line] == as_text(stats)
+    assert [line for line in lines if "memory_rss" not in line] == StatsLines(**stats).as_text()
     numbers = {
         (f"p.{place}{name}", float(value))
         for place, values in [("", stats["totals"]), ("shop.", stats["routes"]["shop"])]
@@ -167,12 +166,12 @@ def test_a_fault_in_a_view_does_not_end_the_others():
     page = bench.open_page()
     broken = [ZeroDivisionError("no")]
 
-    def gauge():
+    def fail_once():
         if broken:
             raise broken.pop()
-        return 1
+        return {}
 
-    bench.stats.gauges["faulty"] = gauge
+    bench.route.live = fail_once
     with capturedLogs() as logged:
         bench.clock.pump([1] * 3)
     assert [formatEvent(event) for event in logged] == ["a view could not be brought up to date"]
@@ -186,12 +185,12 @@ def test_statsd_is_told_at_its_interval_and_at_the_stop(statsd):
     bench.admin.start()
     bench.clock.pump([1] * 9)
     assert statsd.lines() == []
-    bench.route.messages_sent = 3
+    bench.route.stats.messages_sent = 3
     bench.clock.advance(1)
     lines = statsd.lines()
     assert "p.messages_sent:3|c" in lines
     assert "p.shop.messages_sent:3|c" in lines
-    bench.route.messages_sent = 5
+    bench.route.stats.messages_sent = 5
     bench.admin.stop()
     assert "p.messages_sent:2|c" in statsd.lines()
 
@@ -206,7 +205,7 @@ def test_a_stop_leaves_nothing():
     page.lose()
     assert bench.web.port.closed
     assert bench.clock.getDelayedCalls() == []
-    AdminServices(bench.stats, bench.clock, lambda: 0.0, list).stop()
+    AdminServices(bench.gateway.snapshot, bench.clock, lambda: 0.0, list).stop()
 
 
 def test_a_statsd_that_was_never_found_is_not_looked_up_at_the_stop():

@@ -4,13 +4,15 @@ import json
 import re
 from importlib import resources
 
+import attrs
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.admin.health import Phase
+from node2dm_tw.admin.lines import make_lines
 from node2dm_tw.admin.web import PAGE, SECURITY
-from tests.unit.admin.http import SNAPSHOT, Connection, open_site
-from tests.unit.admin.support import route, snapshot
+from tests.unit.admin.http import Connection, open_site
+from tests.unit.admin.support import PROCESS, route, snapshot
 
 FOLDER = resources.files("node2dm_tw.admin") / "page"
 PATHS = ["/", "/page.css", "/page.js", "/plot.js", "/icon.svg", "/stats", "/healthz", "/readyz"]
@@ -99,11 +101,11 @@ def test_the_page_names_no_other_place():
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(|document\.write", code)
 
 
-def test_stats_are_the_snapshots_totals_and_routes():
+def test_stats_are_the_lines_of_totals_and_routes():
     """And nothing that is not in the reference."""
     answer = get("/stats")
     assert answer.header("content-type") == "application/json"
-    assert json.loads(answer.body) == {k: SNAPSHOT[k] for k in ("totals", "routes")}
+    assert json.loads(answer.body) == attrs.asdict(make_lines(PROCESS))
 
 
 def test_whoever_can_answer_is_alive():
@@ -307,7 +309,7 @@ def test_the_same_headers_for_head_as_for_get():
 
 def test_a_fault_of_ours_is_one_answer_and_a_line_a_second():
     """The client is told nothing of it, and the next request is answered."""
-    broken = {"totals": {}, "routes": {"shop": {}}}
+    broken = snapshot(shop=None)
     site = open_site(snapshot=broken)
     with capturedLogs() as logged:
         for _ in range(50):

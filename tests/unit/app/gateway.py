@@ -24,6 +24,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from node2dm_tw.admin.lines import make_lines
 from node2dm_tw.app.hangups import HangUps
 from node2dm_tw.app.options import Options
 from node2dm_tw.app.parts import Parts
@@ -36,6 +37,9 @@ from tests.unit.admin.transport import ClientTransport
 from tests.unit.providers.keys import CONTENT
 
 SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+
+Answer = bytes | tuple[int, bytes]
+"""A body, or a status and a body."""
 
 ACCOUNT = """\
 [c2dm]
@@ -65,10 +69,10 @@ class MemoryNetwork(MemoryReactorClock):
     """A reactor whose HTTP connections are answered by `answer`, and whose ports are memory.
 
     Args:
-        answer: gives a body for a path and a body; None: there will be no answer.
+        answer: gives the answer to a path and a body; None: there will be none.
     """
 
-    def __init__(self, answer: Callable[[bytes, bytes], bytes | None]) -> None:
+    def __init__(self, answer: Callable[[bytes, bytes], Answer | None]) -> None:
         super().__init__()
         self.nameResolver = Resolver()
         self.answer = answer
@@ -110,8 +114,9 @@ class MemoryNetwork(MemoryReactorClock):
                 said = self.answer(head.split(b" ")[1], body)
                 if said is None:
                     continue
+                status, said = said if isinstance(said, tuple) else (200, said)
                 protocol.dataReceived(
-                    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said)
+                    b"HTTP/1.1 %d\r\nContent-Length: %d\r\n\r\n%b" % (status, len(said), said)
                 )
                 is_any = True
         return is_any
@@ -135,7 +140,7 @@ class MemoryGateway:
         twistd: the options of twistd.
 
     Attributes:
-        answers: bodies by path; what has none is never answered.
+        answers: by path a body, or a status and a body; what has none is never answered.
         posted: path and body of each request.
         statuses: with which the process would end.
     """
@@ -147,7 +152,7 @@ class MemoryGateway:
     reactor: MemoryNetwork = attrs.field(init=False)
     service: GatewayService = attrs.field(init=False)
     posted: list[tuple[bytes, bytes]] = attrs.field(factory=list, init=False)
-    answers: dict[bytes, bytes] = attrs.field(init=False)
+    answers: dict[bytes, Answer] = attrs.field(init=False)
     statuses: list[int] = attrs.field(factory=list, init=False)
     events: list[LogEvent] = attrs.field(factory=list, init=False)
     _handlers: dict[int, Any] = attrs.field(init=False)
@@ -172,7 +177,7 @@ class MemoryGateway:
         )
         self.service = GatewayService(options, runtime)
 
-    def _answer(self, path: bytes, body: bytes) -> bytes | None:
+    def _answer(self, path: bytes, body: bytes) -> Answer | None:
         self.posted.append((path, body))
         return self.answers.get(path)
 
@@ -248,7 +253,8 @@ class MemoryGateway:
         self.reactor.turn()
 
     def stats(self, name: str) -> Any:
-        return self.service._stats.snapshot()["totals"][name]
+        """Give a value of the lines that telnet shows."""
+        return make_lines(self.service._take_snapshot()).totals[name]
 
     def ask(self, host: str) -> bytes:
         """Ask the web port for the stats, under a name; return the status."""

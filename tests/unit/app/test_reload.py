@@ -8,8 +8,8 @@ import pytest
 from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
 from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 from node2dm_tw.core.push import split_at_colons
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.delivery.admission import TOO_OLD
-from node2dm_tw.delivery.session import LaneState
 from node2dm_tw.queues.interface import Lease
 from tests.unit.app.gateway import ACCOUNT, MemoryGateway
 
@@ -226,7 +226,7 @@ def test_a_locked_route_sends_again(memory_gateway):
     session, lock = gateway.route.lane.session, gateway.route.quota_lock
     gateway.hang_up()
     assert session.state is LaneState.LOCKED
-    assert gateway.service._stats.snapshot()["routes"]["c2dm"]["state_advice"].startswith("once")
+    assert gateway.route.snapshot().state_advice.startswith("once the quota is granted again")
     lock.path.unlink()
     gateway.answers[b"/send"] = b"id=1"
     gateway.hang_up()
@@ -236,14 +236,15 @@ def test_a_locked_route_sends_again(memory_gateway):
 
 def test_a_sign_in_that_was_given_up_is_tried_with_another_password(memory_gateway):
     """The same password leaves the route locked."""
-    gateway = memory_gateway(ACCOUNT + ACCOUNT.replace("[c2dm]", "[c2dm:second]"))
-    gateway.answers[b"/login"] = b"Error=AccountDisabled\n"
+    second = ACCOUNT.replace("[c2dm]", "[c2dm:second]").replace("/login", "/second")
+    gateway = memory_gateway(ACCOUNT + second)
+    captcha = (403, b"Error=CaptchaRequired\nCaptchaUrl=x\n")
+    gateway.answers |= {b"/login": captcha, b"/second": b"Auth=a-token\n"}
     gateway.start()
     session = gateway.route.lane.session
-    gateway.route.lane.on_given_up("refused")
+    gateway.answers[b"/login"] = b"Auth=a-token\n"
     gateway.hang_up()
     assert session.state is LaneState.LOCKED
-    gateway.answers[b"/login"] = b"Auth=a-token\n"
     gateway.config = gateway.config.replace("secret-word", "other-word", 1)
     gateway.hang_up()
     assert session.state is LaneState.READY

@@ -4,8 +4,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.core.stats import RouteStats
-from node2dm_tw.delivery.session import LaneState
 from node2dm_tw.queues.memory import MemoryQueue
 from node2dm_tw.state.spool import Spool
 from tests.support.doubles import WALL, MemoryHTTP

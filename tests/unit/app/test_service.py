@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 
 from node2dm_tw.app.process import StartFailed, hide_traceback
-from node2dm_tw.delivery.session import LaneState
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.state.directory import StateDir
 from tests.unit.app.gateway import ACCOUNT, MemoryGateway
 

@@ -37,14 +37,15 @@ def test_defaults_and_given_values(tmp_path):
     """What the file leaves out has its default; an empty default is None."""
     found, errors = read_sample(tmp_path, "[sample]\nplace = here\ncount = 5\n")
     assert errors == []
-    assert found == Sample(tmp_path / "here", 5, None, None, 4)
+    assert found == Sample(place=tmp_path / "here", count=5)
+    assert (found.note, found.word, found.most) == (None, None, 4)
 
 
 def test_defaults_can_be_given_by_the_caller(tmp_path):
     """They stand where the option's own would, and a section that is absent has them all."""
     found, errors = read_sample(tmp_path, "", defaults={"place": "/there", "count": "9"})
     assert errors == []
-    assert found == Sample(Path("/there"), 9, None, None, 4)
+    assert found == Sample(place=Path("/there"), count=9)
 
 
 def test_every_error_is_a_line_with_section_option_value_and_what_is_expected(tmp_path):

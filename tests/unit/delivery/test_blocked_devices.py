@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
+from node2dm_tw.core.snapshot import BlockedDevice
 from node2dm_tw.delivery.blocked_devices import LISTED, BlockedDevices
 
 
@@ -47,4 +48,4 @@ def test_the_latest_for_people():
     clock.advance(30)
     listed = blocked.latest()
     assert len(listed) == LISTED
-    assert listed[0] == {"device": "device-49-...", "left": 79}
+    assert listed[0] == BlockedDevice("device-49-...", left=79)

@@ -17,14 +17,19 @@ from tests.support.doubles import no_jitter
 CLOSED, OPEN, HALF_OPEN = BreakerState
 
 
+def make_breaker(clock, pause_file, on_change=lambda: None):
+    return CircuitBreaker("shop", clock, no_jitter, 1.0, pause_file, lambda: None, on_change)
+
+
 class Breaker:
     """A circuit breaker, and a push for each failure."""
 
     def __init__(self):
         self.clock = Clock()
         self.changes = []
-        self.breaker = CircuitBreaker("shop", self.clock, no_jitter, 1.0)
-        self.breaker.on_change = lambda: self.changes.append(self.breaker.state)
+        self.breaker = make_breaker(
+            self.clock, None, on_change=lambda: self.changes.append(self.breaker.state)
+        )
         self.number = 0
 
     def fail(self, event, *, target=None, epoch=None, push="another", **more):
@@ -155,7 +160,7 @@ def test_an_explained_answer_from_before_the_pause_ends_nothing(made):
 
 def kept(folder, clock, wall=1_700_000_000.0):
     pause_file = PauseFile(folder / "shop.pause", lambda: wall + clock.seconds())
-    return CircuitBreaker("shop", clock, no_jitter, 1.0, pause_file)
+    return make_breaker(clock, pause_file)
 
 
 def test_a_pause_that_was_named_outlives_the_process(tmp_path):

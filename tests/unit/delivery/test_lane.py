@@ -2,7 +2,8 @@
 
 import pytest
 
-from node2dm_tw.delivery.session import LaneState, LockReason
+from node2dm_tw.core.snapshot import LaneState
+from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.delivery.window import INITIAL
 from node2dm_tw.http.interface import CertificateRefused, NoAnswer, NotSent
 from node2dm_tw.providers.c2dm import C2DM
@@ -334,8 +335,8 @@ def test_one_target_may_hold_a_tenth_of_the_retry_queue(tmp_path):
         lane.http.posted[-1].say()
     assert lane.stats.messages_overflowed == 1
     assert len(lane.lane.admission.retry_queue) == 30
-    errors = lane.stats.details["errors"]()
-    assert "30 pushes for the target sleep already" in {error["reason"] for error in errors}
+    errors = lane.lane.recent_errors.latest()
+    assert "30 pushes for the target sleep already" in {error.reason for error in errors}
     lane.check()
 
 
@@ -448,7 +449,7 @@ def test_a_locked_lane_does_not_sign_in_again(tmp_path):
     lane.lane.session.signin.renew()
     lane.advance(30 * DAY, step=DAY)
     assert lane.credentials.fetches == 2
-    assert not lane.stats.gauges["signed_in"]()
+    assert lane.lane.session.signin.credential is None
 
 
 def test_bad_devices_are_reported(lane):

@@ -1,5 +1,6 @@
 """The recent errors of a route."""
 
+from node2dm_tw.core.snapshot import RecentError
 from node2dm_tw.delivery.recent_errors import CAPACITY, LISTED, OTHERS, RecentErrors
 
 TOKEN = b"APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
@@ -12,22 +13,10 @@ def test_errors_of_one_kind_and_reason_are_counted_together():
         errors.record("refused", "MessageTooBig", b"other-device-%d" % when, when)
     errors.record("refused", "MessageTooBig", TOKEN, 7.5)
     errors.record("bad device", "NotRegistered", b"phone", 6.0)
-    assert errors.latest() == [
-        {
-            "kind": "refused",
-            "reason": "MessageTooBig",
-            "count": 6,
-            "when": 7.5,
-            "device": "APA91bHun4...",
-        },
-        {
-            "kind": "bad device",
-            "reason": "NotRegistered",
-            "count": 1,
-            "when": 6.0,
-            "device": "phone",
-        },
-    ]
+    assert errors.latest() == (
+        RecentError("refused", "MessageTooBig", count=6, when=7.5, device="APA91bHun4..."),
+        RecentError("bad device", "NotRegistered", count=1, when=6.0, device="phone"),
+    )
 
 
 def test_an_upstream_cannot_put_a_token_into_a_reason():
@@ -36,15 +25,15 @@ def test_an_upstream_cannot_put_a_token_into_a_reason():
     errors.record("refused", f"no such token: {TOKEN.decode()}, sorry", TOKEN, 1.0)
     errors.record("refused", "x" * 10_000, TOKEN, 2.0)
     cut, named = errors.latest()
-    assert named["reason"] == "no such token: APA91bHun4..., sorry"
-    assert len(cut["reason"]) == 200
+    assert named.reason == "no such token: APA91bHun4..., sorry"
+    assert len(cut.reason) == 200
 
 
 def test_an_error_without_a_device_keeps_its_reason():
     """An empty device is part of every text, and replaced nowhere."""
     errors = RecentErrors()
     errors.record("invalid", "json", b"", 1.0)
-    assert errors.latest()[0]["reason"] == "json"
+    assert errors.latest()[0].reason == "json"
 
 
 def test_the_entry_seen_longest_ago_is_replaced():
@@ -52,7 +41,7 @@ def test_the_entry_seen_longest_ago_is_replaced():
     errors = RecentErrors()
     for number in range(100):
         errors.record("refused", f"reason {number}", TOKEN, number * 2.0)
-    assert [each["reason"] for each in errors.latest()] == [
+    assert [each.reason for each in errors.latest()] == [
         f"reason {number}" for number in range(99, 99 - LISTED, -1)
     ]
     assert len(errors._entries) == CAPACITY
@@ -66,5 +55,5 @@ def test_an_upstream_that_words_each_reason_anew_fills_no_memory():
     assert len(errors._entries) <= CAPACITY + 1
     errors.record("refused", "x", TOKEN, 5.1)
     first, *_ = errors.latest()
-    assert first["reason"] == OTHERS
-    assert first["count"] >= 10_000 - CAPACITY
+    assert first.reason == OTHERS
+    assert first.count >= 10_000 - CAPACITY

@@ -94,8 +94,8 @@ def test_each_way_to_end_unsent_names_what_did_it(tmp_path, scenario, options, o
         scenario(lane)
     lane.check()
     counter = f"messages_{outcome.replace(' ', '_')}"
-    errors = {(each["kind"], each["reason"]): each for each in lane.stats.details["errors"]()}
-    of_outcome = [each["count"] for (kind, _), each in errors.items() if kind == outcome]
+    errors = {(each.kind, each.reason): each.count for each in lane.lane.recent_errors.latest()}
+    of_outcome = [count for (kind, _), count in errors.items() if kind == outcome]
     assert sum(of_outcome) == getattr(lane.stats, counter) > 0
     assert (outcome, reason) in errors
     lines = [formatEvent(event) for event in events]
@@ -118,4 +118,4 @@ def test_a_reason_is_logged_once_a_second_and_hides_no_other(tmp_path):
         f"{start}: expired: older than its ttl",
         f"{start}: overflowed: {OVER_RATE} (213 more like it were not logged)",
     ]
-    assert {each["count"] for each in settlement.errors.latest()} == {214, 215}
+    assert {each.count for each in settlement.errors.latest()} == {214, 215}

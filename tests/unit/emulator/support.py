@@ -1,4 +1,4 @@
-"""What the emulator's tests share: Google in memory, and its wire without sockets."""
+"""What the emulator's tests share: the emulator in memory, and connections without sockets."""
 
 import json
 from urllib.parse import urlencode
@@ -19,16 +19,15 @@ from twisted.python.failure import Failure
 from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import IncomingRequest, Reply
 from node2dm_tw.emulator.google.oauth import GRANT_TYPE, ServiceAccount
-from node2dm_tw.emulator.server.certificates import PROJECT
 from node2dm_tw.emulator.server.wire import EmulatorFactory
-from node2dm_tw.emulator.settings import EmulatorSettings
+from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings
 
 SENDER = "sender@example.com"
 NOW = 1_800_000_000.0
 
 
 class World:
-    """An emulator in memory, and whoever talks to it."""
+    """An emulator in memory, and requests to it."""
 
     def __init__(self, state_dir="/nonexistent", on_tokens=lambda: None, **settings):
         self.now = NOW
@@ -39,8 +38,8 @@ class World:
 
     def call(self, method, path, body=b"", headers=()):
         path, _, query = path.partition("?")
-        call = IncomingRequest(method, path, query.encode(), dict(headers), body)
-        return self.google.answer(call, self.now).answer
+        request = IncomingRequest(method, path, query.encode(), dict(headers), body)
+        return self.google.answer(request, self.now).reply
 
     def login(self, email=SENDER, password="secret", **more):
         form = {"Email": email, "Passwd": password, "service": "ac2dm", "source": "a-b-1", **more}
@@ -60,7 +59,7 @@ class World:
 
 
 class Wire:
-    """One connection to an emulator, with the bytes in hand."""
+    """One connection to an emulator, over a transport in memory."""
 
     def __init__(self, world):
         self.clock = Clock()

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from .test_fcm import GONE
+from tests.unit.emulator.google.test_fcm import GONE
 
 try:
     import requests.adapters

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from node2dm_tw.emulator.settings import EmulatorSettings, address, changed_options, read_section
+from node2dm_tw.emulator.settings import (
+    OPTIONS,
+    EmulatorSettings,
+    address,
+    changed_options,
+    read_section,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,10 +43,10 @@ def test_address(listen, expected):
         "tcp:\N{SUPERSCRIPT TWO}",
     ],
 )
-def test_other_endpoints_are_refused(listen, tmp_path):
-    """An endpoint without a port and an address cannot be announced, so it is refused."""
-    with pytest.raises(ValueError, match=r"^expected "):
-        EmulatorSettings(tmp_path, listen)
+def test_other_endpoints_are_rejected(listen):
+    """An endpoint without a port and an address cannot be announced, so it is an error."""
+    with pytest.raises(ValueError, match=r"^an (endpoint such as|IP address)"):
+        address(listen)
 
 
 def test_defaults():
@@ -68,11 +74,11 @@ def test_everything_is_read(tmp_path):
     assert errors == []
     assert settings == EmulatorSettings(
         tmp_path,
-        "tcp:9",
-        ("one", "two"),
-        {"a@x": "one,two", "b@x": "p:q"},
-        (200000, 86400.0),
-        (20, 60.0),
+        listen="tcp:9",
+        phones=("one", "two"),
+        accounts={"a@x": "one,two", "b@x": "p:q"},
+        sender_quota=(200000, 86400.0),
+        device_quota=(20, 60.0),
     )
 
 
@@ -83,7 +89,6 @@ def test_all_errors_are_reported_together(tmp_path):
             "listen": "nowhere",
             "phones": "a b",
             "accounts": "hunter2",
-            "accounts_file": "absent",
             "sender_quota": "many",
             "colour": "red",
         },
@@ -91,16 +96,33 @@ def test_all_errors_are_reported_together(tmp_path):
         tmp_path,
     )
     assert settings is None
-    assert [line.partition(": ")[0] for line in errors] == [
-        "[emulator] colour",
-        "[emulator] listen = nowhere",
-        "[emulator] phones = a b",
-        "[emulator] accounts",
-        "[emulator] accounts_file = absent",
-        "[emulator] sender_quota = many",
-        "[emulator] accounts",
+    assert errors == [
+        "[emulator] listen = nowhere: expected an endpoint such as tcp:8443:interface=127.0.0.1",
+        "[emulator] phones = a b:"
+        " expected printable ASCII names without blanks, slashes and commas",
+        "[emulator] accounts: expected email:password, several separated by commas",
+        "[emulator] sender_quota = many: expected a rate such as 240/m",
+        "[emulator] colour: unknown option",
     ]
-    assert "hunter2" not in str(errors)
+
+
+def test_accounts_and_a_file_of_accounts(tmp_path):
+    """One of the two; the file has an account on each line, and no error repeats it."""
+    (tmp_path / "file").write_text("a@x:one\nhunter2\n", encoding="utf-8")
+    assert read_section({"accounts": "a@x:b", "accounts_file": "file"}, tmp_path, tmp_path) == (
+        None,
+        ["[emulator] accounts: expected either accounts or accounts_file, not both"],
+    )
+    assert read_section({"accounts_file": "file"}, tmp_path, tmp_path) == (
+        None,
+        ["[emulator] accounts_file = file: expected email:password on each line"],
+    )
+
+
+def test_an_empty_option_has_its_default(tmp_path):
+    """It is the same as none."""
+    empty = dict.fromkeys(OPTIONS, "")
+    assert read_section(empty, tmp_path, tmp_path) == (EmulatorSettings(tmp_path), [])
 
 
 def test_a_file_of_accounts_may_begin_with_a_byte_order_mark(tmp_path):
@@ -130,7 +152,9 @@ def test_what_differs(tmp_path):
     """Options by name; where one has none, those that the other does not have by default empty."""
     old = EmulatorSettings(tmp_path)
     assert changed_options(old, EmulatorSettings(tmp_path / "other")) == []
-    assert changed_options(old, EmulatorSettings(tmp_path, "tcp:9", device_quota=(1, 1.0))) == [
+    assert changed_options(
+        old, EmulatorSettings(tmp_path, listen="tcp:9", device_quota=(1, 1.0))
+    ) == [
         "listen",
         "device_quota",
     ]

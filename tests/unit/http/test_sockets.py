@@ -1,11 +1,11 @@
 """What the kernel knows of a connection."""
 
 import socket
-import time
 
 import pytest
 
 from node2dm_tw.http import sockets
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -31,11 +31,9 @@ def test_user_timeout(pair):
 def test_silence(pair):
     """Silence ends when data comes."""
     near, far = pair
-    while sockets.seconds_silent(near.fileno()) < 0.05:
-        time.sleep(0.01)
+    wait_until(lambda: sockets.seconds_silent(near.fileno()) >= 0.05, "silence")
     far.sendall(b"x")
-    while sockets.seconds_silent(near.fileno()) >= 0.05:
-        time.sleep(0.01)
+    wait_until(lambda: sockets.seconds_silent(near.fileno()) < 0.05, "the end of the silence")
 
 
 def test_local_port(pair):

@@ -44,7 +44,7 @@ class Intake:
     def __init__(self):
         self.clock = Clock()
         self.clock.advance(NOW)
-        self.stats = Stats(self.clock.seconds, "1")
+        self.stats = Stats(self.clock.seconds)
         self.shop, self.news = (self._route(name) for name in ("shop", "news"))
         routes = {b"shop": self.shop, b"news": self.news, b"n": self.news}
         self.parser = LineParser(routes, self.shop, self.stats, self.clock)

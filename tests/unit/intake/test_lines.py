@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.core.push import REASONS, InvalidPush
+from node2dm_tw.core.stats import LatestInvalid
 from tests.unit.intake.support import NOW, Intake, KeptPushes
 
 
@@ -88,8 +89,7 @@ def test_what_is_no_push_is_counted_by_its_reason(line, reason):
             "shop": [(b"x", b"y", b"1"), (b"x", b"y", b"2")]
         }
         assert intake.stats.invalid == {reason: 2}
-    totals = intake.stats.snapshot()["totals"]
-    assert totals["messages_received"] == (0 if reason == "empty" else 2)
+    assert intake.shop.stats.messages_received == (0 if reason == "empty" else 2)
 
 
 class FullDisk:
@@ -205,22 +205,11 @@ def test_the_latest_of_each_reason_is_kept():
         intake.parser.datagram(line, ("192.0.2.1", number + 1))
         intake.clock.advance(1)
     intake.parser.datagram(b"secret", ("192.0.2.2", 9))
-    assert intake.stats.snapshot()["invalid"] == [
-        {
-            "reason": "field",
-            "detail": "ttl must be a whole number of seconds, 0 to 2419200",
-            "source": "192.0.2.1:3",
-            "count": 3,
-            "age": 1.0,
-        },
-        {
-            "reason": "colons",
-            "detail": REASONS["colons"],
-            "source": "192.0.2.2:9",
-            "count": 1,
-            "age": 0.0,
-        },
-    ]
+    field = "ttl must be a whole number of seconds, 0 to 2419200"
+    assert intake.stats.latest_invalid() == (
+        LatestInvalid("field", field, source="192.0.2.1:3", count=3, age=1.0),
+        LatestInvalid("colons", REASONS["colons"], source="192.0.2.2:9", count=1, age=0.0),
+    )
 
 
 def test_a_datagram_of_rubbish_costs_no_more_than_its_lines():

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from node2dm_tw.core.push import read_json
 from node2dm_tw.emulator.google.fcm import FCM_ERRORS, PLAIN_ERRORS
 from node2dm_tw.emulator.google.messages import Message
-from node2dm_tw.emulator.server.certificates import PROJECT
+from node2dm_tw.emulator.settings import PROJECT
 from node2dm_tw.http.interface import Response
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import (
@@ -115,9 +115,10 @@ def test_everything_the_json_form_has_reaches_the_phone(gateway):
 
 def test_topics_and_conditions_reach_their_subscribers(gateway):
     """By one request each."""
-    phone = gateway.world.google.phones.register(PROJECT, "app", firebase=True, topics=["news"])
+    registrations = gateway.world.google.registrations
+    phone = registrations.register(PROJECT, "app", firebase=True, topics=["news"])
     got = []
-    gateway.world.google.phones.connect(phone, got.append, gateway.world.now)
+    registrations.connect(phone, got.append, gateway.world.now)
     assert isinstance(gateway.send({"topic": "news", "data": "1"}), Delivered)
     line = {"condition": "'news' in topics && !('x' in topics)", "data": "2"}
     assert isinstance(gateway.send(line), Delivered)
@@ -199,7 +200,7 @@ def test_devices_that_are_gone_and_messages_that_are_wrong(gateway, line, verdic
 
 def test_a_device_of_another_project(gateway):
     """It is none of ours."""
-    phone = gateway.world.google.phones.register("sender@example.com", "app")
+    phone = gateway.world.google.registrations.register("sender@example.com", "app")
     verdict = gateway.send(f"{phone.registration_id}:k:{{}}".encode())
     assert verdict == BadDevice("SENDER_ID_MISMATCH")
 

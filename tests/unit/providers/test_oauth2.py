@@ -19,7 +19,6 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from node2dm_tw.core.backoff import http_date
-from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.http.interface import post
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
 from node2dm_tw.providers.oauth2 import (
@@ -31,7 +30,7 @@ from node2dm_tw.providers.oauth2 import (
     read_key,
     sign,
 )
-from tests.support.doubles import MemoryHTTP, no_jitter
+from tests.support.doubles import MemoryHTTP, sign_in
 from tests.unit.providers.answers import NOW, SHAPES, answer, responses
 from tests.unit.providers.keys import CONTENT, RSA, pem
 
@@ -344,7 +343,7 @@ def test_no_secret_is_logged(key):
     http = MemoryHTTP()
     wall = lambda: NOW + clock.seconds()  # noqa: E731
     credentials = ServiceAccountCredentials(partial(post, http), wall, key)
-    signin = SignIn("fcm", credentials, clock, wall, no_jitter)
+    signin = sign_in(credentials, clock, wall)
     with capturedLogs() as events:
         signin.start()
         http.posted[-1].say(400, b'{"error": "invalid_grant"}', Date=DATE)

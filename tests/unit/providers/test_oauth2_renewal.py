@@ -6,9 +6,8 @@ import pytest
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
-from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.providers.oauth2 import ServiceAccountCredentials
-from tests.support.doubles import no_jitter
+from tests.support.doubles import sign_in
 from tests.unit.providers.answers import NOW, answer
 from tests.unit.providers.keys import KEY
 
@@ -37,9 +36,7 @@ def six_hours(server_renews_before):
     clock = Clock()
     server = TokenServer(clock, server_renews_before)
     wall = lambda: NOW + clock.seconds()  # noqa: E731
-    signin = SignIn(
-        "fcm", ServiceAccountCredentials(server.post, wall, KEY), clock, wall, no_jitter
-    )
+    signin = sign_in(ServiceAccountCredentials(server.post, wall, KEY), clock, wall)
     signin.start()
     refusals = 0
     for _ in range(2_160):
@@ -83,7 +80,7 @@ def test_short_lives_do_not_storm():
         return succeed(answer(200, {"access_token": f"t{len(posts)}", "expires_in": 1}))
 
     wall = lambda: NOW + clock.seconds()  # noqa: E731
-    signin = SignIn("fcm", ServiceAccountCredentials(post, wall, KEY), clock, wall, no_jitter)
+    signin = sign_in(ServiceAccountCredentials(post, wall, KEY), clock, wall)
     signin.start()
     clock.pump([1] * 600)
     signin.stop()

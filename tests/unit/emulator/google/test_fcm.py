@@ -5,9 +5,8 @@ import json
 import pytest
 
 from node2dm_tw.emulator.google.fcm import BAD_TOKEN
-from node2dm_tw.emulator.server.certificates import PROJECT
-
-from .support import Firebase
+from node2dm_tw.emulator.settings import PROJECT
+from tests.unit.emulator.support import Firebase
 
 FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
@@ -92,7 +91,7 @@ def test_devices_that_are_not_there():
         "status": "INVALID_ARGUMENT",
         "details": [{"@type": FCM_ERROR, "errorCode": "INVALID_ARGUMENT"}],
     }
-    phone = world.google.phones.register("a@example.com", "app")
+    phone = world.google.registrations.register("a@example.com", "app")
     other = world.push(token=phone.registration_id)
     assert (other.status, _code(other)) == (403, "SENDER_ID_MISMATCH")
     unknown = world.post({"message": {"fid": "x" * 22}})
@@ -103,12 +102,12 @@ def test_devices_that_are_not_there():
 def test_a_phone_is_found_by_either_name():
     """The installation ID is the first half of the token."""
     world = Firebase()
-    phone = world.google.phones.register(PROJECT, "app", firebase=True)
+    phone = world.google.registrations.register(PROJECT, "app", firebase=True)
     assert world.push(token=phone.registration_id).status == 200
     fid = phone.registration_id.partition(":")[0]
     assert world.post({"message": {"fid": fid}}).status == 200
     assert len(phone.waiting) == 2
-    world.google.phones.unregister(phone)
+    world.google.registrations.unregister(phone)
     assert _code(world.push(token=phone.registration_id)) == "UNREGISTERED"
     assert _code(world.post({"message": {"fid": fid}})) == "UNREGISTERED"
 
@@ -250,7 +249,7 @@ def test_the_edges_are_good():
 def test_the_package_must_be_the_phones():
     """restricted_package_name lets a message reach one application only."""
     world = Firebase()
-    phone = world.google.phones.register(PROJECT, "com.example", firebase=True)
+    phone = world.google.registrations.register(PROJECT, "com.example", firebase=True)
     token = phone.registration_id
     good = world.push(token=token, android={"restricted_package_name": "com.example"})
     assert good.status == 200
@@ -297,7 +296,7 @@ def test_the_projects_quota():
 def test_topics():
     """A phone hears the topics it named when it registered."""
     world = Firebase()
-    register = world.google.phones.register
+    register = world.google.registrations.register
     first = register(PROJECT, "a", firebase=True, topics=["news"])
     second = register(PROJECT, "b", firebase=True, topics=["news", "sport"])
     assert world.post({"message": {"topic": "news"}}).status == 200

@@ -5,8 +5,7 @@ import re
 import pytest
 
 from node2dm_tw.emulator.google.accounts import Tokens
-
-from .support import NOW, SENDER, World, value
+from tests.unit.emulator.support import NOW, SENDER, World, value
 
 
 def test_any_account_with_a_password():

@@ -7,7 +7,7 @@ import time
 import pytest
 from cryptography import x509
 
-from node2dm_tw.emulator.server.certificates import ensure_files, places, server_file
+from node2dm_tw.emulator.files import ensure_files, find_endpoints, server_file
 from node2dm_tw.emulator.settings import EmulatorSettings
 from tests.support.odd_files import ODD, is_untouched
 
@@ -96,7 +96,7 @@ def test_what_expires_is_made_again_in_time(settings):
 def test_another_address_is_added(tmp_path):
     """The certificate names the address it is served at."""
     ensure_files(EmulatorSettings(tmp_path))
-    settings = EmulatorSettings(tmp_path, "tcp:1:interface=192.168.1.5")
+    settings = EmulatorSettings(tmp_path, listen="tcp:1:interface=192.168.1.5")
     ensure_files(settings)
     server = x509.load_pem_x509_certificate(server_file(settings).read_bytes())
     names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -109,19 +109,19 @@ def test_another_port_keeps_the_key(tmp_path):
     """Only token_uri follows the port."""
     first = ensure_files(EmulatorSettings(tmp_path))
     before = json.loads(first.service_account.read_text())
-    second = ensure_files(EmulatorSettings(tmp_path, "tcp:9"))
+    second = ensure_files(EmulatorSettings(tmp_path, listen="tcp:9"))
     after = json.loads(second.service_account.read_text())
     assert after == {**before, "token_uri": "https://127.0.0.1:9/token"}
     assert after["type"] == "service_account"
 
 
-def test_places(settings):
+def test_find_endpoints(settings):
     """URLs and files are known before anything exists."""
-    where = places(settings)
+    where = find_endpoints(settings)
     assert where.login_url == "https://127.0.0.1:8443/accounts/ClientLogin"
     assert where.send_url == "https://127.0.0.1:8443/c2dm/send"
     assert where.fcm_url == ("https://127.0.0.1:8443/v1/projects/node2dm-emulator/messages:send")
     assert where.ca_file == settings.folder / "ca.pem"
     assert not settings.folder.exists()
-    six = EmulatorSettings(settings.state_dir, r"tcp6:0:interface=\:\:1")
-    assert places(six, 7).token_uri == "https://[::1]:7/token"
+    six = EmulatorSettings(settings.state_dir, listen=r"tcp6:0:interface=\:\:1")
+    assert find_endpoints(six, 7).token_uri == "https://[::1]:7/token"

@@ -12,13 +12,12 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from node2dm_tw.emulator.google.accounts import TOKEN_LIFE
-from node2dm_tw.emulator.google.oauth import ACCESS_LIFE, GRANT_TYPE
+from node2dm_tw.emulator.google.accounts import TOKEN_SECONDS
+from node2dm_tw.emulator.google.oauth import ACCESS_TOKEN_SECONDS, GRANT_TYPE
 from node2dm_tw.emulator.server.token_file import SAVE_INTERVAL, TokenFile
 from node2dm_tw.emulator.testing import start
 from tests.support.odd_files import ODD, is_untouched
-
-from .support import MESSAGING, NOW, SENDER, Firebase, World
+from tests.unit.emulator.support import MESSAGING, NOW, SENDER, Firebase, World
 
 
 class Kept:
@@ -55,7 +54,7 @@ def test_a_token_is_good_after_a_restart(path):
     assert world.send(auth).body.startswith(b"id=")
     tokens = world.google.accounts.tokens
     assert tokens.find(auth.encode(), NOW).number == 1
-    assert tokens.find(auth.encode(), NOW + TOKEN_LIFE) is None
+    assert tokens.find(auth.encode(), NOW + TOKEN_SECONDS) is None
     assert tokens.find(world.auth().encode(), NOW).number == 2
 
 
@@ -63,12 +62,12 @@ def test_an_access_token_is_good_after_a_restart(path):
     """Until its hour is over."""
     before = Kept(path)
     account = "robot@example.com"
-    token = before.world.google.oauth.tokens.issue(account, NOW, ACCESS_LIFE + 1)
+    token = before.world.google.oauth.tokens.issue(account, NOW, ACCESS_TOKEN_SECONDS + 1)
     before.clock.advance(0)
     world = Kept(path, Firebase).load()
     push = {"message": {"token": "demo-phone"}}
     assert world.post(push, token=token).status == 200
-    world.now += ACCESS_LIFE + 1
+    world.now += ACCESS_TOKEN_SECONDS + 1
     assert world.post(push, token=token).status == 401
 
 
@@ -81,7 +80,7 @@ def test_what_was_made_worthless_stays_so(path):
     assert Kept(path).load().send(expired).status == 401
     assert Kept(path, accounts={"b@example.com": "x"}).load().send(auth).status == 401
     later = Kept(path)
-    later.world.now += TOKEN_LIFE
+    later.world.now += TOKEN_SECONDS
     assert later.load().send(auth).status == 401
     assert later.world.google.accounts.tokens.dump() == []
 
@@ -110,7 +109,7 @@ def test_the_newest_thousand_are_kept(path):
     accounts = [f"{number:04}@" + "\N{EURO SIGN}" * 315 for number in range(1_010)]
     issued = [before.world.auth(account) for account in accounts]
     for account in accounts:
-        before.world.google.oauth.tokens.issue(account, NOW, ACCESS_LIFE)
+        before.world.google.oauth.tokens.issue(account, NOW, ACCESS_TOKEN_SECONDS)
     before.file.close()
     world = Kept(path).load()
     good = [world.google.accounts.tokens.find(auth.encode(), NOW) for auth in issued]
@@ -139,7 +138,7 @@ GRANT = {
         {"issued": -(10**400)},
         {"expires": NOW},
         {"expires": float("inf")},
-        {"expires": NOW + TOKEN_LIFE},
+        {"expires": NOW + TOKEN_SECONDS},
     ],
 )
 def test_an_entry_that_cannot_be_is_left_out(path, changed):

@@ -7,13 +7,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from node2dm_tw.emulator.files import ensure_files, read_service_account
 from node2dm_tw.emulator.google.emulator import GoogleEmulator
 from node2dm_tw.emulator.google.messages import IncomingRequest
-from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, read_service_account
-from node2dm_tw.emulator.server.certificates import ensure_files
+from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA
 from node2dm_tw.emulator.settings import EmulatorSettings
-
-from .support import NOW, Firebase
+from tests.unit.emulator.support import NOW, Firebase
 
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
     Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
@@ -80,9 +79,9 @@ def test_without_pyjwt(tmp_path):
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": "x"}
     token = google.answer(
         IncomingRequest("POST", "/token", body=urlencode(form).encode()), NOW
-    ).answer
+    ).reply
     assert json.loads(token.body)["error_description"] == NEEDS_EXTRA
-    send = google.answer(IncomingRequest("POST", "/v1/projects/p/messages:send"), NOW).answer
+    send = google.answer(IncomingRequest("POST", "/v1/projects/p/messages:send"), NOW).reply
     assert (send.status, json.loads(send.body)["error"]["message"]) == (501, NEEDS_EXTRA)
 
 

@@ -1,4 +1,4 @@
-"""Google's side as a whole: the phone's requests, the log, the counts."""
+"""The emulator as a whole: the requests of phones, the log, the counts."""
 
 import json
 import time
@@ -6,9 +6,8 @@ import time
 import pytest
 
 from node2dm_tw.emulator.google.messages import Stream
-from node2dm_tw.emulator.server.certificates import PROJECT
-
-from .support import SENDER, Firebase, World
+from node2dm_tw.emulator.settings import PROJECT
+from tests.unit.emulator.support import SENDER, Firebase, World
 
 
 def _register(world, **fields):

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from twisted.python.usage import UsageError
 import node2dm_tw
 from node2dm_tw.emulator.server.service import EmulatorService
 from node2dm_tw.emulator.server.tap import Options, makeService
+from tests.support.waiting import wait_until
 
 
 def _options(*arguments):
@@ -51,8 +51,8 @@ def test_all_faults_at_once(tmp_path):
         _options("--config", str(file))
     lines = str(raised.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == [
-        "[emulator] colour",
         "[emulator] listen = x",
+        "[emulator] colour",
     ]
 
 
@@ -131,11 +131,8 @@ def test_a_taken_port(tmp_path, twistd, mode):
     output = (done.stdout + done.stderr).decode()
     assert "Couldn't listen" in output
     assert "Traceback" not in output
-    # A daemon's parent may end a moment before the daemon has taken its PID file away.
-    deadline = time.monotonic() + 60
-    while (tmp_path / "pid").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not (tmp_path / "pid").exists()
+    # A daemon's parent may end a moment before the daemon has removed its PID file.
+    wait_until(lambda: not (tmp_path / "pid").exists(), "the PID file is removed")
 
 
 def test_faults_end_twistd(tmp_path, twistd):

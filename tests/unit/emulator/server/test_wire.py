@@ -7,9 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.logger import capturedLogs
 
-from node2dm_tw.emulator.server.certificates import PROJECT
-
-from .support import SENDER, Firebase, Wire, World, request
+from node2dm_tw.emulator.settings import PROJECT
+from tests.unit.emulator.support import SENDER, Firebase, Wire, World, request
 
 PATHS = [
     "/accounts/ClientLogin",
@@ -174,7 +173,7 @@ def test_keep_alive_and_pipelining():
 def test_an_id_may_be_quoted():
     """The colon of an FCM token may come as %3A."""
     world = World()
-    phone = world.google.phones.register(PROJECT, "app", firebase=True)
+    phone = world.google.registrations.register(PROJECT, "app", firebase=True)
     path = f"/device/{phone.registration_id.replace(':', '%3A')}"
     assert _parts(Wire(world).ask(request("DELETE", path)))[0] == 200
 
@@ -229,14 +228,14 @@ def test_cuts(cut, seen):
         assert 0 < len(content) < int(headers[b"content-length"])
     else:
         assert answer == b""
-    assert world.google.journal.counts() == {"login": {"0" if cut == "request" else "200": 1}}
+    assert world.google.request_log.counts() == {"login": {"0" if cut == "request" else "200": 1}}
 
 
-def test_a_fault_of_ours_is_logged():
-    """Should the rules ever fail, the client gets an answer and the log the reason."""
+def test_a_bug_is_logged():
+    """If the rules raise, the client gets an answer and the log has the reason."""
 
     class Broken:
-        def answer(self, call, now):
+        def answer(self, request, now):
             raise ZeroDivisionError
 
     world = World()
@@ -271,7 +270,7 @@ class Listener(Wire):
 
 
 def _phone(world):
-    return world.google.phones.register(SENDER, "app")
+    return world.google.registrations.register(SENDER, "app")
 
 
 def test_events():
@@ -287,18 +286,18 @@ def test_events():
     assert (first, second) == ("message", "message")
     assert (one["data"], two["data"]) == ({"data": "1"}, {"data": payload})
     assert two["collapse_key"] == "greeting"
-    assert world.google.phones.online() == 2
+    assert world.google.registrations.online() == 2
     listener.transport.loseConnection()
-    assert world.google.phones.online() == 1
+    assert world.google.registrations.online() == 1
 
 
 def test_other_events():
-    """A notification comes with its message; what was given up, and a new ID, are told."""
+    """A notification comes with its message; dropped messages and a new ID are events."""
     world = Firebase()
-    phone = world.google.phones.register(PROJECT, "app", firebase=True)
+    phone = world.google.registrations.register(PROJECT, "app", firebase=True)
     for _ in range(101):
         world.push(token=phone.registration_id, notification={"title": "T"})
-    fresh = world.google.phones.refresh(phone)
+    fresh = world.google.registrations.refresh(phone)
     (deleted, count), (registration, new), (message, pushed) = Listener(world, phone).events()
     assert (deleted, count) == ("deleted", {"count": 100})
     assert (registration, new) == ("registration", {"registration_id": fresh})
@@ -313,7 +312,7 @@ def test_a_stream_that_is_cut_or_gone():
     assert Listener(world, phone).transport.disconnecting
     _rule(world, endpoint="messages", delay=3)
     listener = Listener(world, phone)
-    world.google.phones.unregister(phone)
+    world.google.registrations.unregister(phone)
     listener.clock.advance(3)
     assert _parts(listener.transport.value())[0] == 404
 
@@ -363,18 +362,18 @@ def test_a_phone_that_does_not_read_is_offline():
     listener.transport.producer.pauseProducing()
     world.send(token, registration_id=phone.registration_id)
     assert listener.events() == []
-    assert world.google.phones.stored == 1
+    assert world.google.registrations.stored == 1
     listener.transport.producer.resumeProducing()
     assert len(listener.events()) == 1
 
 
 def test_unregistering_a_phone_that_does_not_read():
-    """It is told once it reads again."""
+    """It gets the event once it reads again."""
     world = World()
     phone = _phone(world)
     listener = Listener(world, phone)
     listener.transport.producer.pauseProducing()
-    world.google.phones.unregister(phone)
+    world.google.registrations.unregister(phone)
     listener.transport.producer.resumeProducing()
     listener.clock.advance(0)
     assert [name for name, _ in listener.events()] == ["unregistered"]
@@ -391,5 +390,5 @@ def test_close():
     assert closed.called
     assert listener.factory.channels == set()
     assert transport.disconnecting
-    assert world.google.phones.online() == 1
+    assert world.google.registrations.online() == 1
     assert [call for call in listener.clock.getDelayedCalls() if call.active()] == []

@@ -20,7 +20,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
 from node2dm_tw.emulator.google.messages import Message, Registered
-from node2dm_tw.emulator.server.service import EmulatorService, log_screen
+from node2dm_tw.emulator.server.service import EmulatorService, log_sink
 from node2dm_tw.emulator.settings import EmulatorSettings
 
 
@@ -30,7 +30,7 @@ class ServiceTests(TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        self.settings = EmulatorSettings(Path(folder.name), "tcp:0:interface=127.0.0.1")
+        self.settings = EmulatorSettings(Path(folder.name), listen="tcp:0:interface=127.0.0.1")
         self.service = EmulatorService(reactor, self.settings, time.time)
         self.service.privilegedStartService()
         self.service.startService()
@@ -38,7 +38,7 @@ class ServiceTests(TestCase):
 
     def client(self):
         """Make a client that trusts the emulator alone."""
-        authority = Certificate.loadPEM(self.service.places.ca_file.read_bytes())
+        authority = Certificate.loadPEM(self.service.endpoints.ca_file.read_bytes())
         policy = BrowserLikePolicyForHTTPS(trustRootFromCertificates([authority]))
         self.pool = HTTPConnectionPool(reactor)
         self.addCleanup(self.pool.closeCachedConnections)
@@ -47,9 +47,9 @@ class ServiceTests(TestCase):
     @inlineCallbacks
     def test_a_push_is_a_line_in_the_log(self):
         """Sign in and send over TLS; the phone's line says what it received."""
-        client, places = self.client(), self.service.places
+        client, endpoints = self.client(), self.service.endpoints
         form = {"Email": "a@b", "Passwd": "x", "service": "ac2dm"}
-        login = yield client.post(places.login_url, data=form)
+        login = yield client.post(endpoints.login_url, data=form)
         text = yield login.text()
         auth = text.split("Auth=")[1].strip()
         with capturedLogs() as captured:
@@ -59,7 +59,7 @@ class ServiceTests(TestCase):
                 "data.data": '{"é": "\u2028\x1b"}',
             }
             answer = yield client.post(
-                places.send_url, data=push, headers={"Authorization": f"GoogleLogin auth={auth}"}
+                endpoints.send_url, data=push, headers={"Authorization": f"GoogleLogin auth={auth}"}
             )
             body = yield answer.content()
         assert body.startswith(b"id="), body
@@ -71,7 +71,7 @@ class ServiceTests(TestCase):
 
     def test_a_taken_port_is_said_at_once(self):
         """The start raises, so that the caller can end in one line."""
-        port = self.service.places.base_url.rpartition(":")[2]
+        port = self.service.endpoints.base_url.rpartition(":")[2]
         second = EmulatorService(
             reactor,
             attrs.evolve(self.settings, listen=f"tcp:{port}:interface=127.0.0.1"),
@@ -84,10 +84,10 @@ class ServiceTests(TestCase):
     @inlineCallbacks
     def test_the_certificate_is_strictly_good(self):
         """Python's strictest verification accepts it, by name and by address."""
-        places = self.service.places
-        context = ssl.create_default_context(cafile=str(places.ca_file))
+        endpoints = self.service.endpoints
+        context = ssl.create_default_context(cafile=str(endpoints.ca_file))
         context.verify_flags |= ssl.VERIFY_X509_STRICT
-        port = places.base_url.rpartition(":")[2]
+        port = endpoints.base_url.rpartition(":")[2]
 
         def ask(host):
             with urllib.request.urlopen(f"https://{host}:{port}/stats", context=context) as answer:
@@ -100,17 +100,17 @@ class ServiceTests(TestCase):
     @inlineCallbacks
     def test_connections_end_with_the_service(self):
         """An idle connection is closed by the stop; nothing is left in the reactor."""
-        yield self.client().get(self.service.places.base_url).addCallback(treq.content)
+        yield self.client().get(self.service.endpoints.base_url).addCallback(treq.content)
         yield self.service.stopService()
         assert self.service._factory.channels == set()
 
 
 def test_the_log_screen():
     """Events other than messages are lines too, notifications a part of theirs."""
-    screen = log_screen("demo")
+    sink = log_sink("demo")
     with capturedLogs() as captured:
-        screen(Registered("new"))
-        screen(Message("1", "", {}, 0.0, notification={"title": "T\n"}))
+        sink(Registered("new"))
+        sink(Message("1", "", {}, 0.0, notification={"title": "T\n"}))
     assert [event["line"] for event in captured] == [
         'phone demo registration {"registration_id": "new"}',
         'phone demo received collapse_key= data={} notification={"title": "T\\n"}',

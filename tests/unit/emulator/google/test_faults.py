@@ -8,8 +8,7 @@ from node2dm_tw.emulator.google.accounts import LOGIN_ERRORS
 from node2dm_tw.emulator.google.c2dm import SEND_ERRORS
 from node2dm_tw.emulator.google.devices import REGISTRATION_ERRORS
 from node2dm_tw.emulator.google.fcm import FCM_ERRORS, PLAIN_ERRORS
-
-from .support import SENDER, Firebase, World, value
+from tests.unit.emulator.support import SENDER, Firebase, World, value
 
 
 def _script(world, *rules):
@@ -18,13 +17,13 @@ def _script(world, *rules):
 
 
 def _outcome(world, token, **form):
-    """Send, and give the whole outcome instead of the answer."""
+    """Send; return the whole outcome instead of the reply."""
     outcomes = []
     answer_of = world.google.answer
 
     class Spy:
-        def answer(self, call, now):
-            outcomes.append(answer_of(call, now))
+        def answer(self, request, now):
+            outcomes.append(answer_of(request, now))
             return outcomes[-1]
 
     google, world.google = world.google, Spy()

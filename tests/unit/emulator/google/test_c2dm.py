@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .support import World
+from tests.unit.emulator.support import World
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 
@@ -84,7 +84,7 @@ def test_a_wrong_token_is_401(token):
 def test_a_phone_of_another_sender():
     """A phone takes pushes of the account it registered for, and of no other."""
     world = World()
-    phone = world.google.phones.register("other@example.com", "app")
+    phone = world.google.registrations.register("other@example.com", "app")
     answer = world.send(world.auth(), registration_id=phone.registration_id)
     assert answer.error == "MismatchSenderId"
 

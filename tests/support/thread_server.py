@@ -1,0 +1,63 @@
+"""An asyncio server on 127.0.0.1, in a thread of its own."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+from weakref import WeakSet
+
+import attrs
+
+Serve = Callable[[socket.socket], Coroutine[Any, Any, asyncio.Server]]
+
+
+@attrs.define(eq=False)
+class ThreadServer:
+    """Runs an event loop with one listening socket, from `start` to `stop`.
+
+    Args:
+        serve: makes the server of the listening socket.
+        port: 0 lets the system choose; after `start` it is the actual one.
+
+    Attributes:
+        transports: `serve` adds each connection; `stop` aborts those that are left.
+    """
+
+    _serve: Serve
+    port: int = 0
+    loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop, init=False)
+    transports: WeakSet[asyncio.WriteTransport] = attrs.field(factory=WeakSet, init=False)
+    _thread: threading.Thread = attrs.field(init=False)
+
+    def start(self) -> None:
+        """Listen; may be called once."""
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+        self.port = listener.getsockname()[1]
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(listener, ready))
+        self._thread.start()
+        ready.wait(60)
+
+    def stop(self) -> None:
+        """Close the listening socket and every connection, unless that is done already."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(60)
+
+    def _run(self, listener: socket.socket, ready: threading.Event) -> None:
+        asyncio.set_event_loop(self.loop)
+        server = self.loop.run_until_complete(self._serve(listener))
+        self.loop.call_soon(ready.set)
+        self.loop.run_forever()
+        server.close()
+        for transport in list(self.transports):
+            transport.abort()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        # The sleep gives the aborted transports the turn in which they close.
+        self.loop.run_until_complete(
+            asyncio.gather(asyncio.sleep(0), *tasks, return_exceptions=True)
+        )
+        self.loop.close()
