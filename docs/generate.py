@@ -27,9 +27,9 @@ class Row:
     """One option.
 
     Args:
-        name: of the option.
-        default: as it stands in the file; None where it must be given.
-        doc: one line on it.
+        name: the option.
+        default: as it is written in the file; None where it must be given.
+        doc: a description of one line.
         secret: never shown.
         reloads: a change takes effect on SIGHUP.
     """
@@ -41,7 +41,7 @@ class Row:
     reloads: bool = False
 
 
-# What stands in the file where the code has no default, or another text says more.
+# Values in the example where the code has no default, or where another value is clearer.
 SHOWN = {
     ("node2dm", "state_dir"): ".",
     ("c2dm", "username"): "sender@example.com",
@@ -54,21 +54,21 @@ OPTIONAL = ("fcm", "callback", "statsd", "emulator")
 MUST_BE_SET = [("c2dm", "username"), ("c2dm", "password")]
 
 NOTES = {
-    "node2dm": "What holds for the whole process.",
-    "c2dm": "The account that sends. With [emulator] present, username, password, login_url,\n"
+    "node2dm": "The options of the whole process.",
+    "c2dm": "A C2DM sender account. With [emulator] present, username, password, login_url,\n"
     "send_url and ca_file default to the emulator's.",
-    "fcm": "A Firebase project, sent to by FCM HTTP v1; the rates are Google's own limits.\n"
-    "More applications are sections [c2dm:NAME] and [fcm:NAME], each a route named NAME.\n"
+    "fcm": "A Firebase project, over FCM HTTP v1. The default rates are Google's limits.\n"
+    "Each section [c2dm:NAME] or [fcm:NAME] is one more route, named NAME.\n"
     "With [emulator] present, service_account, url and ca_file default to the emulator's.",
-    "callback": "The webhook for pushes that ended badly; without it no callback is sent.\n"
-    "A section [callback:ROUTE] takes its place for one route, and inherits nothing from it.",
-    "statsd": "Where the stats are sent to; nowhere without it.",
-    "emulator": "Emulates Google and phones in this process; leave it out to push to Google.",
+    "callback": "The webhook for pushes that ended badly. Without it no callback is sent.\n"
+    "A section [callback:ROUTE] replaces it for one route, and inherits nothing from it.",
+    "statsd": "The statsd to which the stats are sent. Without it they are not sent.",
+    "emulator": "Google's servers and phones, emulated in this process.",
 }
 
 
 def rows(section: type[attrs.AttrsInstance]) -> list[Row]:
-    """Read the options of a section off its class."""
+    """List the options of a section's class."""
     return [
         Row(field.name, data["default"], data["doc"], data["secret"], data["reloads"])
         for field in attrs.fields(section)
@@ -77,7 +77,7 @@ def rows(section: type[attrs.AttrsInstance]) -> list[Row]:
 
 
 def sections() -> dict[str, list[Row]]:
-    """Every section with its options."""
+    """Return every section with its options."""
     return {
         "node2dm": rows(GatewaySection),
         "c2dm": rows(C2DMRoute),
@@ -89,11 +89,11 @@ def sections() -> dict[str, list[Row]]:
 
 
 def config_ini() -> str:
-    """The example file: each option with its default, as a comment unless it must be set."""
+    """Render etc/config.ini: options with their defaults, commented out unless required."""
     lines = [
-        "# Every option of `twistd node2dm -c config.ini`. What is commented out is the",
-        "# default. Relative paths are relative to this file, but state_dir is by default the",
-        "# folder that twistd starts in. A secret NAME can be read from a file instead: NAME_file.",
+        "# Every option of `twistd node2dm -c config.ini`. Commented options have their default.",
+        "# Relative paths are relative to this file. By default state_dir is the folder in which",
+        "# twistd starts. NAME_file names a file that contains the secret NAME.",
     ]
     for title, options in sections().items():
         lines += ["", *(f"# {note}" for note in NOTES[title].split("\n"))]
@@ -110,7 +110,7 @@ GENERATED = "<!-- What follows is written by `make docs`, from the code. -->\n"
 
 
 def configuration_md() -> str:
-    """The page as it is, and the reference below it: what reloads, and a table a section."""
+    """Render docs/configuration.md: the handwritten text, and a table for each section."""
     page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     text, _, _ = page.partition(GENERATED)
     lines = ["These options reload:", ""]
@@ -138,16 +138,16 @@ def _default(title: str, name: str, default: str | None) -> str:
 
 
 def metrics_md() -> str:
-    """The reference of /metrics, a row for each metric."""
+    """Render docs/metrics.md: a row for each metric."""
     lines = [
         "# Metrics",
         "",
         "This page is written by `make docs`, from the code.",
         "",
-        "The page `/metrics` of `web` has these metrics, where the extra `metrics` is installed.",
+        "`/metrics` of `web` has these metrics, if the extra `metrics` is installed.",
         "Most of them are lines of the [stats](stats.md), named as Prometheus recommends. Counters",
-        "start at 0 when the process starts. The usual metrics of a process, such as",
-        "`process_cpu_seconds_total`, are there too.",
+        "start at 0 when the process starts. The standard metrics of a process, such as",
+        "`process_cpu_seconds_total`, are included.",
         "",
         "| metric | type | labels | meaning | line of the stats |",
         "|---|---|---|---|---|",

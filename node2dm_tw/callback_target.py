@@ -1,4 +1,4 @@
-"""What a callback says, how it is posted, and how it is kept."""
+"""The content of a callback, its request, and its record in the spool."""
 
 import base64
 import hashlib
@@ -14,31 +14,31 @@ from node2dm_tw.http.interface import Headers
 from node2dm_tw.state.atomic import parse_json
 
 OVERHEAD_BYTES = 500
-"""What a callback takes beside its texts: its objects and its place in the heap. Measured: 445."""
+"""Bytes that a callback takes in addition to its texts. Measured: 445."""
 
 MAX_RECORD_BYTES = 500_000
-"""The longest push of a datagram, each of its bytes escaped, is a shorter record."""
+"""Maximum length of a record; the longest push, with every byte escaped, is shorter."""
 
 MAX_ATTEMPTS = 1_000
-"""A record that claims more is damaged; `retries` allows fewer."""
+"""A record with more attempts is damaged; `retries` allows fewer."""
 
 BAD_DEVICE = "bad_device"
-"""The outcome that every callback had before there were others."""
+"""The outcome of callbacks saved by versions that had no other."""
 
 
 @attrs.define(eq=False, weakref_slot=False)
 class Callback:
-    """A push that ended badly, as the application is told of it; in bytes, which take least memory.
+    """Information for the application about a push that ended badly. Bytes take the least memory.
 
     Args:
-        route: of the push.
-        device: its registration ID, or what else it was sent to.
-        message: what was not delivered.
-        reason: why.
-        callback_id: the same for every attempt.
-        attempts: that have failed.
-        outcome: how the push ended: the name of its terminal counter, without `messages_`.
-        received: when the push came in, by RFC 3339; empty where an earlier version kept it.
+        route: name of the push's route.
+        device: its registration ID or other target.
+        message: its data.
+        reason: why it ended.
+        callback_id: ID, the same for every attempt.
+        attempts: number of failed attempts.
+        outcome: the name of the push's terminal counter, without `messages_`.
+        received: when the push was received, as in RFC 3339; empty if an old version saved it.
     """
 
     route: str
@@ -52,22 +52,22 @@ class Callback:
 
     @property
     def size(self) -> int:
-        """Bytes of memory it takes, roughly."""
+        """Approximate memory in bytes."""
         texts = (self.route, self.device, self.message, self.reason)
         return OVERHEAD_BYTES + sum(map(len, texts))
 
 
 @attrs.frozen
 class CallbackTarget:
-    """Where callbacks go, and how.
+    """A webhook, and the format of its callbacks.
 
     Args:
-        url: of the application.
-        shared_secret: sent along in a form, node2dm's way of showing who sends; never in JSON.
-        signing_key: signs callbacks as Standard Webhooks 1.0 says; None: unsigned.
-        retries: how often a callback is sent again.
-        is_json: whether the body is JSON; else it is a form.
-        outcomes: those that the application is told of.
+        url: address of the webhook.
+        shared_secret: authenticates a form, as in node2dm; never sent in JSON.
+        signing_key: signs callbacks as in Standard Webhooks 1.0; None: unsigned.
+        retries: maximum number of retries of a callback.
+        is_json: whether the body is JSON; otherwise it is a form.
+        outcomes: the outcomes for which callbacks are sent.
     """
 
     url: str
@@ -78,7 +78,7 @@ class CallbackTarget:
     outcomes: frozenset[str] = frozenset({BAD_DEVICE})
 
     def body(self, callback: Callback) -> bytes:
-        """Build what is posted."""
+        """Build the body."""
         fields = {
             "device_token": callback.device.decode(),
             "message_body": callback.message.decode(),
@@ -89,7 +89,7 @@ class CallbackTarget:
         }
         if not self.is_json:
             return urlencode(fields | {"shared_secret": self.shared_secret}).encode()
-        # A time that is not known is null: the empty text is no time.
+        # An unknown time is null, because the empty text is not a time.
         fields_or_null = fields | {"received": fields["received"] or None}
         return json.dumps(fields_or_null, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -97,7 +97,7 @@ class CallbackTarget:
         """Build the headers of one attempt.
 
         Args:
-            moment: of this attempt, seconds since the epoch.
+            moment: time of this attempt, seconds since the epoch.
         """
         content = b"application/json" if self.is_json else b"application/x-www-form-urlencoded"
         headers = (
@@ -113,7 +113,7 @@ class CallbackTarget:
 
 
 def to_record(callback: Callback) -> bytes:
-    """Write a callback for the spool: a JSON array of its fields."""
+    """Encode a callback for the spool: a JSON array of its fields."""
     fields = (callback.device, callback.message, callback.reason, callback.callback_id)
     texts = [field.decode(errors="replace") for field in fields]
     rest = (callback.attempts, callback.outcome, callback.received.decode())
@@ -121,10 +121,10 @@ def to_record(callback: Callback) -> bytes:
 
 
 _FORMS = ([str, str, str, str, str, int, str, str], [str, str, str, str, str, int])
-"""The types of a record's fields; earlier versions kept neither outcome nor time of receipt."""
+"""The types of a record's fields; earlier versions had neither outcome nor time of receipt."""
 
 _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
-"""It goes into a header."""
+"""The ID is sent in a header."""
 
 _OUTCOME = re.compile(r"[a-z_]{1,32}")
 
@@ -132,7 +132,7 @@ _RECEIVED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)?", re.ASCII)
 
 
 def from_record(record: bytes) -> Callback | None:
-    """Read a record that anybody may have written; None where it is no callback."""
+    """Decode an untrusted record; None if it is not a callback."""
     fields = parse_json(record) if len(record) <= MAX_RECORD_BYTES else None
     if not isinstance(fields, list) or [type(field) for field in fields] not in _FORMS:
         return None
@@ -147,7 +147,10 @@ def from_record(record: bytes) -> Callback | None:
         return None
     if _OUTCOME.fullmatch(outcome) is None or _RECEIVED.fullmatch(received) is None:
         return None
-    words = sys.intern(route), sys.intern(outcome)  # of a few, which thousands of callbacks share
+    words = (
+        sys.intern(route),
+        sys.intern(outcome),
+    )  # a few different texts, shared by thousands of callbacks
     return Callback(
         words[0], device, message, reason, callback_id, attempts, words[1], received.encode()
     )

@@ -1,4 +1,4 @@
-"""Callbacks: webhooks that tell an application which pushes ended badly, on their own queue."""
+"""Sends callbacks, which inform an application about pushes that ended badly."""
 
 import heapq
 import uuid
@@ -30,26 +30,25 @@ log = logger()
 
 HOLD_INTERVAL = 10.0
 """
-Delay in seconds before a callback is sent while the alarm may still hold it, and the interval
-between checks.
+Delay in seconds before a callback that the alarm may hold is sent, and the interval between checks.
 """
 
 MAX_WAITING_BYTES = 64 << 20
-"""Memory of the callbacks that wait, whatever their sizes, routes and webhooks."""
+"""Maximum memory of the callbacks that wait, for all routes and webhooks."""
 
 IN_FLIGHT = 4
-"""Callbacks posted at once to one webhook."""
+"""Maximum number of callbacks in flight to one webhook."""
 
 MAX_CALLBACKS_PER_TURN = 500
-"""Callbacks sent or held before the reactor gets its turn."""
+"""Maximum number of callbacks sent or held in one turn of the reactor."""
 
 GONE = 410
-"""The status with which an application says that it wants no such callback."""
+"""The status with which an application declines a callback for good."""
 
 
 @attrs.define(eq=False)
 class CallbackBudget:
-    """Bounds the memory of the callbacks of all senders together.
+    """Limits the memory of the callbacks of all senders together.
 
     Attributes:
         used: bytes of the callbacks that wait.
@@ -58,8 +57,8 @@ class CallbackBudget:
     maximum: int = MAX_WAITING_BYTES
     used: int = attrs.field(default=0, init=False)
 
-    def has_room(self, size: int) -> bool:
-        """Whether a callback of `size` bytes may wait as well."""
+    def fits(self, size: int) -> bool:
+        """Whether another callback of `size` bytes may wait."""
         return self.used + size <= self.maximum
 
 
@@ -68,14 +67,14 @@ class CallbackSender:
     """Posts each callback until it is answered with a 2xx or 410, or its retries are used up.
 
     Args:
-        target: where to.
-        http: moves the requests.
-        stats: by route: each callback ends in a counter of its route.
-        budget: bounds the memory of what waits; a further callback is dropped.
+        target: the webhook.
+        http: sends the requests.
+        stats: by route; each callback ends in a counter of its route.
+        budget: limits the memory of callbacks that wait; callbacks above it are dropped.
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        should_hold: whether a callback must wait, perhaps for ever.
+        should_hold: returns whether a callback must wait, perhaps for ever.
     """
 
     target: CallbackTarget
@@ -104,9 +103,9 @@ class CallbackSender:
         """Send to another target from now on."""
         self.target = target
 
-    def has_room(self, route: str, size: int) -> bool:
-        """Whether a callback of `size` bytes can wait; if not, it is counted and logged."""
-        if self.budget.has_room(size) and not self._is_stopped:
+    def can_accept(self, route: str, size: int) -> bool:
+        """Whether a callback of `size` bytes may wait; if not, the drop is counted and logged."""
+        if self.budget.fits(size) and not self._is_stopped:
             return True
         _stats_of(self.stats, route).callbacks_dropped += 1
         most = f"{self.budget.maximum >> 20} MiB"
@@ -114,8 +113,8 @@ class CallbackSender:
         return False
 
     def add(self, callback: Callback, delay: float = 0.0) -> None:
-        """Post a callback in `delay` seconds, or drop it where there is no room."""
-        if self.has_room(callback.route, callback.size):
+        """Post a callback in `delay` seconds, or drop it if the budget is used up."""
+        if self.can_accept(callback.route, callback.size):
             self.budget.used += callback.size
             self._push(callback, delay)
             self._send_due()
@@ -125,19 +124,19 @@ class CallbackSender:
         heapq.heappush(self._heap, (self.clock.seconds() + delay, self._sequence, callback))
 
     def _send_due(self) -> None:
-        """Post what is due, as far as there is room in flight."""
+        """Post callbacks that are due, up to `IN_FLIGHT` at once."""
         if self._is_sending:
-            return  # a request ended at once: the loop below goes on
+            return  # a request ended at once: the outer call continues
         self._is_sending = True
         try:
-            wake_at = self._send_some()
+            wake_at = self._send_batch()
         finally:
             self._is_sending = False
         if wake_at is not None:
             self._wake_at(wake_at)
 
-    def _send_some(self) -> float | None:
-        """Post or hold a turn of callbacks; return when the next one is due, None to wait."""
+    def _send_batch(self) -> float | None:
+        """Post or hold due callbacks; return when the next one is due, None if nothing is to do."""
         now = self.clock.seconds()
         for _ in range(MAX_CALLBACKS_PER_TURN):
             if not self._heap or len(self._in_flight) >= IN_FLIGHT:
@@ -183,7 +182,7 @@ class CallbackSender:
     def _on_answer(self, response: Response, callback: Callback) -> None:
         status = response.status
         if self._is_stopped:
-            return  # it is kept for the next process
+            return  # it is saved for the next process
         if status // 100 == 2:
             _stats_of(self.stats, callback.route).callbacks_sent += 1
             self._end(callback)
@@ -195,7 +194,7 @@ class CallbackSender:
 
     def _on_failure(self, failure: Failure, callback: Callback) -> None:
         if self._is_stopped:
-            return  # it is kept for the next process
+            return  # it is saved for the next process
         if failure.check(RequestFailed) is None:
             self._log_fault(failure)
         if callback in self._in_flight:
@@ -205,7 +204,7 @@ class CallbackSender:
         self._throttle.failure("a callback could not be handled", failure)
 
     def _retry_later(self, callback: Callback, reason: str, after: float) -> None:
-        """Send a callback again after its back-off, and not before `after` seconds."""
+        """Send a callback again after its back-off, but not before `after` seconds."""
         callback.attempts += 1
         if callback.attempts > self.target.retries:
             self._abandon(callback, reason)
@@ -226,7 +225,7 @@ class CallbackSender:
         self._send_due()
 
     def stop(self) -> list[Callback]:
-        """Post nothing more; return what is left, that in flight included."""
+        """Stop posting; return the remaining callbacks, including those in flight."""
         self._is_stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -234,7 +233,7 @@ class CallbackSender:
         return [*self._in_flight, *(callback for _, _, callback in sorted(heap))]
 
     def cancel_requests(self) -> None:
-        """Cancel what is in flight, once it is kept."""
+        """Cancel the requests in flight, after their callbacks were saved."""
         requests, self._in_flight = self._in_flight, {}
         for request in requests.values():
             if request is not None:
@@ -243,12 +242,12 @@ class CallbackSender:
 
 @attrs.define(eq=False)
 class Callbacks:
-    """Makes callbacks, gives each to the sender of its route, and keeps them over a restart.
+    """Creates callbacks, passes each to the sender of its route, and saves them at a stop.
 
     Args:
-        senders: by route; the one of None takes the callbacks of all routes without their own.
+        senders: by route; the sender of None is for all routes without their own.
         stats: by route.
-        spool: where callbacks are kept from a stop to the next start.
+        spool: keeps callbacks from a stop to the next start.
         clock: monotonic seconds.
         wall: seconds since the epoch.
     """
@@ -272,7 +271,7 @@ class Callbacks:
     def enqueue(
         self, route: str, outcome: str, push: Push, reason: str, delay: float = 0.0
     ) -> None:
-        """Tell the application of `route`, in `delay` seconds, how `push` ended, if it asks for it.
+        """Send a callback about `push` in `delay` seconds, if the webhook of `route` asks for it.
 
         Args:
             outcome: the name of the push's terminal counter, without `messages_`.
@@ -280,8 +279,8 @@ class Callbacks:
         sender = self._sender(route)
         if sender is None or outcome not in sender.target.outcomes:
             return
-        # Looked at first: of millions that overflow, nearly all find no room.
-        if not sender.has_room(route, OVERHEAD_BYTES + len(push.line)):
+        # Checked first, because of millions that overflow nearly all are dropped here.
+        if not sender.can_accept(route, OVERHEAD_BYTES + len(push.line)):
             return
         received = self.wall() - (self.clock.seconds() - push.received)
         callback = Callback(
@@ -304,7 +303,7 @@ class Callbacks:
         return self.senders.get(route, self.senders.get(None))
 
     def start(self) -> None:
-        """Restore what earlier processes left, a slice at a time."""
+        """Restore the callbacks that earlier processes saved, a slice at a time."""
         self._restoring = self._restore()
         self._restore_slice()
 
@@ -314,7 +313,7 @@ class Callbacks:
             self._next_slice = self.clock.callLater(0, self._restore_slice)
 
     def _restore(self) -> Iterator[bool]:
-        """Queue the callbacks of every file; a file that cannot be read is left as it is."""
+        """Queue the callbacks of every file; a file that cannot be read stays unchanged."""
         try:
             files = self.spool.files()
         except OSError as error:
@@ -358,13 +357,13 @@ class Callbacks:
             return
         _stats_of(self.stats, callback.route).callbacks_dropped += 1
         self._throttle.warn(
-            "no section takes the callbacks of {route}: callback dropped",
+            "no section for callbacks of {route}: callback dropped",
             key=callback.route,
             route=callback.route,
         )
 
     def stop(self) -> None:
-        """Post nothing more; keep what is left, that in flight included, for the next process."""
+        """Stop posting; save the remaining callbacks, including those in flight."""
         if self._next_slice is not None and self._next_slice.active():
             self._next_slice.cancel()
         left = [callback for sender in self.senders.values() for callback in sender.stop()]
@@ -379,7 +378,7 @@ class Callbacks:
             sender.cancel_requests()
 
     def _save(self, left: list[Callback]) -> None:
-        """Write what is left to a file, and behind it what was not restored yet."""
+        """Write the callbacks to a file, followed by those that were not restored yet."""
         reader, self._reader = self._reader, None
         if reader is not None:
             with closing(reader), suppress(OSError):
@@ -390,12 +389,12 @@ class Callbacks:
 
 
 def _stats_of(stats: Mapping[str, RouteStats], route: str) -> RouteStats:
-    """Return the counters of a route; those of another where it is no longer configured."""
+    """Return the counters of a route, or of another route if it is no longer configured."""
     return stats.get(route) or next(iter(stats.values()))
 
 
 def _rfc3339(moment: float) -> bytes:
-    """Write a time, in seconds since the epoch, as UTC with milliseconds."""
+    """Format a time, in seconds since the epoch, as UTC with milliseconds."""
     text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z").encode()
 

@@ -1,4 +1,4 @@
-"""What of a changed configuration file takes effect while the gateway runs."""
+"""Applies a changed configuration file to the settings while the gateway runs."""
 
 from typing import Any, TypeVar
 
@@ -10,11 +10,11 @@ Reloaded = TypeVar("Reloaded", bound=attrs.AttrsInstance)
 
 
 def take_changes(old: Settings, new: Settings) -> tuple[Settings, list[str], list[str]]:
-    """Take from a new reading of the file what may change while running.
+    """Apply the changes that may take effect while the process runs.
 
     Returns:
-        the settings that hold from now on, and the options that differ, as ``[section] option``:
-        those that take effect, and those that wait for a restart.
+        The settings from now on, and the changed options as ``[section] option``: first those that
+        take effect, then those that wait for a restart.
     """
     reloaded: list[str] = []
     waiting: list[str] = []

@@ -1,4 +1,4 @@
-"""Texts of options to values, and the files that options name.
+"""Converters from the texts of options to values, and the files that options name.
 
 A converter takes the text, and the folder of the configuration file, to which paths are relative.
 It raises ValueError with what is expected, as in "a number of seconds".
@@ -20,36 +20,36 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Converter = Callable[[str, Path], Any]
 
 MAX_FILE_BYTES = 4 << 20
-"""Of a file that the configuration names, such as a bundle of certificates, and of itself."""
+"""Maximum size of the configuration file, and of a file that it names, such as a CA bundle."""
 
 MAX_SECRET_BYTES = 65_536
-"""Of a file that holds a password, or a service account's key."""
+"""Maximum size of a file that holds a password, or a service account's key."""
 
 
 @attrs.frozen
 class FileContent:
-    """A file, and what was in it when the configuration was read."""
+    """A file, and its content when the configuration was read."""
 
     path: Path
     content: bytes = attrs.field(repr=False)
 
 
 def text(value: str, folder: Path) -> str:
-    """Any text of one line."""
+    """Check that a text is one line without control characters."""
     if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
         raise ValueError("one line without control characters")
     return value
 
 
 def printable(value: str) -> str:
-    """Escape what is not printable, for an error of one line."""
+    """Escape unprintable characters, so that an error stays on one line."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
 
 
 def path(value: str, folder: Path) -> Path:
-    """A path; relative to the folder of the file."""
+    """Convert a path, which is relative to the folder of the file."""
     if value.startswith("{") or "-----" in value:
-        raise ValueError("the path of a file, not what is in the file")
+        raise ValueError("the path of a file, not its content")
     return Path(os.path.normpath(folder.absolute() / text(value, folder)))
 
 
@@ -57,7 +57,7 @@ def read_file(file: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """Read a regular file of at most `limit` bytes. Never blocks, even on a FIFO without a writer.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or is larger.
+        OSError: the file cannot be read, is not a regular file, or is larger.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -74,7 +74,7 @@ def read_file(file: Path, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def file_content(limit: int = MAX_FILE_BYTES) -> Converter:
-    """Make a converter from the path of a file to the file with its content."""
+    """Make a converter from the path of a file to its `FileContent`."""
 
     def convert(value: str, folder: Path) -> FileContent:
         found = path(value, folder)
@@ -88,10 +88,10 @@ def file_content(limit: int = MAX_FILE_BYTES) -> Converter:
 
 
 def describe_owner(file: Path, error: OSError) -> str:
-    """Say whose file it is that may not be read; empty for any other error."""
+    """Describe the owner and mode of a file without read permission; empty for other errors."""
     try:
         status = file.stat() if isinstance(error, PermissionError) else None
-    except OSError:  # a folder on the way to it may not be entered
+    except OSError:  # a folder of its path cannot be entered
         return ""
     if status is None:
         return ""
@@ -100,7 +100,7 @@ def describe_owner(file: Path, error: OSError) -> str:
 
 
 def file_text(value: str, folder: Path) -> str:
-    """The text in the file at a path, without a byte-order mark and trailing line ends."""
+    """Read the text of a file, without a byte-order mark and trailing line ends."""
     file: FileContent = file_content(MAX_SECRET_BYTES)(value, folder)
     try:
         found = file.content.decode("utf-8-sig").rstrip("\r\n")
@@ -147,8 +147,8 @@ def choice(*values: str) -> Converter:
     return convert
 
 
-def matching(pattern: str, wanted: str) -> Converter:
-    """Make a converter to a text that a regular expression matches as a whole."""
+def full_match(pattern: str, wanted: str) -> Converter:
+    """Make a converter that checks a text against a regular expression."""
     whole = re.compile(pattern, re.ASCII)
 
     def convert(value: str, folder: Path) -> str:
@@ -159,18 +159,18 @@ def matching(pattern: str, wanted: str) -> Converter:
     return convert
 
 
-plain_word = matching(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
+plain_word = full_match(r"[A-Za-z0-9_.-]{1,100}", "letters, digits, _ . and -")
 
 
 def yes_or_no(value: str, folder: Path) -> bool:
-    """Yes or no."""
+    """Convert yes or no."""
     if value not in ("yes", "no"):
         raise ValueError("yes or no")
     return value == "yes"
 
 
 def host(value: str, folder: Path) -> str:
-    """A host name, or an IP address; one of IPv6 gets brackets where it has none."""
+    """Check a host name or an IP address; add missing brackets to an IPv6 address."""
     bracketed = value if value.startswith("[") else f"[{value}]"
     if bracketed.endswith("]") and _is_ipv6(bracketed[1:-1]):
         return bracketed
@@ -190,7 +190,7 @@ def _is_ipv6(value: str) -> bool:
 
 
 def url(value: str, folder: Path) -> str:
-    """An HTTPS or HTTP URL."""
+    """Check an HTTPS or HTTP URL."""
     match = re.fullmatch(r"https?://([^/:]+|\[[^/]+\])(:\d{1,5})?(/[!-~]*)?", value, re.ASCII)
     try:
         if match is None or not 0 < int((match[2] or ":1")[1:]) <= 65_535:
@@ -202,7 +202,7 @@ def url(value: str, folder: Path) -> str:
 
 
 def proxy_url(value: str, folder: Path) -> str:
-    """The URL of a proxy, perhaps with a user and a password in it."""
+    """Check the URL of a proxy, which may contain a user and a password."""
     match = re.fullmatch(r"(https?://)(?:([^@/?#]+)@)?([^@/?#]+)/?", value)
     try:
         if match is None or not _CREDENTIALS.fullmatch(match[2] or ""):
@@ -211,8 +211,8 @@ def proxy_url(value: str, folder: Path) -> str:
         text(unquote(match[2] or ""), folder)
     except ValueError:
         raise ValueError(
-            "a URL such as http://proxy:3128 or http://user:password@proxy:3128; a special"
-            " character of user or password is written in percent-encoding, as in %40 for @"
+            "a URL such as http://proxy:3128 or http://user:password@proxy:3128; special"
+            " characters in user or password need percent-encoding, as in %40 for @"
         ) from None
     return value
 
@@ -221,7 +221,7 @@ _CREDENTIALS = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
 
 
 def rate(value: str, folder: Path) -> tuple[int, float]:
-    """How many in how many seconds, written N/s, N/m, N/h or N/d."""
+    """Convert N/s, N/m, N/h or N/d to a number and a period in seconds."""
     match = re.fullmatch(r"(\d{1,12})/([smhd])", value, re.ASCII)
     if match is None or int(match[1]) == 0:
         raise ValueError("a rate such as 240/m")
@@ -229,25 +229,25 @@ def rate(value: str, folder: Path) -> tuple[int, float]:
 
 
 def rates(value: str, folder: Path) -> tuple[tuple[int, float], ...]:
-    """One or more rates, between commas."""
+    """Convert one or more rates, separated by commas."""
     return tuple(rate(word, folder) for word in words(value, folder) or ("",))
 
 
 def words(value: str, folder: Path) -> tuple[str, ...]:
-    """Words between commas."""
+    """Split a list at its commas."""
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
 def networks(value: str, folder: Path) -> tuple[IPNetwork, ...]:
-    """IP networks between commas."""
+    """Convert IP networks, separated by commas."""
     try:
         return tuple(ipaddress.ip_network(word) for word in words(value, folder))
     except ValueError as error:
-        raise ValueError(f"networks such as 127.0.0.0/8, between commas ({error})") from error
+        raise ValueError(f"networks such as 127.0.0.0/8, separated by commas ({error})") from error
 
 
 def address(value: str) -> tuple[str, int]:
-    """An IP address and a port, ``127.0.0.1:8120`` or ``[::1]:8120``."""
+    """Convert an IP address with a port, ``127.0.0.1:8120`` or ``[::1]:8120``."""
     host, _, port = value.rpartition(":")
     try:
         found = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
@@ -255,11 +255,11 @@ def address(value: str) -> tuple[str, int]:
             raise ValueError(port)
     except ValueError as error:
         raise ValueError(
-            "IP addresses with ports such as 127.0.0.1:8120, between commas"
+            "IP addresses with ports such as 127.0.0.1:8120, separated by commas"
         ) from error
     return str(found), int(port)
 
 
 def addresses(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
-    """At least one address, between commas."""
+    """Convert one or more addresses, separated by commas."""
     return tuple(address(word) for word in words(value, folder) or ("",))

@@ -1,7 +1,7 @@
-"""INI files to typed, frozen settings.
+"""Parses INI files into typed, frozen settings.
 
-A section is an attrs class whose fields are made by `option`. Everything that is wrong in a file is
-found before any of it is reported.
+A section is an attrs class whose fields are made by `option`. All errors of a file are collected
+before any of them is reported.
 """
 
 import re
@@ -35,7 +35,7 @@ _QUOTED = re.compile(r"(['\"]).*\1")
 
 
 class ConfigErrors(Exception):
-    """What is wrong in a file: lines such as ``[section] option = value: expected a number``."""
+    """The errors of a file: lines such as ``[section] option = value: expected a number``."""
 
     def __init__(self, errors: list[str]) -> None:
         """Keep the lines."""
@@ -50,10 +50,10 @@ def describe_unknown(
     known: Collection[str],
     elsewhere: Mapping[str, Collection[str]] = {},
 ) -> str:
-    """Write the error of an unknown name, with the known one that is most like it.
+    """Describe an unknown name, with the known name that is most similar to it.
 
     Args:
-        elsewhere: the sections that have it, by the names of options.
+        elsewhere: the sections of each option, by the option's name.
     """
     if word in elsewhere:
         sections = " or ".join(f"[{title}]" for title in elsewhere[word])
@@ -75,18 +75,18 @@ def option(
 ) -> Any:
     """Describe one option, as a field of a section's class.
 
-    Where such a class is called without the option, the field has the default.
+    If the class is called without the option, the field has the default.
 
     Args:
         convert: see `Converter`.
-        default: as it would stand in the file; None where the file must name it. A field whose
-            default is the empty text is None when it is empty.
-        doc: one line for the reference.
-        secret: never shown; may be read from the file that ``NAME_file`` names.
+        default: as written in the file; None if the option is required. If the default is the
+            empty text, an empty option is None.
+        doc: a description of one line for the reference.
+        secret: the value is never shown, and may be in a file that ``NAME_file`` names.
         shown: views and errors may show its value.
-        reloads: a change takes effect on SIGHUP; others wait for a restart.
-        optional: may be empty, and is None then, though it has a default.
-        convert_file: of a secret, takes the text of the file where that has another form.
+        reloads: a change takes effect on SIGHUP; other changes wait for a restart.
+        optional: an empty option is None, although the default is not.
+        convert_file: converts the text of a secret's file, if its format differs.
     """
 
     def convert_default() -> Any:
@@ -107,11 +107,11 @@ def option(
 
 
 class IniFile(RawConfigParser):
-    """The sections of a file. `%` means nothing special, names of options keep their case.
+    """The sections of a file. `%` has no special meaning; option names are case-sensitive.
 
     Attributes:
-        errors: what is wrong with single lines; the others were read all the same.
-        incomplete: sections in which a line could not be read.
+        errors: the errors of single lines; the other lines were read.
+        incomplete: the sections in which a line could not be read.
     """
 
     def __init__(self, text: str) -> None:
@@ -135,10 +135,10 @@ class IniFile(RawConfigParser):
 
 
 def parse(file: Path) -> IniFile:
-    """Parse a file; what is wrong with its lines is left to the caller.
+    """Parse a file. The result holds the errors of its lines.
 
     Raises:
-        ConfigErrors: it cannot be read, or is no text in UTF-8.
+        ConfigErrors: the file cannot be read, or is not UTF-8 text.
     """
     try:
         content = read_file(file)
@@ -174,7 +174,7 @@ def read(file: Path) -> IniFile:
     """Parse a file.
 
     Raises:
-        ConfigErrors: it cannot be read, or a line of it is wrong.
+        ConfigErrors: the file cannot be read, or a line has an error.
     """
     found = parse(file)
     if found.errors:
@@ -198,17 +198,17 @@ def section(
     """Read one section.
 
     Args:
-        kind: the class to make.
-        title: of the section; one that is not in the file has its defaults.
-        folder: of the file.
-        errors: gets a line for each error.
-        defaults: texts that take the place of the options' own defaults.
-        not_implemented: options that are known but refused.
-        elsewhere: the sections that have an option, by the names of all options.
+        kind: the class of the section.
+        title: name of the section; if the file does not have it, all options have defaults.
+        folder: the folder of the file.
+        errors: receives a line for each error.
+        defaults: texts that replace the defaults of options.
+        not_implemented: options that are known but rejected.
+        elsewhere: the sections of each option, by the option's name.
         extra: further arguments of the class, not options.
 
     Returns:
-        The settings; None where there was an error.
+        The settings; None if there was an error.
     """
     fields = [field for field in attrs.fields(kind) if field.metadata]
     names = {name for field in fields for name in option_names(field)}
@@ -238,7 +238,7 @@ def section(
 def _split_indented(
     title: str, given: Mapping[str, str], names: Collection[str], errors: list[str]
 ) -> dict[str, str]:
-    """Find options that are indented by mistake, and so are a part of the option before them."""
+    """Find options that are indented by mistake, which makes them part of the previous option."""
     found: dict[str, str] = {}
     for name, value in given.items():
         first, *others = value.split("\n")
@@ -259,16 +259,16 @@ def _split_indented(
 
 
 class _Missing(ValueError):
-    """An option that the file must have and has not."""
+    """A required option is missing."""
 
 
 def option_names(field: Any) -> list[str]:
-    """List the options that give a field its value; none where it is no option."""
+    """List the names of the options that set a field; none if it is not an option."""
     return [name for name in (field.name, _file_option(field)) if name] if field.metadata else []
 
 
 def _file_option(field: Any) -> str:
-    """Name the option that names the file of a secret; empty where there is none."""
+    """Return the name of the option for a secret's file; empty if the option is not secret."""
     return f"{field.name}_file" if field.metadata["secret"] else ""
 
 
@@ -297,14 +297,14 @@ def _value(field: Any, given: Mapping[str, str], fallback: str | None, folder: P
 
 
 def convert_text(convert: Converter, value: str, folder: Path, *, is_secret: bool = False) -> Any:
-    """Convert a text; say so where it is a comment or quotes that are wrong with it.
+    """Convert a text. An error mentions a comment or quotes in it.
 
-    In a secret both may be meant: only where it is wrong, they are named.
+    A secret may contain both: they are mentioned only if the secret is invalid.
     """
     try:
         converted = convert(value, folder)
     except ValueError as error:
-        # What is in brackets may repeat the value, of which not all may be shown.
+        # The text in brackets may repeat the value, which may be partly hidden.
         is_hidden = hide(value) != printable(value)
         expected = str(error).partition(" (")[0] if is_hidden else str(error)
         raise ValueError(expected + _hint(convert, value, folder)) from None
@@ -316,7 +316,7 @@ def convert_text(convert: Converter, value: str, folder: Path, *, is_secret: boo
 
 
 def _hint(convert: Converter, value: str, folder: Path) -> str:
-    """Find out whether a value is wrong because of a comment behind it, or of quotes."""
+    """Return a hint if the value would be valid without a trailing comment or without quotes."""
     comment = _COMMENT.search(value)
     quoted = _QUOTED.fullmatch(value)
     for rest, hint in (
@@ -337,7 +337,7 @@ def _is_right(convert: Converter, value: str, folder: Path) -> bool:
 
 
 def _describe(field: Any, given: Mapping[str, str]) -> str:
-    """Name an option for an error, with its value where that may be shown."""
+    """Format an option for an error, with its value if that may be shown."""
     file_option = _file_option(field)
     if file_option in given and field.name not in given:
         return f"{file_option} = {format_value(given[file_option])}"

@@ -1,4 +1,4 @@
-"""The lines of an INI file, read past every one that is wrong; and what an error shows of them."""
+"""Reads the lines of an INI file, continues after errors, and formats values for errors."""
 
 import re
 
@@ -7,10 +7,10 @@ import attrs
 from node2dm_tw.config.converters import printable
 
 MAX_SHOWN = 80
-"""Characters of a value that an error shows."""
+"""Maximum number of characters of a value that an error shows."""
 
 MAX_LINE_ERRORS = 20
-"""Errors about single lines; a file that is no INI file at all would have one for each."""
+"""Maximum number of errors about single lines; another kind of file has one on each line."""
 
 COMMENTS = "comments need a line of their own"
 
@@ -22,35 +22,35 @@ OPTION = re.compile(r"([^\s=:]+)\s*[=:]\s*(.*)", re.DOTALL)
 
 
 def mask(value: str) -> str:
-    """Hide the user and the password in a URL, and its query, which often is a secret too."""
+    """Hide the user and the password in a URL, and its query, which is often secret too."""
     form, hidden = (r"//.*@", "//***@") if "//" in value else (r"^.*:.*@", "***@")
     return re.sub(form, hidden, value).partition("?")[0]
 
 
 def hide(value: str) -> str:
-    """Escape a value, in one line, and leave out what may be secret.
+    """Escape a value so that it is one line, and omit what may be secret.
 
-    That is what follows in further lines, of which one may be an option that is indented by
-    mistake, and what follows in the same line after the name of a secret.
+    Secret may be the continuation lines, because one of them may be an option that is indented by
+    mistake, and the text after the name of a secret in the same line.
     """
     first, _, rest = value.partition("\n")
     if first.startswith("{") or "-----" in first:
-        return "..."  # a key itself, in place of the path of its file
+        return "..."  # a key instead of the path of its file
     shown, *more = _NAME_OF_SECRET.split(mask(first), maxsplit=1)
     return printable(shown) + ("..." if rest or more else "")
 
 
 def format_value(value: str) -> str:
-    """Format a value for an error: as `hide` does, and bounded."""
+    """Format a value for an error: as `hide` does, and shortened."""
     shown = hide(value)
     return shown if len(shown) <= MAX_SHOWN + 3 else f"{shown[:MAX_SHOWN]}..."
 
 
 @attrs.define
 class LineReader:
-    """Reads lines as RawConfigParser does, which would stop at the first that is wrong.
+    """Reads lines as RawConfigParser does, but continues after an error.
 
-    No error repeats a line: a secret may be in it.
+    No error repeats a line, because the line may contain a secret.
     """
 
     sections: dict[str, dict[str, list[str]]] = attrs.field(factory=dict)
@@ -100,7 +100,7 @@ class LineReader:
 
     def _read_option(self, number: int, text: str, title: str) -> None:
         match = OPTION.fullmatch(text)
-        self._value = []  # also of a line that cannot be read: what continues it is no error
+        self._value = []  # also after an invalid line, so that its continuation is not an error
         if match is None:
             self.errors.append(f"line {number}: expected option = value")
             self.incomplete.add(title)

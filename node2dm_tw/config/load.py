@@ -1,4 +1,4 @@
-"""The gateway's configuration file: its sections, and the rules between them."""
+"""Loads the gateway's configuration file, and checks the rules between its sections."""
 
 import re
 from collections import Counter
@@ -26,7 +26,7 @@ from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 
 @attrs.frozen
 class Settings:
-    """A whole configuration file."""
+    """The settings of a configuration file."""
 
     file: Path
     gateway: GatewaySection
@@ -38,7 +38,7 @@ class Settings:
 
     @property
     def callbacks(self) -> tuple[CallbackSection, ...]:
-        """[callback], where there is one, and every [callback:ROUTE]."""
+        """[callback], if there is one, and every [callback:ROUTE]."""
         return (*filter(None, [self.callback]), *self.route_callbacks)
 
 
@@ -53,31 +53,31 @@ KINDS: dict[str, type[C2DMRoute | FCMRoute]] = {"c2dm": C2DMRoute, "fcm": FCMRou
 
 EmulatorDefaults = Callable[[Mapping[str, str], Path, Path], Mapping[str, str]]
 """
-Takes the texts of the section [emulator], state_dir and the folder of the file; makes what the
-emulator needs there, unless nothing may be written, and gives the defaults of a route's options.
+Takes the texts of the section [emulator], state_dir and the folder of the file. Creates the
+emulator's files, unless nothing may be written, and returns the defaults of a route's options.
 Raises ConfigErrors, or OSError.
 """
 
 
 CheckKey = Callable[[bytes | None], str | None]
 """
-Reads a service account's key; gives the project it names, which may be empty, or None where that
-does not matter. Raises ValueError with what is expected. None stands for a key that is not made
-yet: is there what any key needs?
+Reads a service account's key. Returns the project of the key, which may be empty, or None if it
+does not matter. Raises ValueError with what is expected. The argument None stands for a key that is
+not created yet; then only the packages that every key needs are checked.
 """
 
 CheckStateDir = Callable[[Path], None]
-"""Raises OSError where state_dir cannot be used, as far as that can be seen without writing."""
+"""Raises OSError if state_dir cannot be used, as far as that is known without writing."""
 
 EMULATOR_FILES = ("ca_file", "service_account")
-"""Options whose files the emulator makes."""
+"""Options whose files the emulator creates."""
 
 _PLACEHOLDERS = {"username": "-", "password": "-", "service_account": __file__, "ca_file": ""}
-"""In place of what [emulator] would make, so that its routes bring no errors as well."""
+"""Stand for what [emulator] would create, so that an error in it causes no further errors."""
 
 
 def find_places(emulator_options: Collection[str]) -> Mapping[str, Collection[str]]:
-    """Find the sections that have an option, by the names of all options."""
+    """Return the sections of each option, by the option's name."""
     options = {
         title: [name for field in attrs.fields(kind) for name in option_names(field)]
         for title, kind in {
@@ -105,14 +105,14 @@ def load(
 
     Args:
         working_directory: the default of state_dir.
-        emulator_defaults: see `EmulatorDefaults`; called where the file has an [emulator].
+        emulator_defaults: see `EmulatorDefaults`; called if the file has an [emulator].
         check_key: see `CheckKey`; called for each [fcm].
         places: see `find_places`.
-        check_state_dir: see `CheckStateDir`. Given where nothing may be written: what the emulator
-            makes need not be there then.
+        check_state_dir: see `CheckStateDir`. If given, nothing is written, and the files that the
+            emulator creates need not exist.
 
     Raises:
-        ConfigErrors: everything that is wrong in it.
+        ConfigErrors: all errors of the file.
     """
     parser = parse(file)
     folder = file.absolute().parent
@@ -169,7 +169,7 @@ def load(
 
 
 def _state_dir(parser: IniFile, working_directory: Path, folder: Path) -> Path:
-    """Find state_dir, also where other options of its section have errors."""
+    """Return state_dir, even if other options of its section have errors."""
     given = parser.get("node2dm", "state_dir", fallback="") or str(working_directory)
     try:
         return path(given, folder)
@@ -178,7 +178,7 @@ def _state_dir(parser: IniFile, working_directory: Path, folder: Path) -> Path:
 
 
 def _listener_errors(gateway: GatewaySection, parser: IniFile) -> list[str]:
-    """Find ports that would be opened twice."""
+    """Return errors for ports that would be opened twice."""
     errors = []
     if len({*gateway.udp}) < len(gateway.udp):
         value = format_value(parser.get("node2dm", "udp"))
@@ -191,20 +191,20 @@ def _listener_errors(gateway: GatewaySection, parser: IniFile) -> list[str]:
 
 
 def _section_errors(parser: IniFile, routes: list[str]) -> list[str]:
-    """Name the sections that are unknown, and say so where there is none that sends."""
+    """Return errors for unknown sections, and for a file without a route."""
     errors = []
     for title in parser.sections():
         if title.partition(":")[0] in KINDS and title not in routes:
             errors.append(f"[{format_value(title)}]: expected a name of letters, digits, _ . and -")
         elif title not in (*OTHERS, *routes):
             errors.append(_describe_unknown_section(title))
-    if not routes and not parser.errors:  # else it may be in a line that cannot be read
+    if not routes and not parser.errors:  # otherwise it may be in a line that cannot be read
         errors.append("[c2dm] or [fcm]: expected a section for the account that sends")
     return errors
 
 
 def _describe_unknown_section(title: str) -> str:
-    """Write the error of an unknown section; the NAME of [fcm:NAME] says nothing about it."""
+    """Describe an unknown section, without comparing the NAME of [fcm:NAME]."""
     kind, colon, name = title.strip().partition(":")
     near = get_close_matches(kind.lower()[:MAX_SHOWN], (*KINDS, "callback"), 1)
     if colon and near:
@@ -214,7 +214,7 @@ def _describe_unknown_section(title: str) -> str:
 
 
 def _callback_errors(titles: list[str], routes: list[str]) -> list[str]:
-    """Name each [callback:ROUTE] whose route is not configured."""
+    """Return an error for each [callback:ROUTE] whose route is not configured."""
     names = [title.rpartition(":")[2] for title in routes]
     return [
         describe_unknown(f"[{format_value(title)}]", "route", route, names)
@@ -244,7 +244,7 @@ def _resolve_defaults(routes: list[C2DMRoute | FCMRoute | None], parser: IniFile
 
 
 def _route_errors(routes: list[C2DMRoute | FCMRoute]) -> list[str]:
-    """Check the options of a route against one another, and the names of all routes."""
+    """Return errors for options of a route that conflict, and for names used twice."""
     errors = []
     names = Counter(name for route in routes for name in {route.name, route.prefix} if name)
     for route in routes:
@@ -268,10 +268,10 @@ def _check_key(
     errors: list[str],
     check_key: CheckKey,
 ) -> FCMRoute | None:
-    """Check the key of an [fcm], also where other options of the section have errors.
+    """Check the key of an [fcm], even if other options of the section have errors.
 
     Returns:
-        The route with the project to send for: the key's own unless another is given.
+        The route with its project, which is the key's unless `project` is set.
     """
     name, project = texts.get("service_account", ""), texts.get("project")
     try:
@@ -294,10 +294,10 @@ def _check_key(
 def _replace_unmade(
     parser: IniFile, titles: list[str], defaults: Mapping[str, str], folder: Path
 ) -> Mapping[str, str]:
-    """Put placeholders where a route names a file that the emulator is still to make.
+    """Replace the names of files that the emulator has not created yet by placeholders.
 
     Returns:
-        the defaults, with placeholders.
+        The defaults, with placeholders.
     """
     unmade = {Path(defaults[name]) for name in EMULATOR_FILES}
     for title in titles:
@@ -310,7 +310,7 @@ def _replace_unmade(
 
 @contextmanager
 def _collect(errors: list[str], parser: IniFile) -> Iterator[None]:
-    """Add what is raised to the errors; an OSError is that of a state_dir."""
+    """Add what is raised to `errors`; an OSError is about state_dir."""
     try:
         yield
     except ConfigErrors as error:
@@ -323,7 +323,7 @@ def _collect(errors: list[str], parser: IniFile) -> Iterator[None]:
 
 
 def _warnings(file: Path, parser: IniFile) -> list[str]:
-    """Name the files with a secret that others can read: this one, or one that it names."""
+    """Return a warning for each file with a secret that other users can read."""
     secrets = {"accounts"} | {
         field.name
         for kind in (GatewaySection, *KINDS.values(), CallbackSection)
@@ -339,7 +339,7 @@ def _warnings(file: Path, parser: IniFile) -> list[str]:
         if value != _PLACEHOLDERS.get(name)
     }
     return [
-        f"{holder} holds a secret and others can read it; chmod o-r would stop that"
+        f"{holder} contains a secret and can be read by other users; run chmod o-r on it"
         for holder in sorted(holders)
         if holder.stat().st_mode & 0o004
     ]

@@ -9,7 +9,7 @@ from node2dm_tw.config.converters import (
     MAX_SECRET_BYTES,
     FileContent,
     file_content,
-    matching,
+    full_match,
     number,
     plain_word,
     rate,
@@ -22,11 +22,11 @@ from node2dm_tw.config.ini import option
 from node2dm_tw.config.sections import DAY
 
 key_file = file_content(MAX_SECRET_BYTES)
-"""Converts to a service account's key."""
+"""Converts a path to the content of a service account's key file."""
 
 
 def _authorities(value: str, folder: Path) -> FileContent:
-    """A file with certificates."""
+    """Convert the path of a file with certificates."""
     file: FileContent = file_content()(value, folder)
     if file.content.startswith(b"\x30"):
         raise ValueError("certificates in PEM; this is DER: openssl x509 -inform der -in FILE")
@@ -39,51 +39,51 @@ def _authorities(value: str, folder: Path) -> FileContent:
     return file
 
 
-_project = matching(r"[a-z0-9.:-]{1,100}", "a project ID")
+_project = full_match(r"[a-z0-9.:-]{1,100}", "a project ID")
 
 Rates = tuple[tuple[int, float], ...]
-"""Limits, all of which hold: so many in any so many seconds."""
+"""Limits that all apply: (number of pushes, in any period of so many seconds)."""
 
 
 @attrs.frozen(kw_only=True)
 class RouteSection:
-    """What every route has.
+    """The options that every route has.
 
     Args:
-        title: of the section.
+        title: name of the section.
     """
 
     title: str
     prefix: str | None = option(
-        plain_word, "", "another name for the route before the | of a line", shown=True
+        plain_word, "", "another name for the route, written before the | of a line", shown=True
     )
     ca_file: FileContent | None = option(
         _authorities,
         "",
-        "certificates to trust in place of the platform's",
+        "a file of certificates to trust instead of the platform's",
         shown=True,
     )
     max_in_flight: int = option(
         number(1, 4096),
         "64",
-        "requests in flight at the most",
+        "maximum number of requests in flight",
         shown=True,
         reloads=True,
     )
     timeout: float = option(
-        seconds(1, 600), "30", "seconds for one request and its connection", shown=True
+        seconds(1, 600), "30", "seconds that a request, connecting included, may take", shown=True
     )
     device_rate: Rates | None = option(
         rates,
         "",
-        "pushes to one device, one or more rates such as 240/m; empty: any number",
+        "pushes to one device: one or more rates such as 240/m; empty: no limit",
         shown=True,
         reloads=True,
     )
     device_burst: int | None = option(
         number(1, 1_000_000),
         "",
-        "pushes to one device that may go at once; empty: a quarter of the lowest device_rate",
+        "pushes to one device that may be sent at once; empty: a quarter of the lowest device_rate",
         shown=True,
         reloads=True,
     )
@@ -110,20 +110,20 @@ class C2DMRoute(RouteSection):
     source: str = option(
         text,
         "node2dm_tw",
-        "what the sign-in says of us: company-app-version",
+        "the name of the application in sign-ins: company-app-version",
         shown=True,
         reloads=True,
     )
     login_url: str = option(
         url,
         "https://www.google.com/accounts/ClientLogin",
-        "where ClientLogin is answered",
+        "the address of ClientLogin",
         shown=True,
     )
     send_url: str = option(
         url,
         "https://android.apis.google.com/c2dm/send",
-        "where pushes are sent to",
+        "the address to which pushes are sent",
         shown=True,
     )
     token_max_age: float = option(
@@ -135,7 +135,7 @@ class C2DMRoute(RouteSection):
     device_block: float = option(
         seconds(1, 28 * DAY),
         "3600",
-        "seconds for which a device over its quota is left alone",
+        "seconds during which pushes to a device over its quota are dropped",
         shown=True,
         reloads=True,
     )
@@ -153,22 +153,25 @@ class FCMRoute(RouteSection):
         reloads=True,
     )
     project: str | None = option(
-        _project, "", "the project that sends; empty: the key's own", shown=True
+        _project, "", "the project that sends; empty: the project of the key", shown=True
     )
     prefix: str | None = option(
         plain_word,
         "g",
-        "another name for the route before the | of a line; default: of the first [fcm] alone",
+        "another name for the route, written before the | of a line; default: only for [fcm]",
         shown=True,
         optional=True,
     )
     url: str = option(
-        url, "https://fcm.googleapis.com", "the service, or messages:send itself", shown=True
+        url,
+        "https://fcm.googleapis.com",
+        "the address of the service, or of messages:send",
+        shown=True,
     )
     max_in_flight: int = option(
         number(1, 4096),
         "512",
-        "requests in flight at the most",
+        "maximum number of requests in flight",
         shown=True,
         reloads=True,
     )
@@ -182,7 +185,7 @@ class FCMRoute(RouteSection):
     device_rate: Rates | None = option(
         rates,
         "240/m, 5000/h",
-        "pushes to one device, one or more rates; empty: any number",
+        "pushes to one device: one or more rates; empty: no limit",
         shown=True,
         reloads=True,
         optional=True,
@@ -190,14 +193,14 @@ class FCMRoute(RouteSection):
     device_burst: int | None = option(
         number(1, 1_000_000),
         "60",
-        "pushes to one device that may go at once; by default less where device_rate is low",
+        "pushes to one device that may be sent at once; the default is lower if device_rate is low",
         shown=True,
         reloads=True,
     )
     project_rate: tuple[int, float] | None = option(
         rate,
         "600000/m",
-        "pushes of the whole project, spread evenly; empty: any number",
+        "pushes of the whole project, spread evenly; empty: no limit",
         shown=True,
         reloads=True,
         optional=True,
@@ -205,7 +208,7 @@ class FCMRoute(RouteSection):
     bad_device_alarm: int = option(
         number(0, 100),
         "50",
-        "percent of answers blaming devices above which callbacks wait; 0: never",
+        "percent of answers that blame devices, above which callbacks are held; 0: off",
         shown=True,
         reloads=True,
     )

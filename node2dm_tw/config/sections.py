@@ -1,4 +1,4 @@
-"""The sections of the gateway's configuration file and their options, but for those of routes."""
+"""The sections of the gateway's configuration file and their options, except those of routes."""
 
 import base64
 import importlib.util
@@ -13,8 +13,8 @@ from node2dm_tw.config.converters import (
     IPNetwork,
     addresses,
     choice,
+    full_match,
     host,
-    matching,
     networks,
     number,
     path,
@@ -37,7 +37,7 @@ HAS_CURL = importlib.util.find_spec("pycurl") is not None
 def _endpoint(value: str, folder: Path) -> str:
     try:
         serverFromString(object(), value)
-    except Exception as error:  # Each kind of endpoint, plugins among them, has its own.
+    except Exception as error:  # Each kind of endpoint, plugins included, raises its own.
         raise ValueError(
             f"a Twisted endpoint such as tcp:8121:interface=127.0.0.1 ({error})"
         ) from error
@@ -50,14 +50,14 @@ def _log_levels(value: str, folder: Path) -> str:
     return value
 
 
-_url_path = matching(r"/[!-~]*", "a path that begins with /")
+_url_path = full_match(r"/[!-~]*", "a path that begins with /")
 
 
 def _host_names(value: str, folder: Path) -> tuple[str, ...]:
-    """Names of hosts between commas, in lower case."""
+    """Convert host names to lower case."""
     names = tuple(name.lower().removesuffix(".") for name in words(value, folder))
     if not all(re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name) for name in names):
-        raise ValueError("names such as push.example.com, without a port, between commas")
+        raise ValueError("names such as push.example.com, without a port, separated by commas")
     return names
 
 
@@ -68,14 +68,14 @@ def _http_client(value: str, folder: Path) -> str:
 
 
 def _udp(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
-    """One or more addresses; sockets of systemd are planned."""
+    """Convert one or more addresses; systemd's sockets are not implemented."""
     if "systemd:" in value:
         raise ValueError(f"addresses such as 127.0.0.1:8120; systemd:NAME {NOT_IMPLEMENTED}")
     return addresses(value, folder)
 
 
 def _queue(value: str, folder: Path) -> str:
-    """The memory; other places are planned."""
+    """Check the kind of queue; only memory is implemented."""
     kind = value.partition(":")[0]
     if kind in ("sqlite", "redis", "rediss", "unix"):  # the rest may hold a password
         raise ValueError(f"memory; {kind} {NOT_IMPLEMENTED}")
@@ -96,32 +96,32 @@ def _signing_secret(value: str, folder: Path) -> bytes:
 
 @attrs.frozen
 class GatewaySection:
-    """The section [node2dm]: what holds for the whole process."""
+    """The section [node2dm]: the options of the whole process."""
 
     udp: tuple[tuple[str, int], ...] = option(
         _udp,
         "127.0.0.1:8120",
-        "where pushes come in: one or more addresses, between commas",
+        "addresses that receive pushes: one or more, separated by commas",
         shown=True,
     )
     stats: str = option(
         _endpoint,
         "tcp:8121:interface=127.0.0.1",
-        "where telnet is answered: a Twisted endpoint",
+        "the telnet port: a Twisted endpoint",
         shown=True,
     )
     web: str | None = option(
         _endpoint,
         "",
-        "where the status page, /stats, /metrics and /readyz are: a Twisted endpoint such as"
+        "the port of the status page, /stats, /metrics and /readyz: a Twisted endpoint such as"
         " tcp:8122:interface=127.0.0.1; empty: off",
         shown=True,
     )
     web_hosts: tuple[str, ...] | None = option(
         _host_names,
         "",
-        "names, between commas, under which the web port may be asked, beside localhost and IP"
-        " addresses",
+        "host names that requests to the web port may use, separated by commas; localhost and IP"
+        " addresses are always accepted",
         shown=True,
         reloads=True,
         optional=True,
@@ -129,22 +129,24 @@ class GatewaySection:
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
-        "sources that may push; a filter, not authentication",
+        "networks that may send pushes; a filter, not authentication",
         shown=True,
         reloads=True,
     )
-    state_dir: Path = option(path, None, "the folder for what must outlive the process", shown=True)
+    state_dir: Path = option(
+        path, None, "the folder for state that must survive a restart", shown=True
+    )
     max_queued: int = option(
         number(1, 100_000_000),
         "1000000",
-        "pushes kept for each route",
+        "pushes that each route can queue",
         shown=True,
         reloads=True,
     )
     max_queued_bytes: int = option(
         number(1_000_000, 1_000_000_000_000 - 1),
         "1000000000",
-        "bytes of all pushes together that the memory keeps, 350 for each beside its line",
+        "bytes that all queued pushes may use: the line of each, and 350",
         shown=True,
         reloads=True,
     )
@@ -158,43 +160,43 @@ class GatewaySection:
     drain: float = option(
         seconds(0, 3600),
         "10",
-        "seconds to go on sending after SIGTERM",
+        "seconds to continue sending after SIGTERM",
         shown=True,
         reloads=True,
     )
     rcvbuf: int = option(
-        number(4096, 1 << 30), "16777216", "bytes of the UDP receive buffer", shown=True
+        number(4096, 1 << 30), "16777216", "size of the UDP receive buffer in bytes", shown=True
     )
     reuse_port: bool = option(
         yes_or_no,
         "no",
-        "share the UDP port with other processes that do, each with its state_dir",
+        "share the UDP port with other processes, each with its own state_dir",
         shown=True,
     )
     http_client: str = option(
         _http_client,
         "auto",
-        "what sends: curl, treq, or auto: curl where the extra is installed",
+        "the HTTP client: curl, treq, or auto, which is curl if the extra is installed",
         shown=True,
     )
     proxy: str | None = option(
         proxy_url,
         "",
-        "an HTTP proxy for all but callbacks, as http://user:password@host:3128; needs curl",
+        "the HTTP proxy for everything but callbacks, http://user:password@host:3128; needs curl",
         secret=True,
     )
     queue: str = option(_queue, "memory", "where pushes wait: memory", shown=True)
     log_level: str = option(
         _log_levels,
         "info",
-        "the least that is logged: "
+        "the lowest level that is logged: "
         + ", ".join(LEVELS)
-        + "; a part may differ: info, delivery=debug, http=error",
+        + "; a part can have its own level: info, delivery=debug, http=error",
         shown=True,
         reloads=True,
     )
     log_format: str = option(
-        choice(*FORMATS), "text", "how a line is logged: text or json", shown=True
+        choice(*FORMATS), "text", "the format of log lines: text or json", shown=True
     )
 
     @property
@@ -204,58 +206,61 @@ class GatewaySection:
 
 
 EVENTS = ("bad_device", "refused", "expired", "overflowed", "blocked")
-"""The outcomes that a callback can tell of."""
+"""The outcomes for which a callback can be sent."""
 
 
 def _events(value: str, folder: Path) -> tuple[str, ...]:
-    """Words of `EVENTS`, or `all`, between commas."""
+    """Convert a list of `EVENTS`, or `all`."""
     found = words(value, folder)
     for word in found:
         if word not in (*EVENTS, "all"):
             near = get_close_matches(word[:100], (*EVENTS, "all"), 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"one or more of {', '.join(EVENTS)}, all, between commas{hint}")
+            raise ValueError(f"one or more of {', '.join(EVENTS)}, all, separated by commas{hint}")
     if not found:
-        raise ValueError(f"one or more of {', '.join(EVENTS)}, all, between commas")
+        raise ValueError(f"one or more of {', '.join(EVENTS)}, all, separated by commas")
     return found
 
 
 @attrs.frozen(kw_only=True)
 class CallbackSection:
-    """A section [callback]: where the application is told of pushes that ended badly.
+    """A section [callback]: the webhook for pushes that ended badly.
 
     Args:
-        title: of the section.
+        title: name of the section.
     """
 
     title: str = "callback"
     protocol: str = option(choice("https", "http"), "https", "https or http", shown=True)
     host: str = option(host, None, "the host of the application", shown=True)
     port: int | None = option(
-        number(1, 65_535), "", "its port; empty: that of the protocol", shown=True
+        number(1, 65_535), "", "its port; empty: the default port of the protocol", shown=True
     )
     path: str = option(_url_path, "/", "the path of the webhook")
     shared_secret: str | None = option(
         text,
         "",
-        "sent along as shared_secret, where format is form",
+        "sent in the field shared_secret, if format is form",
         secret=True,
         reloads=True,
     )
     signing_secret: bytes | None = option(
         _signing_secret,
         "",
-        "signs as Standard Webhooks says: whsec_ and base64",
+        "the key of Standard Webhooks signatures: whsec_ and base64",
         secret=True,
         reloads=True,
     )
     format: str = option(
-        choice("form", "json"), "form", "what is posted: form, as node2dm did, or json", shown=True
+        choice("form", "json"),
+        "form",
+        "the format of the body: form, as in node2dm, or json",
+        shown=True,
     )
     events: tuple[str, ...] = option(
         _events,
         "bad_device",
-        f"outcomes to tell of: {', '.join(EVENTS)}, between commas, or all",
+        f"outcomes that are posted: {', '.join(EVENTS)}, separated by commas, or all",
         shown=True,
         reloads=True,
     )
@@ -263,13 +268,13 @@ class CallbackSection:
     retries: int = option(
         number(0, 100),
         "5",
-        "how often a callback is sent again that is answered neither with a 2xx nor with 410",
+        "how often a callback is retried that is not answered with a 2xx or 410",
         shown=True,
     )
 
     @property
     def route(self) -> str | None:
-        """The route that it is for: ROUTE of [callback:ROUTE]; None: all without one of theirs."""
+        """ROUTE of [callback:ROUTE]; None: every route without a section of its own."""
         return self.title.partition(":")[2] or None
 
     @property
@@ -286,9 +291,9 @@ class CallbackSection:
 
 @attrs.frozen
 class Statsd:
-    """The section [statsd]: where the stats are sent to."""
+    """The section [statsd]: the destination of the stats."""
 
     host: str = option(host, None, "the host of the statsd", shown=True)
     port: int = option(number(1, 65_535), "8125", "its UDP port", shown=True)
-    prefix: str = option(plain_word, "node2dm", "what every name begins with", shown=True)
+    prefix: str = option(plain_word, "node2dm", "the prefix of every name", shown=True)
     interval: float = option(seconds(1, 3600), "10", "seconds between two reports", shown=True)

@@ -1,4 +1,4 @@
-"""The settings in force as a file would have them, without what may be secret."""
+"""Formats the current settings as a configuration file, without secrets."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ PERIODS = {1.0: "s", 60.0: "m", 3_600.0: "h", 86_400.0: "d"}
 
 
 def format_settings(settings: Settings) -> list[str]:
-    """Write out the settings in force as a file would have them, without what may be secret."""
+    """Format the current settings as the lines of a configuration file, without secrets."""
     sections: list[tuple[str, Any]] = [("node2dm", settings.gateway)]
     sections += [(route.title, route) for route in settings.routes]
     sections += [(callback.title, callback) for callback in settings.callbacks]
@@ -25,7 +25,7 @@ def format_settings(settings: Settings) -> list[str]:
 
 
 def _format_section(values: Any) -> list[str]:
-    """Write out a section; the values of options that are not `shown` are hidden."""
+    """Format the options of a section; values of options that are not `shown` are hidden."""
     lines = []
     for field in attrs.fields(type(values)):
         if field.metadata:
@@ -36,7 +36,7 @@ def _format_section(values: Any) -> list[str]:
 
 
 def _format(value: Any) -> str:
-    """Write a value as it may stand in a file."""
+    """Format a value as the configuration file has it."""
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""How long to wait before trying again: pure functions."""
+"""Computes how long to wait before a retry. Pure functions."""
 
 import calendar
 import re
@@ -6,25 +6,25 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-LONGEST_RETRY_AFTER = 86_400.0
-"""Seconds; an upstream that names a later date is asked again after this long."""
+MAX_RETRY_AFTER_SECONDS = 86_400.0
+"""Maximum delay that an upstream can ask for."""
 
-UNBELIEVABLE = 3_600.0
-"""Seconds to wait where a number above `LONGEST_RETRY_AFTER` is named: a Unix time, perhaps."""
+IMPLAUSIBLE_RETRY_AFTER_SECONDS = 3_600.0
+"""Delay for a number above `MAX_RETRY_AFTER_SECONDS`, which may be a Unix time."""
 
 
 def exponential(
     attempt: int, random: Callable[[], float], *, first: float = 1.0, longest: float = 600.0
 ) -> float:
-    """Seconds to wait after failure number `attempt`, which counts from 1.
+    """Return the seconds to wait after failure number `attempt`, which counts from 1.
 
     Args:
-        random: gives a number in [0, 1), as `random.random` does.
-        first: seconds before the second try; doubled each time, up to `longest`.
+        random: returns a number in [0, 1), as `random.random` does.
+        first: seconds before the second try; they double each time, up to `longest`.
 
     Returns:
-        Between half and the whole of the doubled delay, so that many who failed together do not
-        come back together.
+        Between half and the whole of the doubled delay, so that clients that failed together do not
+        retry together.
     """
     whole = min(longest, first * 2.0 ** min(attempt - 1, 32))
     return whole * (0.5 + random() / 2)
@@ -33,15 +33,15 @@ def exponential(
 def retry_after(value: bytes | None, now: float) -> float | None:
     """Read Retry-After (RFC 9110, 10.2.3): seconds, or an HTTP date in any of its three forms.
 
-    Proxies repeat the header, so that several values stand in it, and servers write ``120s``: the
-    latest moment of all that can be read counts.
+    Proxies repeat the header, so it may have several values, and servers write ``120s``. Of all
+    valid values the latest time counts.
 
     Args:
-        value: the header's value, or None where there is none.
-        now: seconds since the epoch, to measure a date against.
+        value: the value of the header, or None without a header.
+        now: seconds since the epoch, to convert a date.
 
     Returns:
-        Seconds from now, 0 to `LONGEST_RETRY_AFTER`; None where nothing usable was named.
+        Seconds from now, 0 to `MAX_RETRY_AFTER_SECONDS`; None without a valid value.
     """
     text = (value or b"")[:_MAX_VALUE].decode("ascii", "replace")
     named = [_seconds_from(item, now) for item in _RETRY_ITEM.findall(text)]
@@ -49,10 +49,10 @@ def retry_after(value: bytes | None, now: float) -> float | None:
 
 
 _MAX_VALUE = 1_000
-"""Bytes looked at of a Retry-After."""
+"""Maximum number of bytes of a Retry-After that are read."""
 
 _RETRY_ITEM = re.compile(r"[A-Za-z]{3,9},[^,]*|[^,]+")
-"""A value of a list: a date has a comma behind the day of the week."""
+"""A value of a list. A date has a comma after the day of the week."""
 
 _RETRY_SECONDS = re.compile(r"\s*(-?\d+(?:\.\d*)?)\s*(?:s|sec|secs|seconds)?\s*", re.ASCII)
 
@@ -62,16 +62,20 @@ def _seconds_from(item: str, now: float) -> float | None:
     number = _RETRY_SECONDS.fullmatch(item)
     if number is not None:
         seconds = float(number[1])
-        return UNBELIEVABLE if seconds > LONGEST_RETRY_AFTER else max(seconds, 0.0)
+        return (
+            IMPLAUSIBLE_RETRY_AFTER_SECONDS
+            if seconds > MAX_RETRY_AFTER_SECONDS
+            else max(seconds, 0.0)
+        )
     date = http_date(item.encode())
-    return None if date is None else min(max(date - now, 0.0), LONGEST_RETRY_AFTER)
+    return None if date is None else min(max(date - now, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def http_date(value: bytes | None) -> float | None:
     """Read an HTTP date (RFC 9110, 5.6.7), in any of its three forms, to seconds since the epoch.
 
     Args:
-        value: the header's value, or None where there is none.
+        value: the value of the header, or None without a header.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""What is logged: levels by part, repetition held back, nothing secret, nothing invisible."""
+"""Loggers with a level for each part, throttling, and helpers to shorten and escape values."""
 
 import re
 import sys
@@ -29,10 +29,10 @@ PARTS = (
     "queues",
     "state",
 )
-"""Parts of the gateway that may have a level of their own."""
+"""Parts of the gateway that can have their own level."""
 
 _FORMER_PARTS = {"routes": "app", "service": "app"}
-"""Names of parts that configuration files may still have, and where those lines are now."""
+"""Old names of parts in configuration files, and their present names."""
 
 _PACKAGE = "node2dm_tw"
 
@@ -41,13 +41,13 @@ _filtered = FilteringLogObserver(globalLogPublisher, [_levels])
 
 
 def logger() -> Logger:
-    """Make the logger of the calling module; its lines obey `set_level`."""
+    """Make the logger of the calling module. `set_level` filters its lines."""
     namespace = sys._getframe(1).f_globals["__name__"]
     return Logger(namespace, observer=_filtered)
 
 
 def parse_levels(text: str) -> tuple[str, dict[str, str]]:
-    """Read ``info, delivery=debug``: the level of all, and those of parts that differ.
+    """Parse ``info, delivery=debug``: the general level, and the levels of parts.
 
     Raises:
         ValueError: says what is expected.
@@ -67,7 +67,7 @@ def parse_levels(text: str) -> tuple[str, dict[str, str]]:
 
 
 def set_level(text: str) -> None:
-    """Drop what is below the level that `parse_levels` reads of this, from now on."""
+    """Set the levels that `parse_levels` reads from `text`."""
     general, parts = parse_levels(text)
     _levels.clearLogLevels()
     _levels.setLogLevelForNamespace(_PACKAGE, LogLevel.levelWithName(general))
@@ -79,13 +79,13 @@ def set_level(text: str) -> None:
 def is_traced(part: str) -> bool:
     """Whether lines of level debug of this part are logged.
 
-    What would log one for each push asks this when the level is set, not for each push.
+    Code that logs each push calls this when the level is set, not for each push.
     """
     return _levels.logLevelForNamespace(f"{_PACKAGE}.{part}") is LogLevel.debug
 
 
 def shorten(device: bytes) -> str:
-    """A registration ID as a log may show it: enough to find it, too little to use it."""
+    """Shorten a registration ID for a log, so that it can be recognised but not used."""
     text = device.decode("utf-8", "replace")
     return text if len(text) <= 12 else f"{text[:10]}..."
 
@@ -100,9 +100,9 @@ _INVISIBLE = re.compile(
 
 
 def escape_controls(text: str) -> str:
-    r"""Make characters visible that act on a terminal or hide: ESC becomes ``\x1b``, and so on.
+    r"""Escape control and format characters: ESC becomes ``\x1b``, and so on.
 
-    The text then fits on one line, and shows in the order in which it is stored.
+    The text is then one line, and is displayed in the order in which it is stored.
     """
     return text if text.isprintable() else _INVISIBLE.sub(_as_escape, text)
 
@@ -115,45 +115,45 @@ def _as_escape(found: re.Match[str]) -> str:
 
 
 MAX_KEYS = 100
-"""Keys that a `Throttle` tells apart; further ones of a format share one line a second."""
+"""Maximum number of keys of a `Throttle`; further keys share one line a second."""
 
 OTHERS = object()
-"""The key that further ones share."""
+"""The key that further keys share."""
 
 KEY_SECONDS = 60.0
-"""Seconds after its last line at which a key may be forgotten in favour of another one."""
+"""Seconds after its last line after which a key may be replaced by another one."""
 
 
 @attrs.define(eq=False)
 class _Repeated:
-    """Lines of one format and key: when the next one may be logged, and how many were not."""
+    """Lines of one format and key: when the next may be logged, and how many were omitted."""
 
     next: float
-    held_back: int = 0
+    omitted: int = 0
 
 
 @attrs.define(eq=False)
 class Throttle:
-    """Logs one line a second for each format and key, with the number of lines left out before.
+    """Logs at most one line a second for each format and key, with the number of omitted lines.
 
     Args:
-        log: where the lines go.
+        log: receives the lines.
         clock: monotonic seconds.
     """
 
     log: Logger
     clock: IReactorTime
     _repeated: dict[int, _Repeated] = attrs.field(factory=dict, init=False)
-    """By the hash of format and key: others may choose long keys."""
+    """By the hash of format and key, because keys from outside may be long."""
     _forgot_at: float = attrs.field(default=float("-inf"), init=False)
 
     def warn(self, format: str, *, key: Hashable = "", **values: Any) -> None:  # noqa: A002
-        """Log a warning, unless one of this format and `key` was logged less than a second ago.
+        """Log a warning, unless one with this format and `key` was logged less than a second ago.
 
         Args:
-            format: as `Logger.warn` takes it.
-            key: tells lines of one format apart, so that none hides another: a reason, a route.
-            values: what the format names.
+            format: as for `Logger.warn`.
+            key: distinguishes lines of one format, such as a reason or a route.
+            values: the values in the format.
         """
         more = self._admit(format, key)
         if more is not None:
@@ -166,15 +166,15 @@ class Throttle:
             self.log.failure(format + more, failure, log_event=format, **values)
 
     def _admit(self, line: str, key: Hashable) -> str | None:
-        """Return what to add to a line that may be logged, None for one that is left out."""
+        """Return a suffix for a line that may be logged; None for one to omit."""
         now = self.clock.seconds()
         repeated = self._find(line, key, now)
         if now < repeated.next:
-            repeated.held_back += 1
+            repeated.omitted += 1
             return None
-        held_back, repeated.held_back = repeated.held_back, 0
+        omitted, repeated.omitted = repeated.omitted, 0
         repeated.next = now + 1.0
-        return f" ({held_back} more like it were not logged)" if held_back else ""
+        return f" ({omitted} more like it were not logged)" if omitted else ""
 
     def _find(self, line: str, key: Hashable, now: float) -> _Repeated:
         number = hash((line, key))
@@ -186,7 +186,7 @@ class Throttle:
         return repeated
 
     def _forget(self, now: float) -> bool:
-        """Forget the keys that have had no line for long; return whether there were any."""
+        """Remove keys without a recent line; return whether there were any."""
         if now < self._forgot_at + 1.0:
             return False
         self._forgot_at = now

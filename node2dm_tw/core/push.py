@@ -1,4 +1,4 @@
-"""A push, and the two forms it comes in: node2dm's line and the JSON object."""
+"""A push, and its two forms: node2dm's line and the JSON object."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ MAX_TOKEN_BYTES = 4096
 """Maximum length of a token or fid; Google's have about 160 bytes."""
 
 MAX_TTL_SECONDS = 2_419_200
-"""Four weeks, the most that FCM takes."""
+"""Maximum time to live: four weeks, the limit of FCM."""
 
 TARGETS = ("token", "fid", "topic", "condition")
 
@@ -30,9 +30,9 @@ REASONS = {
     "field": "the JSON form has an unknown field, one twice, or one of the wrong type",
     "http": "the datagram is a message of HTTP, RTSP or SIP; its lines count as one: expected"
     " `token:collapse_key:payload`, or a JSON object on one line",
-    "json": "it begins like JSON and is no JSON object: expected one object on one line, without"
-    " line feeds",
-    "reserved": "on an FCM route: a key of data that FCM keeps for itself: expected another one"
+    "json": "it begins like JSON, but is not a JSON object: expected one object on one line,"
+    " without line feeds",
+    "reserved": "on an FCM route: data has a key that FCM reserves: expected a key other"
     " than `from`, `message_type`, `google...` and `gcm...`",
     "source": "the datagram comes from an address that `allow` does not name",
     "target": "the JSON form names more than one target: expected one of token, fid, topic,"
@@ -46,21 +46,21 @@ REASONS = {
     "unsupported": "the JSON form has a field that the service of its route cannot carry",
     "utf8": "it is not valid UTF-8: expected text in UTF-8",
 }
-"""Every reason for which bytes are not a push, and what it means."""
+"""Every reason why a line is invalid, and its meaning."""
 
 NO_SUCH_FIELD = "left out: there is no such field"
 
 
 class InvalidPush(Exception):
-    """These bytes are not a push."""
+    """A line is not a valid push."""
 
     def __init__(self, reason: str, field: str = "", expected: str = "") -> None:
-        """Keep why.
+        """Store the reason.
 
         Args:
             reason: one of `REASONS`, the name under which `messages_invalid` counts it.
-            field: the field of the JSON form that is at fault, or empty.
-            expected: what the field must be, where `reason` does not say it.
+            field: the invalid field of the JSON form, or empty.
+            expected: what the field must be, if `REASONS` does not describe it.
         """
         super().__init__(f"{reason}: {field}" if field else reason)
         self.reason = reason
@@ -69,7 +69,7 @@ class InvalidPush(Exception):
 
     @property
     def detail(self) -> str:
-        """A sentence for people. It names the field at fault and never holds its value."""
+        """A description for people, with the invalid field but never with its value."""
         if self._expected:
             return f"{self.field} must be {self._expected}"
         why = REASONS[self.reason]
@@ -77,23 +77,23 @@ class InvalidPush(Exception):
 
 
 def _shorten(field: str) -> str:
-    """Make the name of a field fit for a log: a sender chose it, and it may be a token."""
+    """Shorten the name of a field for a log: a sender chose it, and it may be a token."""
     text = field.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 48 else f"{text[:24]}..."
 
 
 @dataclass(slots=True)
 class Push:
-    """One push as it waits: its bytes, where they split, and when they came; never changed.
+    """A push: its bytes, where they split, and when it was received. Immutable by convention.
 
-    Small, because a million of them may wait: fields are cut and decoded when they are asked for.
+    It is small, because a million may wait: fields are split and decoded when they are needed.
 
     Args:
         line: ``device:collapse_key:payload``, valid UTF-8.
         device_end: index of the colon that ends the device.
         key_end: index of the colon that ends the collapse key.
-        received: when it came in, in seconds of the monotonic clock.
-        is_json: the payload is the JSON form, to be read with `fields`; else it is `data.data`.
+        received: when it was received, in seconds of the monotonic clock.
+        is_json: whether the payload is the JSON form (see `fields`); otherwise it is `data.data`.
     """
 
     line: bytes
@@ -104,12 +104,12 @@ class Push:
 
     @property
     def device(self) -> bytes:
-        """The registration ID, or what the JSON form names in its place."""
+        """The registration ID, or another target of the JSON form."""
         return self.line[: self.device_end]
 
     @property
     def collapse_key(self) -> bytes:
-        """The collapse key; may be empty where the service allows it."""
+        """The collapse key; may be empty if the service allows it."""
         return self.line[self.device_end + 1 : self.key_end]
 
     @property
@@ -119,25 +119,25 @@ class Push:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The JSON form's object, checked when it came in."""
+        """The object of the JSON form, which was checked when it was received."""
         decoded: dict[str, Any] = json.loads(self.payload)
         return decoded
 
     @property
     def data(self) -> dict[str, str]:
-        """What the application on the device is to receive."""
+        """The data for the application on the device."""
         if self.is_json:
             return data_of(self.fields)
         return {"data": self.payload.decode()}
 
     @property
     def has_single_device(self) -> bool:
-        """Whether it goes to one device, not to a topic or to whom a condition fits."""
+        """Whether it goes to one device, not to a topic or a condition."""
         return not self.is_json or not {"topic", "condition"} & self.fields.keys()
 
     @property
     def message_body(self) -> str:
-        """The data as a text: as it came where it was one, else as JSON."""
+        """The data as a text: a text unchanged, an object as JSON."""
         if not self.is_json:
             return self.payload.decode()
         data = self.fields.get("data", {})
@@ -145,21 +145,21 @@ class Push:
 
 
 _new_push: Callable[[], Push] = functools.partial(object.__new__, Push)
-"""Makes a push whose fields are yet to be set, one by one: two thirds of the cost of `Push`."""
+"""Makes a push without fields, which are set one by one: two thirds of the cost of `Push`."""
 
 
 def data_of(fields: dict[str, Any]) -> dict[str, str]:
-    """Return the data of a push in the JSON form as names and texts."""
+    """Return the data of the JSON form as names and texts."""
     data: str | dict[str, str] = fields.get("data", {})
     return {"data": data} if isinstance(data, str) else data
 
 
 def split_at_colons(line: bytes, received: float, key_end: int | None = None) -> Push:
-    """Read node2dm's form: ``token:collapse_key:payload``, the payload all that follows.
+    """Parse node2dm's form: ``token:collapse_key:payload``.
 
     Args:
-        key_end: index of the colon before the payload, of which tokens with a colon are told apart;
-            by default it is the second colon. -1: there is none.
+        key_end: index of the colon before the payload, for tokens that contain colons; by default
+            the second colon. -1: there is none.
 
     Raises:
         InvalidPush: `colons`, `utf8` or `token`.
@@ -193,7 +193,7 @@ def check_utf8(line: bytes) -> None:
 _PLAIN = bytes(
     byte if 33 <= byte <= 126 and byte not in b"\"'`()[]{}<>" else byte ^ 1 for byte in range(256)
 )
-"""Leaves as it is what nearly every token is made of, and changes each other byte."""
+"""Translates bytes of usual tokens to themselves, and every other byte to another one."""
 
 _CATEGORIES_NOT_IN_TOKENS = {"Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf", "Ps", "Pe"}
 """Unicode's categories of control and format characters, white space, quotes and brackets."""
@@ -202,8 +202,8 @@ _CATEGORIES_NOT_IN_TOKENS = {"Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf", "Ps", "Pe
 def check_token(token: bytes, field: str = "") -> None:
     """Raise `InvalidPush` unless `token`, which is UTF-8, may be a registration or installation ID.
 
-    Google gives out letters, digits, ``-``, ``_`` and ``:``. What is refused is what only a line
-    that was never meant as a push has in this place.
+    Google's tokens consist of letters, digits, ``-``, ``_`` and ``:``. Only characters are rejected
+    that show that a line was not meant as a push.
     """
     is_plain = token.translate(_PLAIN) == token
     if not 0 < len(token) <= MAX_TOKEN_BYTES or not (is_plain or _is_readable(token.decode())):
@@ -211,21 +211,22 @@ def check_token(token: bytes, field: str = "") -> None:
 
 
 def _is_readable(token: str) -> bool:
-    """Whether none of a token's letters, of whatever script, is what no token can hold."""
+    """Whether a token with unusual characters contains none that is forbidden."""
     return not any(
         letter in "\"'`<>" or category(letter) in _CATEGORIES_NOT_IN_TOKENS for letter in token
     )
 
 
 def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
-    """Read the JSON form.
+    """Parse the JSON form.
 
     Returns:
-        The route it names, or None, and the push; its payload is the object again, without route,
-        blanks and nulls.
+        The route that it names, or None, and the push. The payload of the push is the object
+        without route, blanks and nulls.
 
     Raises:
-        InvalidPush: `utf8`, `json` (no object), `field`, `token` (no target), `target` (several).
+        InvalidPush: `utf8`, `json` (not an object), `field`, `token` (no target), `target`
+            (several).
     """
     found = decode_json(line)
     if not isinstance(found, dict):
@@ -246,10 +247,10 @@ def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
 
 
 def decode_json(line: bytes) -> Any:
-    """Decode one line of JSON, as RFC 8259 has it: no NaN, and no name twice in an object.
+    """Decode one line of JSON as in RFC 8259, without NaN and without repeated names.
 
     Raises:
-        InvalidPush: `utf8`, `json`, or `field` for a name that is there twice.
+        InvalidPush: `utf8`, `json`, or `field` for a repeated name.
     """
     try:
         return _decode(line.decode())
@@ -259,7 +260,7 @@ def decode_json(line: bytes) -> Any:
         raise InvalidPush("json") from error
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = Counter(name for name, _ in pairs)
@@ -267,18 +268,18 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 _decode = json.JSONDecoder(
-    object_pairs_hook=_without_repetition, parse_constant=_no_constant
+    object_pairs_hook=_reject_repeated_names, parse_constant=_reject_constant
 ).decode
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def _find_target(fields: dict[str, Any]) -> str:
-    """Return which of `TARGETS` these fields have. There must be one, and only one."""
+    """Return which one of `TARGETS` is in the fields."""
     targets = [name for name in TARGETS if name in fields]
     if not targets or not fields[targets[0]]:
         raise InvalidPush(
@@ -290,7 +291,7 @@ def _find_target(fields: dict[str, Any]) -> str:
 
 
 def _find_unwritable(fields: dict[str, Any]) -> InvalidPush:
-    """Find the field that JSON or UTF-8 cannot carry: 1e999, or half of a surrogate pair."""
+    """Find the field that JSON or UTF-8 cannot encode: 1e999, or half of a surrogate pair."""
     for path, value in _paths(fields):
         try:
             _dumps(value).encode()
@@ -302,7 +303,7 @@ def _find_unwritable(fields: dict[str, Any]) -> InvalidPush:
 
 
 def _paths(fields: dict[str, Any]) -> list[tuple[str, Any]]:
-    """List the fields, and of those that are objects their fields as ``name.inner``."""
+    """List the fields; the fields of an object are listed as ``name.inner``."""
     return [
         (path, value)
         for name, outer in fields.items()
@@ -315,7 +316,7 @@ def _paths(fields: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _read_field(name: str, value: Any) -> Any:
-    """Return the value of a field in the one spelling that the rest of the gateway reads."""
+    """Convert the value of a field to the form that the rest of the gateway uses."""
     if name not in _FIELDS:
         raise InvalidPush("field", name, NO_SUCH_FIELD)
     read, expected = _FIELDS[name]
@@ -339,7 +340,7 @@ def _read_data(value: object) -> str | dict[str, str] | None:
 
 
 def _read_seconds(value: object) -> int | None:
-    """Read a whole number; some languages write 60.0 for it."""
+    """Convert a whole number, which some languages write as 60.0."""
     is_whole = isinstance(value, float) and value.is_integer()
     if not is_whole and (not isinstance(value, int) or isinstance(value, bool)):
         return None
@@ -377,14 +378,14 @@ _FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
     "delay_while_idle": (_read_boolean, "true or false"),
     "notification": (_read_notification, f"an object, nested at most {MAX_NESTING} deep"),
 }
-"""For each field what reads it, giving None for what it cannot be, and what it must be."""
+"""For each field its converter, which returns None for an invalid value, and what is expected."""
 
 
 def check_size(texts: dict[str, str], most: int, field: str) -> None:
-    """Check that names and texts together have at most so many bytes of UTF-8.
+    """Check that names and texts together have at most `most` bytes of UTF-8.
 
     Raises:
-        InvalidPush: `too_large`, naming `field`.
+        InvalidPush: `too_large`, with `field`.
     """
     if sum(len(name.encode()) + len(text.encode()) for name, text in texts.items()) > most:
         raise InvalidPush("too_large", field)

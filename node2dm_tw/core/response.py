@@ -1,4 +1,4 @@
-"""What providers and HTTP clients share: the headers of a request, and an answer to it."""
+"""The headers of a request and the response to it, as providers and HTTP clients use them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,18 +7,18 @@ Headers = tuple[tuple[bytes, bytes], ...]
 """Request headers in order. Clients may key a cache by the identity of the tuple."""
 
 MAX_RESPONSE = 64 * 1024
-"""Bytes read of a body, and of a header block; the rest is cut off."""
+"""Maximum number of bytes of a body, and of a header block; the rest is cut off."""
 
 
 class Response(NamedTuple):
-    """One answer.
+    """One HTTP response.
 
     Args:
         status: the HTTP status code.
         headers: names in lower case; values of a repeated header joined with ``b", "``.
         body: at most `MAX_RESPONSE` bytes, uncompressed.
-        truncated: a part is missing: header block or body was longer than `MAX_RESPONSE`, broken
-            off, or could not be read.
+        truncated: header block or body was longer than `MAX_RESPONSE`, incomplete, or could not
+            be decoded.
     """
 
     status: int

@@ -1,8 +1,8 @@
 """Excludes objects from Python's garbage collection.
 
 The collector looks for reference cycles, and visits every object that may be part of one: a
-million queued pushes take 0.2 s. A push refers to bytes and numbers only, so it is part of no cycle
-and is freed with the last reference to it.
+million queued pushes take 0.2 s. A push refers only to bytes and numbers, so it is never part of a
+cycle, and is freed with the last reference to it.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 
 def freeze() -> None:
-    """Exclude everything that exists now: modules, and what the start has made."""
+    """Exclude all objects that exist now: modules, and objects created at the start."""
     gc.collect()
     gc.freeze()
 
@@ -22,6 +22,6 @@ def untrack(objects: Iterable[object]) -> None:
     deque(map(_untrack, filter(gc.is_tracked, objects)), maxlen=0)
 
 
-# Crashes the process for an object of a type that is never tracked, such as a number.
+# Crashes the process if the type of the object is never tracked, such as a number.
 _untrack: Callable[[object], None] = ctypes.pythonapi.PyObject_GC_UnTrack
 _untrack.argtypes, _untrack.restype = [ctypes.py_object], None  # type: ignore[attr-defined]

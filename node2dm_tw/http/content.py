@@ -1,14 +1,14 @@
-"""Content codings: a body that comes compressed, unasked, is read all the same."""
+"""Decodes compressed bodies, which servers send although the client does not accept them."""
 
 import zlib
 
 from node2dm_tw.http.interface import MAX_RESPONSE
 
 MAX_CODINGS = 4
-"""Codings applied in a row; a body with more stays as it came."""
+"""Maximum number of codings of a body; a body with more is not decoded."""
 
 MAX_MEMBERS = 16
-"""Parts of a gzip body; the rest is left out."""
+"""Maximum number of members of a gzip body; the rest is ignored."""
 
 _GZIP = b"\x1f\x8b"
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
@@ -16,10 +16,9 @@ _BARE = -zlib.MAX_WBITS
 
 
 def decode(codings: bytes, body: bytes) -> tuple[bytes, bool]:
-    """Undo the codings that a Content-Encoding header names.
+    """Decode the codings of a Content-Encoding header.
 
-    What is not compressed, whatever the header says, and a coding that is not known stay as
-    they came.
+    A body that is not compressed, and one with an unknown coding, stay unchanged.
 
     Returns:
         At most `MAX_RESPONSE` bytes, and whether they are the whole body.
@@ -38,7 +37,7 @@ def decode(codings: bytes, body: bytes) -> tuple[bytes, bool]:
 
 
 def _inflate(data: bytes, *, may_be_bare: bool) -> tuple[bytes, bool]:
-    """Read gzip or zlib, whichever it is, or deflate without either's header."""
+    """Decompress gzip, zlib, or deflate without a header."""
     if data.startswith(_GZIP) or _has_zlib_header(data):
         return _read_members(data)
     if may_be_bare and data:
@@ -50,12 +49,12 @@ def _inflate(data: bytes, *, may_be_bare: bool) -> tuple[bytes, bool]:
 
 
 def _has_zlib_header(data: bytes) -> bool:
-    """Whether `data` begins as RFC 1950 says: the method is deflate, and the check bits hold."""
+    """Whether `data` has a header as in RFC 1950: the method is deflate, the check bits match."""
     return len(data) > 1 and data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
 
 
 def _read_members(data: bytes) -> tuple[bytes, bool]:
-    """Read one zlib stream, or the members of a gzip body; what follows them is passed over."""
+    """Decompress a zlib stream, or the members of a gzip body; ignore what follows."""
     body = b""
     try:
         for _ in range(MAX_MEMBERS):

@@ -1,4 +1,4 @@
-"""The fast client: libcurl, HTTP/2 where offered, else HTTP/1.1 kept alive; proxies."""
+"""The fast HTTP client: libcurl, with HTTP/2 or HTTP/1.1, and proxies."""
 
 from collections import deque
 from pathlib import Path
@@ -24,7 +24,7 @@ from node2dm_tw.http.limits import IDLE_TIMEOUT
 from node2dm_tw.http.tls import pin_of, platform_authorities, read_authorities
 
 _SUPPRESS_CONNECT_HEADERS = 265
-"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name: a proxy's answer is no answer."""
+"""CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not define; ignores the proxy's answer."""
 
 _KEPT_TARGETS = 64
 _MAX_KEYS = 4
@@ -32,21 +32,21 @@ _WRONG_ARGUMENTS = (pycurl.error, TypeError, ValueError)
 
 
 class CurlClient:
-    """Sends requests by libcurl; see `node2dm_tw.http.interface.HTTPClient`.
+    """Sends requests with libcurl; see `node2dm_tw.http.interface.HTTPClient`.
 
-    When a reused connection closes before any byte of the answer, libcurl sends the request once
-    more by itself; `reconnects` counts that.
+    If a reused connection closes before any byte of the answer, libcurl sends the request again
+    by itself; `reconnects` counts that.
 
     Args:
         reactor: reads sockets and provides time.
         timeout: seconds for connection, request and answer together.
-        connections: how many idle connections are kept.
+        connections: maximum number of idle connections.
         ca_file: a PEM bundle of the roots to trust; None means the platform's.
         on_outcomes: receives the outcomes; by default they are those of `post`.
-        proxy: URL of the proxy for every request; None means none, whatever the environment says.
+        proxy: URL of the proxy for every request; None: no proxy, also if the environment has one.
 
     Attributes:
-        reconnects: requests that libcurl sent a second time by itself.
+        reconnects: requests that libcurl sent again by itself.
 
     Raises:
         OSError, ValueError: `ca_file` is missing, unreadable, empty or damaged, or there is none
@@ -136,16 +136,16 @@ class CurlClient:
         return target
 
     def _set_headers(self, transfer: Transfer, headers: Headers) -> None:
-        """Set the header lines, made once for a tuple however many handles want it."""
+        """Set the header lines, which are built once for each tuple."""
         if self._headers is not headers:
             self._header_lines = header_lines(headers)
             self._headers = headers
         transfer.set_headers(headers, self._header_lines)
 
-    # The first request to a target, and keys not seen before
+    # The first request to a target, and unknown keys
 
     def _send_ahead(self, transfer: Transfer, target: Target) -> None:
-        """Send the first request ahead; those after it wait, with their time running."""
+        """Send the first request to a target; later ones wait for it. Their time-outs run."""
         transfer.deadline = self._seconds() + self._timeout
         transfer.tries += 1
         if target.pilot is None:
@@ -155,7 +155,7 @@ class CurlClient:
             target.waiting.append(transfer)
 
     def _end_pilot(self, target: Target, error: RequestFailed | None) -> None:
-        """Let those who wait go; without a key, let them fail as the pilot did, or go on."""
+        """Start the waiting requests. Without a key they fail like the pilot, or one becomes it."""
         target.pilot = None
         target.known = bool(target.keys)
         waiting, target.waiting = target.waiting, deque()
@@ -171,10 +171,10 @@ class CurlClient:
                 target.waiting.append(transfer)
 
     def _verify_new_key(self, transfer: Transfer, target: Target) -> None:
-        """Look at the certificate of a server with an unknown key; go on if it is good."""
+        """Check the certificate of a server with an unknown key; try again if it is valid."""
         transfer.tries += 1
         if transfer.tries > _MAX_KEYS:
-            text = "the server shows another key at every connection"
+            text = "the server has another key on every connection"
             self._conclude(transfer, target, NotSent(text))
             return
         chain = transfer.curl.getinfo_raw(pycurl.INFO_CERTINFO)
@@ -184,7 +184,7 @@ class CurlClient:
             self._conclude(transfer, target, refusal_of(transfer, str(refusal)))
             return
         if transfer.getinfo(pycurl.REQUEST_SIZE):
-            self.reconnects += 1  # It was out once already, on a connection that then closed.
+            self.reconnects += 1  # It was sent before, on a connection that then closed.
         target.pin(pin)
         if transfer.deadline is None:
             spent: float = transfer.getinfo(pycurl.TOTAL_TIME)
@@ -228,15 +228,15 @@ class CurlClient:
         self._settle(transfer, outcome)
 
     def _count(self, transfer: Transfer, target: Target) -> None:
-        """Count a connection that was opened, if the request got to use it."""
+        """Count a new connection, if the request was sent on it."""
         if transfer.getinfo(pycurl.REQUEST_SIZE):
             self.handshakes += transfer.getinfo(pycurl.NUM_CONNECTS)
             version = transfer.getinfo(pycurl.INFO_HTTP_VERSION)
             if version:
-                target.found_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)
+                target.set_shared(version >= pycurl.CURL_HTTP_VERSION_2_0)
 
     def _settle(self, transfer: Transfer, outcome: Outcome) -> None:
-        """Keep an outcome for the next batch; the handle is free for another request."""
+        """Add an outcome to the next batch, and free the handle for another request."""
         self._ended.append((outcome, transfer.context))
         transfer.reset()
         if self._closed:
@@ -254,7 +254,7 @@ class CurlClient:
         self._hand_back()
 
     def _end_early(self, transfer: Transfer, text: str, *, is_collateral: bool = False) -> None:
-        """End a request from our side."""
+        """End a request before its answer."""
         target = transfer.target
         assert target is not None
         outcome: RequestFailed = NotSent(text)
@@ -266,13 +266,13 @@ class CurlClient:
             self._end_pilot(target, None)
         self._settle(transfer, outcome)
 
-    # Connections on which nothing is answered any more, by the port at our end
+    # Silent connections, by their local port
 
     def _on_silence(self, transfer: Transfer, target: Target, outcome: NoAnswer) -> None:
-        """Condemn the connection of a request that timed out, unless the request alone is slow.
+        """Mark the connection of a request that timed out, unless only the request is slow.
 
-        The connection is alive when something came on it since, and any request was answered: a
-        server that does nothing but confirm what it receives is silent too.
+        The connection works if it received data since, and any request was answered. The second
+        condition is needed for a server that only acknowledges data.
         """
         port = transfer.getinfo(pycurl.LOCAL_PORT)
         if port in self._silent:
@@ -291,21 +291,21 @@ class CurlClient:
         self._hand_back()
 
     def _close_silent(self) -> None:
-        """Close condemned connections, end the requests on them, and doubt those long idle."""
+        """Close silent connections, end the requests on them, and close those long idle."""
         silent, self._silent = self._silent, {}
         for transfer in list(self._transfers.values()):
             if transfer.lines or not self._multi.is_running(transfer.curl):
                 continue
             if transfer.getinfo(pycurl.LOCAL_PORT) in silent:
-                text = "its connection answers nothing any more"
+                text = "nothing is answered on its connection any more"
                 self._end_early(transfer, text, is_collateral=True)
         self._multi.shut_down(silent)
-        if any(silent.values()):  # An old one: what was wrong with it may be so with others.
+        if any(silent.values()):  # It had worked before: other idle connections may be broken too.
             self._multi.shut_down_idle(self._timeout / 2)
 
 
 def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tuple[int, object]]:
-    """What is the same for every request of a client."""
+    """Return the options that are the same for every request of a client."""
     if ca_file is not None:
         read_authorities(ca_file)
     options = [
@@ -319,9 +319,9 @@ def _options(timeout: float, ca_file: Path | None, proxy: str | None) -> list[tu
         (pycurl.SSL_VERIFYHOST, 2),
         (pycurl.CAINFO, str(ca_file or platform_authorities())),
         (pycurl.OPT_CERTINFO, 1),
-        # With a session to offer, libcurl would not say what certificate it was shown.
+        # With a resumed session, libcurl does not report the certificate.
         (pycurl.SSL_SESSIONID_CACHE, 0),
-        # Set even when empty: otherwise libcurl would look into the environment.
+        # Set even if empty: otherwise libcurl reads the environment.
         (pycurl.PROXY, proxy or ""),
         (pycurl.NOPROXY, ""),
         (_SUPPRESS_CONNECT_HEADERS, 1),

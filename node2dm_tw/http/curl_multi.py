@@ -1,4 +1,4 @@
-"""libcurl's multi interface, driven by the reactor: sockets, one timer, and what has finished."""
+"""libcurl's multi interface, driven by the reactor."""
 
 import select
 from collections.abc import Callable, Container
@@ -41,20 +41,20 @@ class ICurlReactor(IReactorTime, IReactorFDSet):
 class Multi:
     """Runs easy handles.
 
-    libcurl's sockets live in an epoll of their own, which the reactor sees as one reader: that
-    is cheaper than a reader for each. Nothing is reported while `add` runs.
+    libcurl's sockets have their own epoll, which is one reader for the reactor. That is cheaper
+    than a reader for each socket. `add` never calls `on_finished`.
 
     Args:
         reactor: provides time, and reads the epoll.
-        connections: how many connections are kept when idle.
-        timeout: seconds for which what was sent may stay unacknowledged.
-        on_finished: called as on_finished(handle, code, text) with each handle that is done and
-            out of the multi; code is libcurl's CURLcode, 0 for success.
-        on_batch: called after each batch of them.
+        connections: maximum number of idle connections.
+        timeout: seconds for which sent data may stay unacknowledged.
+        on_finished: called as on_finished(handle, code, text) for each handle that has ended and
+            was removed; code is libcurl's CURLcode, 0 for success.
+        on_batch: called after each batch of calls of `on_finished`.
 
     Attributes:
-        dispatched_at: the moment of the reactor's clock of the last batch.
-        answered_at: the moment of the last batch with a success in it.
+        dispatched_at: time of the last batch, by the reactor's clock.
+        answered_at: time of the last batch with a success.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Multi:
         reactor.addReader(self)
 
     def _renew(self) -> None:
-        """Make the multi handle; its methods are kept, for looking one up is expensive."""
+        """Make the multi handle, and store its methods, because looking them up is expensive."""
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_MAXCONNECTS, self._connections)
@@ -116,17 +116,17 @@ class Multi:
             self._perform()
 
     def is_running(self, handle: pycurl.Curl) -> bool:
-        """Whether libcurl has begun with a transfer and not ended it.
+        """Whether libcurl has begun a transfer and not ended it.
 
-        Before it begins, what `getinfo` returns is that of the transfer before on its handle.
+        Before it begins, `getinfo` returns values of the previous transfer of the handle.
         """
         return handle in self._multi and handle not in self._not_begun
 
     def remove(self, handle: pycurl.Curl) -> bool:
-        """Break a transfer off: its connection closes, or its HTTP/2 stream is reset.
+        """End a transfer early: its connection is closed, or its HTTP/2 stream is reset.
 
         Returns:
-            Whether it was under way; False for one that is done, reported or not.
+            Whether it was running; False if it has ended, reported or not.
         """
         if handle not in self._multi:
             return False
@@ -144,7 +144,7 @@ class Multi:
         self._close_connections()
         self._epoll.close()
 
-    # The reactor's side: IReadDescriptor
+    # For the reactor: IReadDescriptor
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -153,7 +153,7 @@ class Multi:
         return "curl"
 
     def connectionLost(self, reason: Failure) -> None:
-        """Nothing to do: the epoll is ours, and goes in `close`."""
+        """Do nothing: `close` closes the epoll."""
 
     def doRead(self) -> None:
         wanted = self._wanted
@@ -163,12 +163,12 @@ class Multi:
                     self._broken_at = self._seconds()
                 self._socket_action(descriptor, _ACTIONS[events & 31])
             else:
-                # An idle connection: the other side closed it. libcurl sees it before reuse.
+                # The server closed an idle connection. libcurl checks it before reuse.
                 self._forget(descriptor)
         self._collect_done()
 
     def _collect_done(self) -> None:
-        """Report what is done, then start at once what was added meanwhile."""
+        """Report ended transfers, then start those that were added meanwhile."""
         self._collecting = True
         try:
             self._report()
@@ -191,7 +191,7 @@ class Multi:
                 self._dispatch([(handle, 0, "") for handle in done] + failed)
 
     def _dispatch(self, outcomes: list[tuple[pycurl.Curl, int, str]]) -> None:
-        """Report each; a fault must cost neither the others their report nor us our reader."""
+        """Report each outcome. An error in one must not affect the others or the reader."""
         self.dispatched_at = self._seconds()
         self._running -= len(outcomes)
         for handle, _, _ in outcomes:
@@ -200,14 +200,14 @@ class Multi:
             try:
                 self._on_finished(handle, code, text)
             except Exception:  # noqa: BLE001
-                log.failure("while reporting a finished request")
+                log.failure("the end of a request could not be handled")
         try:
             self._on_batch()
         except Exception:  # noqa: BLE001
-            log.failure("while handing back the outcomes of requests")
+            log.failure("the outcomes of requests could not be handled")
 
     def _perform(self) -> None:
-        """Let libcurl start what was added, and end what has run out of time."""
+        """Let libcurl start added transfers, and end those that have timed out."""
         self._not_begun.clear()
         _, running = self._socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._set_timer()
@@ -224,9 +224,9 @@ class Multi:
         self._collect_done()
 
     def _set_timer(self) -> None:
-        """Ask when libcurl wants to act: one delayed call, moved only to an earlier moment.
+        """Schedule the next action of libcurl: one delayed call, moved only to an earlier time.
 
-        Its own word on every change (TIMERFUNCTION) would come once a request, and cost more.
+        libcurl's TIMERFUNCTION is called for each request, and costs more.
         """
         milliseconds = self._timeout()
         if milliseconds < 0:
@@ -237,23 +237,23 @@ class Multi:
             delay = milliseconds / 1000
             self._deadline = self._seconds() + delay
             if self._timer is None:
-                self._timer = self._reactor.callLater(delay, self._expired)
+                self._timer = self._reactor.callLater(delay, self._timer_fired)
             elif self._timer.getTime() > self._deadline:
                 self._timer.reset(delay)
 
-    # libcurl's side: callbacks, in which nothing may be reported
+    # For libcurl: callbacks, which must not report outcomes
 
     def on_socket_opened(self, descriptor: int) -> None:
-        """Prepare a new connection's socket: its number may be that of one that closed."""
+        """Prepare the socket of a new connection, whose number may belong to a closed one."""
         self._masks[descriptor] = 0
         self._identities[descriptor] = sockets.identity(descriptor)
         sockets.set_user_timeout(descriptor, self._user_timeout)
 
     def _on_socket(self, what: int, descriptor: int, multi: object, data: object) -> None:
-        """Watch a socket, or leave it.
+        """Start or stop watching a socket.
 
-        A connection that becomes idle stays in the epoll, for the next request will want it
-        there; one that was still connecting is about to be closed, and its number to be reused.
+        An idle connection stays in the epoll for the next request. A connection that was still
+        connecting is about to be closed, and its number to be reused.
         """
         if what == _REMOVE:
             if self._wanted.pop(descriptor, 0) & _OUT:
@@ -264,7 +264,7 @@ class Multi:
                 self._register(descriptor, mask)
 
     def _register(self, descriptor: int, mask: int) -> None:
-        """Have the epoll watch a descriptor; what is not a connection's may close unnoticed."""
+        """Let the epoll watch a descriptor; other descriptors than connections may just close."""
         if descriptor in self._masks:
             self._masks[descriptor] = mask
         try:
@@ -277,15 +277,15 @@ class Multi:
         try:
             self._epoll.unregister(descriptor)
         except OSError:
-            return  # Closed already, and so no longer in the epoll.
+            return  # Closed before, and so no longer in the epoll.
 
-    def _expired(self) -> None:
+    def _timer_fired(self) -> None:
         self._timer = None
         if self._deadline is None:
             return
         left = self._deadline - self._seconds()
         if left > 0:
-            self._timer = self._reactor.callLater(left, self._expired)
+            self._timer = self._reactor.callLater(left, self._timer_fired)
             return
         self._deadline = None
         self._perform()
@@ -294,7 +294,7 @@ class Multi:
     # Connections
 
     def has_broken(self, seconds: float) -> bool:
-        """Whether a connection in use was reset within the last `seconds`."""
+        """Whether an active connection was reset within the last `seconds`."""
         return self._seconds() - self._broken_at <= seconds
 
     def seconds_silent(self, port: int) -> float:
@@ -305,24 +305,24 @@ class Multi:
         return 0.0
 
     def shut_down(self, ports: Container[int]) -> None:
-        """End the connections with these local ports: libcurl finds them closed."""
+        """Shut down the connections with these local ports; libcurl finds them closed."""
         for descriptor in self._open_descriptors():
             if sockets.local_port(descriptor) in ports:
                 sockets.shut_down(descriptor)
 
     def shut_down_idle(self, seconds: float) -> None:
-        """End the idle connections on which nothing has come for `seconds`."""
+        """Shut down idle connections that received nothing for `seconds`."""
         for descriptor in self._open_descriptors():
             if descriptor not in self._wanted and sockets.seconds_silent(descriptor) >= seconds:
                 sockets.shut_down(descriptor)
 
     def _open_descriptors(self) -> list[int]:
-        """List the descriptors of open connections: libcurl does not report that it closes one."""
+        """List the descriptors of open connections, because libcurl does not report a close."""
         known = self._identities.items()
         return [one for one, identity in known if sockets.identity(one) == identity]
 
     def _close_idle(self) -> None:
-        """Close idle connections: libcurl looks at their age only when it needs one."""
+        """Close idle connections, because libcurl checks their age only when it needs one."""
         self._idle_check = None
         left = (
             IDLE_TIMEOUT if self._running else self.dispatched_at + IDLE_TIMEOUT - self._seconds()

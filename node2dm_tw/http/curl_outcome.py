@@ -1,4 +1,4 @@
-"""What libcurl's error, or none, means for the one who sent the request."""
+"""Converts the end of a libcurl transfer to the outcome of its request."""
 
 import re
 from collections.abc import Callable
@@ -18,17 +18,17 @@ from node2dm_tw.http.interface import (
 _REFUSALS = {pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_INVALIDCERTSTATUS}
 
 _HTTP2_STREAM = 92
-"""CURLE_HTTP2_STREAM, which pycurl does not name: one stream of a connection ended badly."""
+"""CURLE_HTTP2_STREAM, which pycurl does not define: one stream of a connection failed."""
 
 _ANSWERED = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_FTP_WEIRD_SERVER_REPLY, _HTTP2_STREAM}
-"""Something was answered, if not what was expected."""
+"""Errors after an answer that was not as expected."""
 
 _ABOVE_LAST_STREAM = re.compile(r"HTTP/2 stream \d+ reset by curl \(error 0x([0-9a-d]) ")
-"""A GOAWAY with this error code named a lower stream as the last that is processed."""
+"""A GOAWAY with this error code, which named a lower stream as the last to be processed."""
 
 _ENHANCE_YOUR_CALM = "b"
 _GAVE_UP = "Connection died, tried"
-"""libcurl sends again by itself what is refused, and what a lost connection took with it."""
+"""libcurl's error after it has repeated a request several times by itself."""
 
 
 def outcome_of(
@@ -37,9 +37,9 @@ def outcome_of(
     """Make the outcome of a transfer that libcurl has ended.
 
     Args:
-        transfer: what came in.
+        transfer: the transfer with the received data.
         code: libcurl's CURLcode.
-        text: libcurl's words.
+        text: libcurl's error message.
         has_broken: returns whether a connection in use was reset within some seconds.
     """
     if code in _REFUSALS:
@@ -49,7 +49,7 @@ def outcome_of(
         is_complete = any(line in BLANK_LINES for line in head)
         return transfer.make_response(cut=code != 0 or not is_complete)
     if code == 0:
-        return failure_of(transfer, "no whole header came", lost=True)
+        return failure_of(transfer, "no complete header came", lost=True)
     text = text or f"libcurl's error {code}"
     timed_out = code == pycurl.E_OPERATION_TIMEDOUT
     refused = None if timed_out else _refused_stream(transfer, text, has_broken)
@@ -65,7 +65,7 @@ def failure_of(
     timed_out: bool = False,
     is_collateral: bool = False,
 ) -> RequestFailed:
-    """Make a failure: was a byte of the request sent, and was its connection `lost`, an old one?"""
+    """Make a failure, depending on whether the request was sent and an old connection `lost`."""
     if not transfer.getinfo(pycurl.REQUEST_SIZE):
         return NotSent(text, timed_out=timed_out)
     is_stale = lost and not transfer.getinfo(pycurl.NUM_CONNECTS) and not transfer.lines
@@ -73,7 +73,7 @@ def failure_of(
 
 
 def refusal_of(transfer: Transfer, text: str) -> RequestFailed:
-    """Nothing went to this server; but it may have gone to the one before, on its connection."""
+    """Make the failure for an unverified server. The request may have reached an earlier server."""
     if transfer.getinfo(pycurl.REQUEST_SIZE):
         return NoAnswer(text)
     return CertificateRefused(text)
@@ -82,12 +82,12 @@ def refusal_of(transfer: Transfer, text: str) -> RequestFailed:
 def _refused_stream(
     transfer: Transfer, text: str, has_broken: Callable[[float], bool]
 ) -> NotSent | None:
-    """Recognise what the server guarantees not to have processed (RFC 9113, section 8.7)."""
+    """Recognise a request that the server has not processed (RFC 9113, section 8.7)."""
     if above := _ABOVE_LAST_STREAM.match(text):
         return NotSent(text, retry_at_once=above[1] != _ENHANCE_YOUR_CALM)
     assert transfer.target is not None
     gave_up = text.startswith(_GAVE_UP) and transfer.target.pipewait
-    # libcurl says the same of refused streams and of lost connections.
+    # libcurl has the same error for refused streams and lost connections.
     if gave_up and not has_broken(transfer.getinfo(pycurl.TOTAL_TIME)):
         return NotSent("the server refuses every stream", retry_at_once=True)
     return None

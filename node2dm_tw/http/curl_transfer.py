@@ -1,4 +1,4 @@
-"""libcurl's easy handles as the client keeps them, and what it knows of each URL."""
+"""libcurl's easy handles, and the state of each URL."""
 
 from collections import deque
 from collections.abc import Callable
@@ -17,38 +17,38 @@ _MATCHES_NOTHING = "sha256//" + "A" * 43 + "="
 BLANK_LINES = (b"\r\n", b"\n")
 _response = partial(tuple.__new__, Response)  # Calling the class costs half as much again.
 _SUPPRESSED_HEADERS = (b"Accept", b"Content-Type")
-"""What libcurl adds by itself. It adds Expect only to bodies above 1 MiB, which no push has."""
+"""Headers that libcurl adds by itself. It adds Expect only to bodies above 1 MiB."""
 
 
 def header_lines(headers: Headers) -> list[bytes]:
-    """Write headers as libcurl wants them; what it adds by itself is switched off.
+    """Format headers for libcurl, and suppress those that it adds by itself.
 
     Raises:
-        ValueError: there is a line end within a name or value.
+        ValueError: a name or value contains a line end.
     """
     given = {name.lower() for name, _ in headers}
     lines = [name + (b": " + value if value else b";") for name, value in headers]
     if any(end in line for line in lines for end in (b"\r", b"\n", b"\0")):
-        raise ValueError("a header holds a line end")
+        raise ValueError("a header contains a line end")
     lines += [name + b":" for name in _SUPPRESSED_HEADERS if name.lower() not in given]
-    return [*lines, b"Accept-Encoding: identity"]  # As the option, it costs twice as much.
+    return [*lines, b"Accept-Encoding: identity"]  # The option costs twice as much.
 
 
 class Target:
-    """What is known of one URL.
+    """The state of one URL.
 
-    libcurl takes the common name of a certificate that has no subjectAltName. So the keys of
-    the servers are pinned: a connection whose key is unknown fails before anything is sent, its
-    certificate is looked at, and only then is the key one that requests may go to.
+    libcurl accepts the common name of a certificate without subjectAltName. So the keys of
+    the servers are pinned: a connection with an unknown key fails before anything is sent, then its
+    certificate is checked, and only after that requests may be sent to this key.
 
     Attributes:
-        pins: libcurl's option, or None where there is no TLS.
-        keys: the pins of the keys met so far.
-        known: whether requests may go out: one has come to an end there, or there is no TLS.
-        pipewait: whether requests wait for a connection in the making, to share it.
-        options: another object whenever one of the options has changed.
-        pilot: the request that is ahead to pin the first key, and to see if HTTP/2 is offered.
-        waiting: requests that came meanwhile.
+        pins: libcurl's option, or None without TLS.
+        keys: the pins of the known keys.
+        known: whether requests may be sent: a key is pinned, or there is no TLS.
+        pipewait: whether requests wait for a connection that is being opened, to share it.
+        options: another object after each change of an option.
+        pilot: the first request, which pins the first key and detects HTTP/2.
+        waiting: requests that wait for the pilot.
     """
 
     __slots__ = ("keys", "known", "options", "pilot", "pins", "pipewait", "url", "waiting")
@@ -65,36 +65,35 @@ class Target:
         self.keys: deque[str] = deque(maxlen=_KEPT_PINS)
 
     def pin(self, pin: str) -> None:
-        """Let requests go to a server with this key."""
+        """Allow requests to a server with this key."""
         if pin not in self.keys:
             self.keys.append(pin)
             self.pins = ";".join(self.keys)
             self.options = object()
 
-    def found_shared(self, shared: bool) -> None:
-        """Note whether a new connection can be shared: if not, no request waits for it."""
+    def set_shared(self, shared: bool) -> None:
+        """Store whether a new connection can be shared; otherwise no request waits for it."""
         if shared != self.pipewait:
             self.pipewait = shared
             self.options = object()
 
 
 class Transfer:
-    """An easy handle, used again and again, with its buffers and what was last set on it.
+    """An easy handle, reused for many requests, with its buffers and the last options.
 
     Attributes:
         curl: the handle. Looking up an attribute of it costs as much as sending, so its methods
-            are kept as `setopt` and `getinfo`.
-        cancel: ends the request from our side.
-        connected: a socket was opened for it.
-        context: handed back with the outcome of the request.
-        target: where it goes; `options` are the target's that were set.
+            are stored as `setopt` and `getinfo`.
+        cancel: ends the request early.
+        connected: whether a socket was opened for it.
+        context: returned with the outcome of the request.
+        target: its target; `options` are the options of the target that were set.
         headers: the tuple whose lines were set.
-        deadline: the moment of the reactor's clock when a request that is tried again must end.
-        tries: how often it met an unknown key.
-        head_size: bytes of the request's header, estimated: the few that HTTP itself adds are left
-            out.
-        expected_size: bytes of the request, by the same estimate. libcurl, which counts those of
-            all it sent, counts at least twice as many where it sent the request again.
+        deadline: time of the reactor's clock at which a request that is tried again must end.
+        tries: how often it found an unknown key.
+        head_size: estimated bytes of the request's header, without the few that HTTP adds.
+        expected_size: estimated bytes of the request. libcurl counts all bytes that it sent, so if
+            it repeated the request, it counts at least twice as many.
     """
 
     __slots__ = (
@@ -134,13 +133,13 @@ class Transfer:
         self.target: Target | None = None
         self.headers: Headers | None = None
         self.deadline: float | None = None
-        self.setopt(pycurl.USERAGENT, "")  # else pycurl names itself
+        self.setopt(pycurl.USERAGENT, "")  # otherwise pycurl sends its own
         self.setopt(pycurl.HEADERFUNCTION, self.lines.append)
         self.setopt(pycurl.WRITEFUNCTION, self._write_body)
         self.setopt(pycurl.SOCKOPTFUNCTION, self._connect)
 
     def configure(self, target: Target, timeout: float) -> None:
-        """Set what depends on the target, and on the seconds that are left."""
+        """Set the options of the target, and the seconds that are left."""
         self.setopt(pycurl.URL, target.url)
         self.setopt(pycurl.PIPEWAIT, int(target.pipewait))
         self.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout * 1000)))
@@ -150,7 +149,7 @@ class Transfer:
         self.options = target.options
 
     def reset(self) -> None:
-        """Drop what belongs to one request."""
+        """Clear the state of a request."""
         self.chunks.clear()
         self.lines.clear()
         self.size = 0
@@ -161,7 +160,7 @@ class Transfer:
             self.deadline = self.options = None
 
     def final_lines(self) -> list[bytes]:
-        """The header lines of the last answer, without those of interim answers before it."""
+        """Return the header lines of the last answer, without those of interim answers."""
         lines = self.lines
         for index in range(len(lines) - 1, -1, -1):
             is_first = index == 0 or lines[index - 1] in BLANK_LINES
@@ -170,7 +169,7 @@ class Transfer:
         return []
 
     def make_response(self, *, cut: bool = False) -> Response | NoAnswer:
-        """Make the outcome of what came in; `cut` says that a part is missing."""
+        """Make the outcome from the received data; `cut`: a part is missing."""
         head = b"".join(self.lines)
         chunks = self.chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -188,19 +187,19 @@ class Transfer:
         return _response((status, headers, body, cut))
 
     def _write_body(self, data: bytes) -> int | None:
-        """Keep a part of the body; 0 refuses what is beyond the bound."""
+        """Store a part of the body; return 0 to end the transfer above the limit."""
         self.chunks.append(data)
         self.size += len(data)
         return 0 if self.size > MAX_RESPONSE else None
 
     def _connect(self, descriptor: int, purpose: int) -> int:
-        """Note that a socket was made for this request, before it is connected or watched."""
+        """Handle a new socket of this request, before it is connected or watched."""
         self.connected = True
         self._on_socket_opened(descriptor)
         return 0  # pycurl.SOCKOPT_OK
 
     def set_headers(self, headers: Headers, lines: list[bytes]) -> None:
-        """Send `headers`, given as `lines` too, from now on; the target is set before."""
+        """Set `headers`, whose lines are `lines`; the target must be set before."""
         assert self.target is not None
         self.setopt(pycurl.HTTPHEADER, lines)
         self.headers = headers

@@ -1,4 +1,4 @@
-"""The first part of an answer: status line and header fields, as plain values."""
+"""Parses status line and header fields of an answer."""
 
 import functools
 import re
@@ -13,17 +13,17 @@ _STATUS = re.compile(rb"HTTP/[0-9](?:\.[0-9])? ([0-9]{3})(?: |\r?\n?$)", re.IGNO
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _BLANK = (b"", b"\r")
 _UNSAFE = re.compile(rb"[\0\r\n]")
-"""Bytes that a value may not hold: it may become a request's header."""
+"""Bytes that a value must not contain, because it may become a header of a request."""
 
 
 def parse_status(line: bytes) -> int | None:
-    """Read the status out of a status line, of HTTP/1 or as libcurl writes it for HTTP/2."""
+    """Parse a status line, of HTTP/1 or as libcurl writes it for HTTP/2."""
     match = _STATUS.match(line)
     return int(match[1]) if match else None
 
 
 def join_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """Lower the names; join the values of repeated ones with ``b", "``."""
+    """Convert names to lower case; join the values of repeated names with ``b", "``."""
     joined: dict[bytes, bytes] = {}
     for name, value in fields:
         key = name.lower()
@@ -32,7 +32,7 @@ def join_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
 
 
 def parse_fields(lines: Iterable[bytes]) -> Fields:
-    """Read header lines, line ends included or not; what is no field is passed over.
+    """Parse header lines, with or without line ends; ignore lines that are not fields.
 
     A line that begins with white space continues the one before.
     """
@@ -51,10 +51,10 @@ def parse_fields(lines: Iterable[bytes]) -> Fields:
 
 @functools.lru_cache(maxsize=16)
 def parse_head(block: bytes) -> tuple[int, Fields]:
-    """Read the status (0 where there is none) and the fields, by their lower-case names.
+    """Parse a header block: the status (0 if there is none), and the fields by lower-case name.
 
-    Of several blocks (interim answers) the last one counts. Answers of one second differ in
-    little, so a block is mostly one that was read just now.
+    Of several blocks (interim answers) the last one counts. Cached, because answers of the same
+    second are often identical.
     """
     status, lines, is_first = 0, list[bytes](), True
     for line in block.split(b"\n"):
@@ -67,10 +67,10 @@ def parse_head(block: bytes) -> tuple[int, Fields]:
 
 
 class HeadReader:
-    """Reads the header block of an HTTP/1 answer as it comes in, and passes interim ones over.
+    """Parses the header block of an HTTP/1 answer as it arrives, and skips interim answers.
 
     Attributes:
-        is_complete: the block has ended; what follows is the body.
+        is_complete: whether the block has ended; the body follows.
     """
 
     def __init__(self) -> None:
@@ -80,25 +80,25 @@ class HeadReader:
 
     @property
     def status(self) -> int:
-        """The status of the final answer; 0 until its line is whole."""
+        """The status of the final answer; 0 until its line is complete."""
         line, end, _ = bytes(self._block[:MAX_RESPONSE]).partition(b"\n")
         status = parse_status(line) or 0
         return status if end and status >= 200 else 0
 
     @property
     def fields(self) -> Fields:
-        """The header fields whose lines are whole."""
+        """The header fields whose lines are complete."""
         block = bytes(self._block[:MAX_RESPONSE])
         return parse_head(block[: block.rfind(b"\n") + 1])[1]
 
     def feed(self, data: bytes) -> bytes | None:
-        """Take bytes in.
+        """Add received bytes.
 
         Returns:
-            What follows the block, once it is complete; None before.
+            The bytes after the block if it is complete; None before.
 
         Raises:
-            ValueError: it is not HTTP, or longer than `MAX_RESPONSE`.
+            ValueError: the answer is not HTTP, or the block is longer than `MAX_RESPONSE`.
         """
         searched = max(0, len(self._block) - 3)
         self._block += data
@@ -123,10 +123,10 @@ class HeadReader:
             searched = 0
 
     def framing(self) -> bytes | None:
-        """Write a header block that holds nothing but what frames the body.
+        """Build a header block that has only the fields that frame the body.
 
         Returns:
-            A block for a strict parser; None where the fields contradict themselves.
+            A block for a strict parser; None if the fields are contradictory.
         """
         fields = self.fields
         lengths = set(_tokens(fields, b"content-length"))
@@ -150,7 +150,7 @@ class HeadReader:
 
 
 def _tokens(fields: Fields, name: bytes) -> list[bytes]:
-    """Split the value of a field at its commas; empty where the field is missing."""
+    """Split the value of a field at its commas; empty if the field is missing."""
     if name not in fields:
         return []
     return [token.strip().lower() for token in fields[name].split(b",")]

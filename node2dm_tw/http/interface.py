@@ -1,4 +1,4 @@
-"""The seam between pushes and the wire: one request out, one response back."""
+"""The interface of HTTP clients."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,14 +11,14 @@ from node2dm_tw.core.response import Response as Response
 
 
 class RequestFailed(Exception):
-    """No answer came. The subclass says whether the upstream may have acted on the request.
+    """No answer came. The subclass says whether the upstream may have processed the request.
 
     Args:
         reason: a text for the log, without secrets.
-        timed_out: the time-out ended it.
-        retry_at_once: sending it again at once is right: a kept-alive connection closed before
-            any byte of the answer, or the upstream says that it did not process the request.
-        is_collateral: its connection was closed because another request on it timed out.
+        timed_out: the request timed out.
+        retry_at_once: the request should be sent again at once, because a kept-alive connection
+            closed before any byte of the answer, or the upstream did not process the request.
+        is_collateral: the connection was closed because another request on it timed out.
     """
 
     def __init__(
@@ -36,15 +36,15 @@ class RequestFailed(Exception):
 
 
 class NotSent(RequestFailed):
-    """No byte of the request was processed by the upstream: sending it again is safe."""
+    """The upstream processed no byte of the request, so sending it again is safe."""
 
 
 class NoAnswer(RequestFailed):
-    """The request, or a part of it, went out: the upstream may have acted on it."""
+    """The request, or a part of it, was sent: the upstream may have processed it."""
 
 
 class CertificateRefused(NotSent):
-    """The certificate of the upstream did not verify; nothing was sent to it."""
+    """The upstream's certificate did not verify, so nothing was sent."""
 
 
 Outcome = Response | RequestFailed
@@ -57,19 +57,19 @@ class InFlight(Protocol):
     """A request that has not ended."""
 
     def cancel(self) -> None:
-        """End it now, with `NotSent` or `NoAnswer`. Must not be called after it has ended."""
+        """End the request now, with `NotSent` or `NoAnswer`. Not allowed after it has ended."""
         ...
 
 
 class HTTPClient(Protocol):
-    """Sends requests. Redirects are not followed, and nothing is retried.
+    """Sends requests. Does not follow redirects, and does not retry.
 
-    Outcomes go to the constructor's argument `on_outcomes`, in batches: all that end in one
-    wake-up of the reactor. A request has ended once `on_outcomes` is called with its outcome.
+    The constructor's argument `on_outcomes` receives the outcomes in batches: all requests that
+    end in one turn of the reactor. A request has ended when it was called with its outcome.
 
-    A whole status line of 200 or above makes a `Response`, whatever becomes of the rest. A
-    connection on which a request times out while nothing is answered is closed, and its other
-    requests end as `NoAnswer`.
+    A complete status line of 200 or above leads to a `Response`, even if the rest is incomplete. If
+    a request times out and nothing else on its connection was answered, the connection is closed,
+    and its other requests end as `NoAnswer`.
 
     Attributes:
         name: ``treq`` or ``curl``, for the statistics.
@@ -84,17 +84,17 @@ class HTTPClient(Protocol):
 
     @property
     def reconnects(self) -> int:
-        """Requests that the client sent a second time by itself."""
+        """Requests that the client sent again by itself."""
         ...
 
     def send(self, url: str, headers: Headers, body: bytes, context: object) -> InFlight | None:
-        """POST `body`; the outcome is handed back once, with `context`.
+        """POST `body`; `on_outcomes` gets the outcome once, with `context`.
 
-        The client adds Host, Content-Length and `Accept-Encoding: identity`. Connection, request
-        and the reading of the body share one time-out, set when the client is made.
+        The client adds Host, Content-Length and `Accept-Encoding: identity`. The time-out of the
+        client is for connection, request and answer together.
 
         Returns:
-            What cancels the request; None if it ended within this call.
+            An object to cancel the request; None if it ended within this call.
         """
         ...
 
@@ -113,15 +113,15 @@ class _Pending:
     def _cancel(self, _: object) -> None:
         if self.in_flight is not None:
             self.in_flight.cancel()
-        else:  # It has ended, in one batch with the request whose callback cancels it.
+        else:  # It ended in the same batch as the request whose callback cancels it.
             self.result.errback(NoAnswer("cancelled"))
 
 
 def post(client: HTTPClient, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-    """POST `body` by a client whose outcomes go to `finish_posts`: for what is not hot.
+    """POST `body` with a client whose outcomes go to `finish_posts`. Slower than `send`.
 
     Returns:
-        A Deferred that can be cancelled, and that fails with `RequestFailed` alone.
+        A Deferred that can be cancelled, and that fails only with `RequestFailed`.
     """
     pending = _Pending()
     pending.in_flight = client.send(url, headers, body, pending)

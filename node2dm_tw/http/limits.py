@@ -1,4 +1,4 @@
-"""Times that hold for every client, in seconds."""
+"""Limits of all HTTP clients, in seconds."""
 
 IDLE_TIMEOUT = 60
-"""How long an idle connection is kept: well below the 3 minutes after which servers close it."""
+"""Time after which an idle connection is closed; servers close it after 3 minutes."""

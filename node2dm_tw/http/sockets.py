@@ -1,4 +1,4 @@
-"""What Linux can do with a TCP connection and knows of it, by its file descriptor (tcp(7))."""
+"""Linux functions for a TCP connection, by its file descriptor (tcp(7))."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ _LAST_DATA_RECEIVED = struct.Struct("=52xI")
 
 @contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Make a socket object for a descriptor that somebody else owns."""
+    """Make a socket object for a descriptor that another object owns."""
     borrowed = socket.socket(fileno=descriptor)
     try:
         yield borrowed
@@ -21,14 +21,14 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
 
 
 def set_user_timeout(descriptor: int, seconds: float) -> None:
-    """Have the kernel end the connection when data stays unacknowledged for `seconds`."""
+    """Let the kernel end the connection if data stays unacknowledged for `seconds`."""
     with suppress(OSError), _borrowed(descriptor) as borrowed:
         milliseconds = max(1, int(seconds * 1000))
         borrowed.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def seconds_silent(descriptor: int) -> float:
-    """Return the seconds since data last arrived; 0 if that is not known."""
+    """Return the seconds since data last arrived; 0 if unknown."""
     with suppress(OSError, struct.error), _borrowed(descriptor) as borrowed:
         size = _LAST_DATA_RECEIVED.size
         known = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
@@ -46,13 +46,13 @@ def local_port(descriptor: int) -> int:
 
 
 def shut_down(descriptor: int) -> None:
-    """End the connection both ways; its owner finds it closed."""
+    """Shut down both directions of the connection; its owner finds it closed."""
     with suppress(OSError), _borrowed(descriptor) as borrowed:
         borrowed.shutdown(socket.SHUT_RDWR)
 
 
 def identity(descriptor: int) -> int:
-    """Return a number that no other open socket has; 0 for what is not open."""
+    """Return a number that is unique among open sockets; 0 if the descriptor is closed."""
     with suppress(OSError):
         return os.fstat(descriptor).st_ino
     return 0

@@ -1,4 +1,4 @@
-"""Which servers are trusted: a chain that verifies and a name in subjectAltName, or nothing."""
+"""Verifies servers: the chain must verify, and subjectAltName must contain the host."""
 
 from base64 import b64encode
 from collections.abc import Callable
@@ -30,7 +30,7 @@ _CHAIN_ERRORS = {
     20: "its issuer is not trusted",
     21: "its issuer is not trusted",
 }
-"""OpenSSL's commonest X509_V_ERR numbers, in words (openssl-verification-options(1))."""
+"""Texts for the most common X509_V_ERR numbers (openssl-verification-options(1))."""
 
 
 def read_authorities(ca_file: Path) -> list[x509.Certificate]:
@@ -38,16 +38,16 @@ def read_authorities(ca_file: Path) -> list[x509.Certificate]:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds no certificate, or a damaged one.
+        ValueError: it contains no certificate, or a damaged one.
     """
     try:
         return x509.load_pem_x509_certificates(ca_file.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{ca_file} is no bundle of PEM certificates: {error}") from error
+        raise ValueError(f"{ca_file} is not a bundle of PEM certificates: {error}") from error
 
 
 def client_context(ca_file: Path | None) -> SSL.Context:
-    """Make a TLS context that knows the roots of `ca_file` or, without one, the platform's."""
+    """Make a TLS context that trusts the roots of `ca_file`, or the platform's without it."""
     context: SSL.Context = CertificateOptions().getContext()
     if ca_file is None:
         context.set_default_verify_paths()
@@ -56,7 +56,7 @@ def client_context(ca_file: Path | None) -> SSL.Context:
     assert store is not None
     for certificate in read_authorities(ca_file):
         store.add_cert(X509.from_cryptography(certificate))
-    # An intermediate named in the file is trusted as such: libcurl does the same.
+    # An intermediate certificate in the file is trusted itself, as with libcurl.
     store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
     return context
 
@@ -67,12 +67,12 @@ def is_address(host: str) -> bool:
 
 
 def verify_name(connection: SSL.Connection, host: str) -> None:
-    """Check the name in the peer's certificate, once the handshake is complete.
+    """Check the name in the server's certificate after the handshake.
 
-    This is ours because Twisted's own check lets a certificate without subjectAltName pass.
+    Twisted's own check accepts a certificate without subjectAltName.
 
     Raises:
-        CertificateRefused: subjectAltName is missing, unreadable, or does not hold `host`.
+        CertificateRefused: subjectAltName is missing, unreadable, or does not contain `host`.
     """
     verify = verify_ip_address if is_address(host) else verify_hostname
     try:
@@ -87,13 +87,13 @@ _failure: Callable[[Exception], Failure] = Failure
 @implementer(IOpenSSLClientConnectionCreator)
 @attrs.frozen
 class _Connections:
-    """Makes TLS connections to one host out of the shared context."""
+    """Makes TLS connections to one host with the shared context."""
 
     _context: SSL.Context
     _host: str
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        def chain_verified(
+        def on_chain_verified(
             connection: SSL.Connection, certificate: X509, number: int, depth: int, ok: int
         ) -> bool:
             if not ok:
@@ -105,13 +105,13 @@ class _Connections:
         connection = SSL.Connection(self._context, None)
         if not is_address(self._host):
             connection.set_tlsext_host_name(self._host.encode("ascii"))
-        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, chain_verified)
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, on_chain_verified)
         return connection
 
 
 @implementer(IPolicyForHTTPS)
 class VerifiedTLS:
-    """Verifies chains against one set of roots; `verify_name` does the rest after the handshake.
+    """Verifies chains against a set of roots; `verify_name` checks the name after the handshake.
 
     Args:
         ca_file: a PEM bundle; None means the platform's roots.
@@ -133,11 +133,11 @@ _PLATFORM_FILES = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-"""Where Debian, Fedora, openSUSE and Alpine keep their roots."""
+"""The root certificates of Debian, Fedora, openSUSE and Alpine."""
 
 
 def platform_authorities() -> Path:
-    """Find the platform's bundle of roots, for a library that does not know where it is.
+    """Find the platform's bundle of roots, for a library that does not find it itself.
 
     Raises:
         ValueError: there is none.
@@ -146,17 +146,17 @@ def platform_authorities() -> Path:
     for name in (named, *_PLATFORM_FILES):
         if name and Path(name).is_file():
             return Path(name)
-    raise ValueError("the platform has no bundle of CA certificates; name one as ca_file")
+    raise ValueError("the platform has no bundle of CA certificates; set ca_file")
 
 
 def pin_of(certificate: bytes) -> str:
-    """Return the pin of a server's key, in libcurl's form, if the certificate names its hosts.
+    """Return the pin of a server's key, in libcurl's format, if its certificate has host names.
 
     Args:
-        certificate: the server's, in PEM, its chain and the name it was asked for verified.
+        certificate: the server's, in PEM; its chain and host name are already verified.
 
     Raises:
-        CertificateRefused: subjectAltName is missing, or names neither a host nor an address.
+        CertificateRefused: subjectAltName is missing, or has neither a host name nor an address.
     """
     try:
         leaf = x509.load_pem_x509_certificate(certificate)
@@ -164,6 +164,6 @@ def pin_of(certificate: bytes) -> str:
     except (ValueError, x509.ExtensionNotFound) as error:
         raise CertificateRefused(f"the certificate has no subjectAltName: {error}") from error
     if not any(isinstance(name, (x509.DNSName, x509.IPAddress)) for name in names):
-        raise CertificateRefused("the certificate's subjectAltName names no host")
+        raise CertificateRefused("the certificate's subjectAltName contains no host name")
     key = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return "sha256//" + b64encode(sha256(key).digest()).decode("ascii")

@@ -1,4 +1,4 @@
-"""The reference client: treq over a persistent pool of connections, HTTP/1.1."""
+"""The reference HTTP client: treq with a pool of connections, HTTP/1.1."""
 
 from collections.abc import Callable
 from http.cookiejar import DefaultCookiePolicy
@@ -22,10 +22,10 @@ from node2dm_tw.http.treq_request import TreqRequest
 
 @implementer(IAgent)
 class _InnermostAgent:
-    """The innermost agent: hands the answer to its `TreqRequest` before treq can decompress it.
+    """The innermost agent: passes the answer to its `TreqRequest` before treq decompresses it.
 
     Args:
-        agent_for: makes the agent that carries one request.
+        agent_for: makes the agent for one request.
     """
 
     def __init__(self, agent_for: Callable[[TreqRequest], IAgent]) -> None:
@@ -47,15 +47,15 @@ class _InnermostAgent:
 
 
 class TreqClient:
-    """Sends requests by treq; see `node2dm_tw.http.interface.HTTPClient`.
+    """Sends requests with treq; see `node2dm_tw.http.interface.HTTPClient`.
 
     Args:
         reactor: provides TCP, name resolution and time.
         timeout: seconds for connection, request and answer together.
-        connections: how many idle connections to one server are kept.
+        connections: maximum number of idle connections to one server.
         ca_file: a PEM bundle of the roots to trust; None means the platform's.
         on_outcomes: receives the outcomes; by default they are those of `post`.
-        agent: carries the requests in tests; a pool of real connections otherwise.
+        agent: sends the requests in tests; by default a pool of connections does.
 
     Raises:
         OSError, ValueError: `ca_file` is missing, unreadable, empty or damaged.

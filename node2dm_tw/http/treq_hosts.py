@@ -1,7 +1,7 @@
-"""URLs as they are: treq and Twisted pass a host through IDNA, which refuses more than it should.
+"""Passes hosts to treq and Twisted without IDNA, which rejects valid hosts.
 
-An IPv6 address is no domain name, and the name of a container may hold an underscore. The
-configuration has checked every host, and all of them are ASCII: nothing is left to encode.
+It rejects IPv6 addresses, and names with an underscore, which containers may have. The
+configuration has checked every host, and all are ASCII, so nothing needs to be encoded.
 """
 
 from hyperlink import EncodedURL
@@ -9,7 +9,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 
 
 class PlainURL(EncodedURL):
-    """A URL that is sent as it was written."""
+    """A URL that is sent unchanged."""
 
     def to_uri(self) -> EncodedURL:
         return self

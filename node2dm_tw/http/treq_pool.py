@@ -1,4 +1,4 @@
-"""The connections of the treq client: none is used before its server is verified."""
+"""The connections of the treq client, which are used only after the server is verified."""
 
 from collections.abc import Hashable
 from typing import Protocol, cast
@@ -46,13 +46,13 @@ class GuardedTransport(Protocol):
 
 @implementer(IHandshakeListener)
 class ConnectionGuard(ProtocolWrapper):
-    """Stands between a transport and Twisted's HTTP protocol.
+    """A protocol between a transport and Twisted's HTTP protocol.
 
-    It lets nothing be written before the handshake is done and the name is verified, and what
-    comes in goes through the request that waits for it.
+    It allows requests only after the handshake, when the name is verified, and passes received
+    bytes through the request that waits for them.
 
     Attributes:
-        ready: fires with the HTTP protocol once requests may be sent.
+        ready: fires with the HTTP protocol when requests may be sent.
         closed: fires when the connection is lost.
     """
 
@@ -97,12 +97,12 @@ class ConnectionGuard(ProtocolWrapper):
     def dataReceived(self, data: bytes) -> None:
         request = self._request
         if request is None or request.is_done:
-            self.loseConnection()  # No request waits for it.
+            self.loseConnection()  # No request waits for this data.
         elif passed := request.filter(data):
             self.wrappedProtocol.dataReceived(passed)
 
     def loseConnection(self) -> None:
-        """Send close_notify, and close without waiting for the other side's."""
+        """Send close_notify, and close without waiting for the server's."""
         self.transport.loseConnection()
         self.transport.stopProducing()
 
@@ -115,12 +115,12 @@ class ConnectionGuard(ProtocolWrapper):
 
 
 class GuardFactory(WrappingFactory[ConnectionGuard]):
-    """Puts a `ConnectionGuard` round every protocol of one request's endpoint.
+    """Wraps every protocol of one request's endpoint in a `ConnectionGuard`.
 
     Args:
         wrapped: the pool's factory of HTTP protocols.
-        pool: where the guards are kept.
-        host: the name to verify; None means there is no TLS.
+        pool: stores the guards.
+        host: the name to verify; None: no TLS.
     """
 
     protocol = ConnectionGuard
@@ -133,15 +133,15 @@ class GuardFactory(WrappingFactory[ConnectionGuard]):
 
 
 class RequestPool(HTTPConnectionPool):
-    """Keeps idle connections, gives each guard its request, and closes everything at the end.
+    """Keeps idle connections, passes each guard its request, and closes all at the end.
 
     Args:
-        reactor: the reactor, as Twisted's pool wants it.
-        connections: how many idle connections to one server are kept.
-        timeout: seconds to connect and shake hands, and for what is sent to be acknowledged.
+        reactor: the reactor for Twisted's pool.
+        connections: maximum number of idle connections to one server.
+        timeout: seconds for connecting and the handshake, and until sent data is acknowledged.
 
     Attributes:
-        guards: every open connection.
+        guards: all open connections.
         handshakes: connections opened so far.
     """
 
@@ -167,14 +167,14 @@ class RequestPool(HTTPConnectionPool):
         return super().getConnection(key, endpoint).addCallback(attach)
 
     def close_silent(self, seconds: float) -> None:
-        """Close the idle connections on which nothing has come for `seconds`."""
+        """Close idle connections that received nothing for `seconds`."""
         for key, idle in self._connections.items():
             for connection in [c for c in idle if c.transport.seconds_silent() >= seconds]:
                 self._timeouts[connection].cancel()
                 self._removeConnection(key, connection)  # type: ignore[no-untyped-call]
 
     def close(self) -> Deferred[None]:
-        """Close idle and active connections; fires when the last one is gone."""
+        """Close all connections; the Deferred fires when the last one is closed."""
         closed = [guard.closed for guard in self.guards]
         closed.append(self.closeCachedConnections())  # type: ignore[no-untyped-call]
         for guard in list(self.guards):
@@ -184,7 +184,7 @@ class RequestPool(HTTPConnectionPool):
 
 @implementer(IStreamClientEndpoint)
 class _Endpoint:
-    """Connects for one request, and remembers whether it was asked to."""
+    """Connects for one request, and records whether it connected."""
 
     def __init__(
         self, request: TreqRequest, endpoint: IStreamClientEndpoint, pool: RequestPool, uri: URI
@@ -209,9 +209,9 @@ class RequestEndpoints:
 
     Args:
         reactor: provides TCP, name resolution and time.
-        request: whose endpoint it is.
+        request: the request.
         pool: keeps the connection.
-        tls: which servers to trust.
+        tls: verifies servers.
     """
 
     def __init__(

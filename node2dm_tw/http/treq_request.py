@@ -1,4 +1,4 @@
-"""One request of the treq client, from the first byte out to the one outcome it comes to."""
+"""A request of the treq client, from its first byte to its outcome."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,9 +31,9 @@ _TIMEOUTS = (defer.TimeoutError, error.TimeoutError)
 
 
 def describe(reason: Failure) -> str:
-    """Say in one line why a request failed.
+    """Describe in one line why a request failed.
 
-    Only network errors are quoted: the text of others may hold headers, and so secrets.
+    Only network errors are quoted, because the text of others may contain headers with secrets.
     """
     value = reason.value
     wrapped = getattr(value, "reasons", None)
@@ -45,19 +45,19 @@ def describe(reason: Failure) -> str:
 
 @implementer(IBodyProducer)
 class TreqRequest(Protocol):
-    """Writes the request's body, reads the answer, and gives its outcome exactly once.
+    """Writes the request's body, reads the answer, and reports the outcome exactly once.
 
     Args:
-        clock: where the time-out is scheduled.
+        clock: schedules the time-out.
         timeout: seconds for the whole request.
         body: the body of the request.
         on_outcome: called with the outcome.
 
     Attributes:
-        sent: the request's header was written; the upstream may act on it from here on.
-        reused: it went out on a kept-alive connection.
-        answered: a byte of the answer came in.
-        is_done: the outcome was given.
+        sent: the header was written, so the upstream may process the request.
+        reused: the request was sent on a kept-alive connection.
+        answered: a byte of the answer was received.
+        is_done: the outcome was reported.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class TreqRequest(Protocol):
         self._timer: IDelayedCall = clock.callLater(timeout, self._on_timeout)
 
     def attach(self, request: Deferred[Any]) -> None:
-        """Take over treq's Deferred: to fail with it, and to cancel it."""
+        """Store treq's Deferred, to handle its failure and to cancel it."""
         self._request = request
         request.addErrback(self._on_failure)
 
@@ -103,11 +103,11 @@ class TreqRequest(Protocol):
     # The answer
 
     def filter(self, data: bytes) -> bytes:
-        """Take what the connection received.
+        """Process received bytes.
 
         Returns:
-            What Twisted's parser is to see of it. It refuses whole answers for one bad header
-            line, so it gets a header block of ours.
+            The bytes for Twisted's parser. It rejects answers with one invalid header line, so it
+            gets a rewritten header block.
         """
         self.answered = True
         if self._head.is_complete:
@@ -126,7 +126,7 @@ class TreqRequest(Protocol):
         return framing + rest
 
     def read(self, response: IResponse) -> IResponse:
-        """Begin on the answer's body."""
+        """Start reading the body of the answer."""
         self._response = response
         response.deliverBody(self)
         return response
@@ -146,16 +146,16 @@ class TreqRequest(Protocol):
             self._on_failure(reason)
 
     def abort(self, reason: str) -> None:
-        """Break the request off, whatever has come of an answer."""
+        """End the request early, and ignore the answer so far."""
         self._settle(self._failure(reason))
 
     def cancel(self) -> None:
-        """End it from our side."""
+        """End the request early."""
         self.abort("cancelled")
 
     def _make_response(self, *, truncated: bool) -> Response:
         status, fields = self._head.status, self._head.fields
-        if not status:  # An agent of the tests has no connection, and so nothing was filtered.
+        if not status:  # An agent in tests has no connection, so nothing was filtered.
             assert self._response is not None
             status, fields = self._response.code, _fields_of(self._response)
         body, is_whole = b"".join(self._chunks)[:MAX_RESPONSE], True
@@ -175,7 +175,7 @@ class TreqRequest(Protocol):
         self._fail(f"no {what} within {self._timeout:g} s", timed_out=True)
 
     def _fail(self, text: str, *, timed_out: bool = False, lost: bool = False) -> None:
-        """End with what there is: an answer counts from its status line on."""
+        """End with an incomplete answer if there is a status line, otherwise with a failure."""
         if self._head.status:
             self._settle(self._make_response(truncated=True))
         else:
@@ -198,11 +198,11 @@ class TreqRequest(Protocol):
         self._on_outcome(outcome)
 
     def _break_off(self) -> None:
-        """Close the connection if anything is still to come on it."""
+        """Close the connection if it has not received the whole answer."""
         if self._response is None and self._request is not None:
             self._request.cancel()
         elif self.transport is not None:
-            # loseConnection on TLS would go on reading.
+            # loseConnection on TLS continues to read.
             self.transport.stopProducing()  # type: ignore[attr-defined]
 
 

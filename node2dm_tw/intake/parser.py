@@ -1,4 +1,4 @@
-"""Bytes to pushes on the queue of their route; the same for every way they come in."""
+"""Parses lines into pushes and queues them, independent of the transport."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -17,22 +17,22 @@ from node2dm_tw.queues.interface import PushQueue
 log = logger()
 
 LF, BAR = b"\n|"
-"""As numbers: to look for one in bytes costs an eighth of looking for bytes in bytes."""
+"""As numbers: searching bytes for a number costs an eighth of searching for bytes."""
 
 _BLANKS = re.compile(rb"\A(?:[ \t\r\v\f]|\xef\xbb\xbf)+")
 """Blanks and byte-order marks."""
 
 _BEGINS_JSON = b"{ \t\r\v\f\xef"
-"""The first bytes of JSON objects, and of what may stand before one."""
+"""The first bytes of JSON objects, and of blanks and byte-order marks before one."""
 
 _JSON_VALUE = re.compile(
     rb"""\[.*\] | "(?:[^"\\]|\\.)*" | true | false | null | -?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?""",
     re.DOTALL | re.VERBOSE,
 )
-"""What JSON knows beside objects."""
+"""JSON values other than objects."""
 
 _PARTS_OF_JSON = (b"{", b"}", b"[", b"]", b",", b'"')
-"""How the lines of a JSON object begin that fills several."""
+"""How the lines of a JSON object on several lines begin."""
 
 _HTTP = re.compile(
     rb"""
@@ -41,18 +41,18 @@ _HTTP = re.compile(
     """,
     re.VERBOSE,
 )
-"""First lines of HTTP and its kin. A push is never like that: a colon precedes its first blank."""
+"""First lines of HTTP, RTSP and SIP. In a push a colon precedes the first blank."""
 
 MAX_NAMES = 200
-"""Characters of the routes' names in a log line."""
+"""Maximum number of characters of the routes' names in a log line."""
 
 Source = tuple[str, int] | tuple[str, int, int, int]
-"""An address as sockets give it: host, port, and for IPv6 flow and scope."""
+"""An address as sockets return it: host, port, and for IPv6 flow and scope."""
 
 
 @attrs.frozen(eq=False)
 class IntakeRoute:
-    """Where the pushes of one application go."""
+    """A route, as the intake needs it."""
 
     name: str
     provider: Provider
@@ -62,12 +62,12 @@ class IntakeRoute:
 
 @attrs.define(eq=False)
 class LineParser:
-    """Reads lines and queues what they hold.
+    """Parses lines, and queues their pushes.
 
     Args:
-        routes: by the names and prefixes a line may give.
-        default: for lines that name none.
-        stats: counts what is invalid.
+        routes: the routes by name and prefix.
+        default: the route of lines that name none.
+        stats: counts invalid lines.
         clock: monotonic seconds.
     """
 
@@ -84,19 +84,19 @@ class LineParser:
         self._throttle = Throttle(log, self.clock)
 
     def trace_pushes(self, is_on: bool) -> None:
-        """Log each push that is taken in, or do not."""
+        """Turn the logging of each push on or off."""
         self._is_tracing = is_on
 
     def datagram(self, datagram: bytes, source: Source) -> None:
-        """Queue every line of a datagram; what is faulty is counted, and the rest still counts."""
+        """Queue the pushes of a datagram; invalid lines are counted, and the others are read."""
         self.datagrams([(datagram, source)])
 
     def datagrams(self, datagrams: Iterable[tuple[bytes, Source]]) -> None:
-        """Queue every line of datagrams that come together, each with the source it is from.
+        """Queue the pushes of datagrams that arrived together, each with its source.
 
-        Each queue gets what is for it at once. Whatever goes wrong with one, the others are taken.
+        Each queue gets its pushes in one call. An error in one line does not affect the others.
         """
-        received = self._moment()
+        received = self._now()
         found: dict[IntakeRoute, list[Push]] = {}
         latest, pushes = None, []
         try:
@@ -107,10 +107,10 @@ class LineParser:
                         route, push = self.read(line, received)
                     except InvalidPush as error:
                         if line is lines[0] and _is_http(line):
-                            self.refuse(InvalidPush("http"), source, len(datagram))
+                            self.reject(InvalidPush("http"), source, len(datagram))
                             break
-                        self.refuse(error, source, len(line))
-                    except Exception:  # noqa: BLE001 - a fault of ours must cost no other push
+                        self.reject(error, source, len(line))
+                    except Exception:  # noqa: BLE001 - an internal error must not lose other pushes
                         log.failure("a line could not be read")
                     else:
                         if route is not latest:
@@ -120,8 +120,8 @@ class LineParser:
             for route, pushes in found.items():
                 self._put(route, pushes)
 
-    def _moment(self) -> float:
-        """The time now, to a millisecond: pushes that come together share one float's memory."""
+    def _now(self) -> float:
+        """Return the time in milliseconds, so that pushes that arrive together share one float."""
         now = self.clock.seconds()
         if now - self._last >= 0.001:
             self._last = now
@@ -158,11 +158,13 @@ class LineParser:
         if self._is_tracing:
             for push in pushes:
                 log.debug(
-                    "{route}: push to {target} taken", route=route.name, target=shorten(push.device)
+                    "{route}: push to {target} queued",
+                    route=route.name,
+                    target=shorten(push.device),
                 )
         try:
             kept = route.queue.put(pushes)
-        except Exception:  # noqa: BLE001 - nor may the queue of one route stop the others'
+        except Exception:  # noqa: BLE001 - a failing queue must not affect the other routes
             log.failure("{route}: pushes could not be queued", route=route.name)
         else:
             if kept is not None:
@@ -171,13 +173,13 @@ class LineParser:
                 kept.addCallback(lambda _: self._puts.discard(kept))
 
     def wait_for_puts(self) -> Deferred[None] | None:
-        """Fire when the queues keep every push read so far; None: they do."""
+        """Fire when the queues have stored all pushes; None: they have already."""
         if not self._puts:
             return None
         return DeferredList(list(self._puts)).addCallback(lambda _: None)
 
-    def refuse(self, error: InvalidPush, source: Source, size: int) -> None:
-        """Count `size` bytes from `source` that are not a push; log each reason once a second."""
+    def reject(self, error: InvalidPush, source: Source, size: int) -> None:
+        """Count an invalid line of `size` bytes from `source`; log each reason once a second."""
         host, port = source[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.stats.count_invalid(error.reason, error.detail, address)
@@ -203,22 +205,22 @@ def _log_failed_put(failure: Failure, route: IntakeRoute) -> None:
 
 
 def _split(datagram: bytes) -> list[bytes]:
-    """Split a datagram into its lines, without empty ones; where all are empty it is one itself."""
+    """Split a datagram into its lines, without empty ones; if all are empty, return it whole."""
     return [line for line in datagram.split(b"\n") if line.rstrip(b"\r\0")] or [datagram]
 
 
 def _skip_blanks(line: bytes) -> bytes:
-    """Take off what may stand before a JSON object: blanks and byte-order marks."""
+    """Remove blanks and byte-order marks before a JSON object."""
     return _BLANKS.sub(b"", line, count=1)
 
 
 def _is_http(line: bytes) -> bool:
-    """Whether a datagram whose first line this is, which is no push, is of another protocol."""
+    """Whether an invalid first line of a datagram belongs to HTTP, RTSP or SIP."""
     return _HTTP.fullmatch(line.rstrip(b"\r\0")) is not None
 
 
 def _explain(line: bytes, error: InvalidPush) -> InvalidPush:
-    """Say of a line that is JSON, or a part of it, that it is no JSON object; else as it was."""
+    """Return the error `json` for a line that is JSON or a part of it, otherwise `error`."""
     text = _skip_blanks(line).rstrip()
     is_part = error.reason == "colons" and text.startswith(_PARTS_OF_JSON)
     return InvalidPush("json") if is_part or _JSON_VALUE.fullmatch(text) else error

@@ -1,4 +1,4 @@
-"""Pushes by UDP."""
+"""Receives pushes by UDP."""
 
 import ipaddress
 import socket
@@ -22,16 +22,16 @@ from node2dm_tw.intake.parser import LineParser, Source
 log = logger()
 
 MAX_DATAGRAM = 65_536
-"""Bytes; no UDP datagram is longer."""
+"""Maximum length of a UDP datagram."""
 
 DATAGRAM_OVERHEAD = 512
-"""Bytes that the kernel charges to the buffer for a datagram, at the least."""
+"""Minimum number of bytes of the buffer that the kernel charges for a datagram."""
 
 MAX_BYTES_PER_WAKEUP = 131_072
-"""Bytes read before the reactor gets its turn, so that sending keeps up with intake."""
+"""Maximum number of bytes read in one turn of the reactor, so that sending keeps up."""
 
 _SOURCES_REMEMBERED = 10_000
-_SO_RCVBUFFORCE = 33  # Linux: beyond net.core.rmem_max, for those permitted; not in `socket`
+_SO_RCVBUFFORCE = 33  # Linux: exceeds net.core.rmem_max with CAP_NET_ADMIN; not in `socket`
 _SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")
 
@@ -42,12 +42,12 @@ def bind(host: str, port: int, rcvbuf: int, reuse_port: bool) -> socket.socket:
     """Open a UDP socket with a large receive buffer.
 
     Args:
-        rcvbuf: bytes to ask for; the kernel grants more than net.core.rmem_max only to processes
+        rcvbuf: requested size; the kernel grants more than net.core.rmem_max only to processes
             with CAP_NET_ADMIN.
-        reuse_port: share the port with other processes that do; the kernel spreads sources.
+        reuse_port: share the port with other processes; the kernel distributes the sources.
 
     Raises:
-        CannotListenError: the port is taken, or the address is none of this machine's.
+        CannotListenError: the port is in use, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -66,7 +66,7 @@ def bind(host: str, port: int, rcvbuf: int, reuse_port: bool) -> socket.socket:
 
 
 def listen(reactor: IReactorFDSet, intake: "UDPIntake", bound: socket.socket) -> "BatchingUDPPort":
-    """Have `intake` read from `bound`, which is closed with what this returns."""
+    """Let `intake` read from `bound`. The returned port closes it."""
     port = BatchingUDPPort(reactor, intake, bound)
     intake.makeConnection(port)  # type: ignore[arg-type]  # it has the socket that is needed
     reactor.addReader(port)
@@ -82,14 +82,14 @@ class HasSocket(Protocol):
 @implementer(IReadDescriptor)
 @attrs.define(eq=False)
 class BatchingUDPPort:
-    """A transport whose protocol reads by itself, many datagrams each time the reactor calls.
+    """A transport whose protocol reads many datagrams each time the reactor calls.
 
-    Twisted's own port hands over one by one, which costs as much as to make each a push.
+    Twisted's own port passes them one by one, which costs as much as parsing them.
 
     Args:
         reactor: reads the socket.
         intake: the protocol.
-        socket: does not block.
+        socket: non-blocking.
     """
 
     _reactor: IReactorFDSet
@@ -106,12 +106,12 @@ class BatchingUDPPort:
         try:
             self._intake.read_batch()
         except OSError:
-            raise  # the socket is of no use any more: the reactor logs it and closes it
-        except Exception:  # noqa: BLE001 - for a fault of ours the reactor would close it too
+            raise  # the socket is unusable: the reactor logs the error and closes it
+        except Exception:  # noqa: BLE001 - otherwise the reactor would close the socket
             log.failure("a datagram could not be handled")
 
     def stopListening(self) -> None:
-        """Close the socket, and lose what the kernel still holds."""
+        """Close the socket. Datagrams that were not read are lost."""
         if self.fileno() >= 0:
             self._reactor.removeReader(self)
             self._intake.doStop()  # type: ignore[no-untyped-call]
@@ -123,13 +123,13 @@ class BatchingUDPPort:
 
 @attrs.define(eq=False)
 class UDPIntake(DatagramProtocol):
-    """Hands datagrams on, if their source is allowed.
+    """Passes datagrams from allowed sources to the parser.
 
-    Works on any datagram transport that has a `socket`; `listen` is the one that costs least.
+    Works with any datagram transport that has a `socket`; the one of `listen` is the fastest.
 
     Args:
-        parser: reads their lines.
-        allow: networks whose datagrams are read.
+        parser: reads the lines of datagrams.
+        allow: the allowed networks.
     """
 
     parser: LineParser
@@ -143,37 +143,37 @@ class UDPIntake(DatagramProtocol):
     def startProtocol(self) -> None:
         found = cast(HasSocket, self.transport).socket
         self._socket = found
-        # Linux reports the double of what may be used: it keeps half for its own records.
+        # Linux reports twice the usable size: it needs half for its own records.
         self.effective_rcvbuf = found.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
 
     def allow_only(self, allow: Sequence[IPNetwork]) -> None:
-        """Read datagrams from these networks alone, from now on."""
+        """Accept only datagrams from these networks from now on."""
         self.allow = allow
         self._sources.clear()
 
     def read_batch(self) -> None:
-        """Read what waits in the kernel, and leave the rest to the next turn of the reactor."""
+        """Read the datagrams that wait in the kernel, as many as one turn of the reactor allows."""
         self.parser.datagrams(self._receive(MAX_BYTES_PER_WAKEUP))
 
     def drain_socket(self) -> Deferred[None] | None:
-        """Read what the kernel still holds, at most a buffer full, before the port is closed.
+        """Read the datagrams that wait in the kernel, at most a full buffer, before a stop.
 
         Returns:
-            Fires when the queues keep what was read; None: they do.
+            Fires when the queues have stored the pushes; None: they have already.
         """
         self.parser.datagrams(self._receive(self.effective_rcvbuf))
         return self.parser.wait_for_puts()
 
     def _receive(self, most: int) -> Iterator[tuple[bytes, Source]]:
-        """Take datagrams from the kernel; yield those of allowed sources, each with its source.
+        """Read datagrams from the kernel; yield those of allowed sources, each with its source.
 
         Args:
-            most: bytes, and a datagram for each overhead that they would be.
+            most: maximum number of bytes; it also limits datagrams, at `DATAGRAM_OVERHEAD` each.
         """
         if self._socket is None:
             return
         sources = self._sources
-        latest = ""  # nearly all datagrams of one wake-up come from one source
+        latest = ""  # nearly all datagrams of one turn come from the same source
         several = repeat(MAX_DATAGRAM, most // DATAGRAM_OVERHEAD)
         try:
             for received in map(self._socket.recvfrom, several):
@@ -183,16 +183,16 @@ class UDPIntake(DatagramProtocol):
                     latest = host
                     yield received
                 else:
-                    self._refuse_source(datagram, addr)
+                    self._reject_source(datagram, addr)
                 most -= len(datagram)
                 if most <= 0:
                     return
         except (BlockingIOError, ConnectionRefusedError):
-            return  # there is no more
+            return  # nothing is left to read
 
     @property
     def dropped(self) -> int:
-        """Datagrams that the kernel threw away because our buffer was full (SO_MEMINFO)."""
+        """Datagrams that the kernel dropped because the buffer was full (SO_MEMINFO)."""
         if self._socket is not None and self._socket.fileno() >= 0:
             info = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
             self._dropped = _MEMINFO.unpack(info)[8]
@@ -202,10 +202,10 @@ class UDPIntake(DatagramProtocol):
         if self._is_allowed(addr[0]):
             self.parser.datagram(datagram, addr)
         else:
-            self._refuse_source(datagram, addr)
+            self._reject_source(datagram, addr)
 
-    def _refuse_source(self, datagram: bytes, addr: Source) -> None:
-        self.parser.refuse(InvalidPush("source"), addr, len(datagram))
+    def _reject_source(self, datagram: bytes, addr: Source) -> None:
+        self.parser.reject(InvalidPush("source"), addr, len(datagram))
 
     def _is_allowed(self, host: str) -> bool:
         allowed = self._sources.get(host)

@@ -1,4 +1,4 @@
-"""Bodies of answers that ought to be JSON."""
+"""Reads bodies of answers that should be JSON."""
 
 import json
 from codecs import BOM_UTF8
@@ -7,7 +7,7 @@ _decoder = json.JSONDecoder()
 
 
 def read_object(body: bytes) -> dict[str, object]:
-    """Read a JSON object; an empty one where it is anything else. Never raises.
+    """Read a JSON object; return an empty one for anything else. Never raises.
 
     A byte-order mark before it is skipped (RFC 8259, 8.1).
     """

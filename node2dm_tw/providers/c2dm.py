@@ -30,22 +30,22 @@ from node2dm_tw.providers.interface import (
 )
 
 MAX_BYTES = 1024
-"""Keys and values of the data of one message, and likewise its collapse key."""
+"""Maximum size of keys and values of a message's data, and of its collapse key."""
 
 UNAVAILABLE = frozenset((429, 502, 503, 504, *range(520, 600)))
-"""Answers that the service, or a proxy before it, cannot work now; from 520 on they are a CDN's."""
+"""Statuses of an unavailable service or proxy; a CDN uses those from 520 on."""
 
 TRANSIENT = frozenset((408, 425))
-"""Answers that this one request came to nothing (RFC 9110, 15.5.9; RFC 8470, 5.2)."""
+"""Statuses that concern only this request (RFC 9110, 15.5.9; RFC 8470, 5.2)."""
 
 REFUSAL_PAUSE = 60.0
-"""Seconds between probes of something that answers 3xx or 4xx to every push."""
+"""Seconds between probes if every push is answered with 3xx or 4xx."""
 
 _request = functools.partial(tuple.__new__, Request)  # Calling the class costs half as much again.
 _ERROR_WORD = re.compile(rb"[A-Za-z0-9_-]{1,40}$")
 _SAFE = (string.ascii_letters + string.digits + '_.-~%": ,{}').encode()
 _NEEDS_QUOTING = bytes(byte not in _SAFE for byte in range(256))
-"""For each byte 1 where `_quote` has more to do."""
+"""For each byte 1 if `_quote` must quote it separately."""
 
 _CONTENT_TYPE = b"application/x-www-form-urlencoded;charset=UTF-8"
 _UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
@@ -53,7 +53,7 @@ _UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
 
 @attrs.frozen
 class C2DM:
-    """The service as its documentation of 2010 describes it, for pushes to `send_url`."""
+    """C2DM as documented in 2010, for pushes to `send_url`."""
 
     send_url: str
     first_delay: ClassVar[float] = 1.0
@@ -64,7 +64,7 @@ class C2DM:
             raise InvalidPush("collapse_key", "collapse_key")
         if push.is_json:
             _check_fields(push.fields)
-        if len(push.line) >= MAX_BYTES:  # nothing of a shorter line is too large
+        if len(push.line) >= MAX_BYTES:  # no part of a shorter line is too large
             _check_sizes(push)
 
     def ttl(self, push: Push) -> float | None:
@@ -93,7 +93,7 @@ class C2DM:
 
 
 def _judge_status(status: int, headers: Mapping[bytes, bytes], now: float) -> Verdict:
-    """Decide by the status of an answer that is no 200."""
+    """Decide by the status, for an answer other than 200."""
     if status == 401:
         return Unauthorized()
     if 200 < status < 300:
@@ -108,7 +108,7 @@ def _judge_status(status: int, headers: Mapping[bytes, bytes], now: float) -> Ve
 
 
 def _check_fields(fields: dict[str, object]) -> None:
-    """Check that C2DM has what the JSON form names."""
+    """Check that C2DM supports the fields of the JSON form."""
     for name in _UNSUPPORTED:
         if name in fields:
             raise InvalidPush("unsupported", name, "left out: C2DM cannot carry it")
@@ -121,14 +121,14 @@ def _check_sizes(push: Push) -> None:
 
 
 def _line_body(push: Push) -> bytes:
-    """Write the form of a push in node2dm's form."""
-    # Quoted as a whole: neither device nor collapse key holds a colon.
+    """Build the body of a push in node2dm's form."""
+    # Quote the whole line first: neither device nor collapse key contains a colon.
     device, key, data = _quote(push.line).split(b"%3A", 2)
     return b"".join((b"registration_id=", device, b"&collapse_key=", key, b"&data.data=", data))
 
 
 def _quote(value: bytes) -> bytes:
-    """Quote for a form: by kind of byte, not byte by byte, and most lines are made of few kinds."""
+    """Quote for a form, one kind of byte at a time, because most lines contain few kinds."""
     quoted = (
         value.replace(b"%", b"%25")
         .replace(b'"', b"%22")
@@ -145,7 +145,7 @@ def _quote(value: bytes) -> bytes:
 
 
 def _judge_body(body: bytes, truncated: bool) -> Verdict:
-    """Read the body of a 200: a line ``id=...`` or ``Error=...``; anything else is unreadable."""
+    """Judge the body of a 200: a line ``id=...`` or ``Error=...``, or unreadable."""
     kind, _, value = body.removeprefix(BOM_UTF8).strip().partition(b"=")
     if truncated:
         return Rejected("too_large", is_explained=False)

@@ -1,4 +1,4 @@
-"""ClientLogin, the sign-in of C2DM, and the file that keeps its token over restarts."""
+"""ClientLogin, the sign-in of C2DM, and the file that saves its token for the next start."""
 
 import json
 import re
@@ -25,13 +25,13 @@ log = logger()
 
 _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 _TOKEN = re.compile(r"[!-~]{1,16384}")
-"""What can stand in a header."""
+"""A token that a header can contain."""
 
 MAX_FILE_BYTES = 65_536
-"""Bounds the token file."""
+"""Maximum size of the token file."""
 
 _TRANSIENT_CODES = frozenset(("Unknown", "ServiceUnavailable"))
-"""Codes that say nothing about the account: tried again for ever, never counted."""
+"""Codes that say nothing about the account: retried without limit, never counted."""
 
 
 @attrs.define(eq=False)
@@ -41,8 +41,8 @@ class ClientLogin:
     Args:
         post: sends the request.
         wall: seconds since the epoch.
-        token_file: where the token waits for the next process; mode 0600.
-        token_max_age: seconds a token is used.
+        token_file: saves the token for the next process; mode 0600.
+        token_max_age: seconds for which a token is used.
     """
 
     post: Post = attrs.field(repr=False)
@@ -58,13 +58,13 @@ class ClientLogin:
     _kept: dict[str, str | float] = attrs.field(factory=dict, init=False, repr=False)
 
     def update(self, username: str, password: str, source: str) -> bool:
-        """Sign in with these from now on; return whether that is another account or password."""
+        """Use these from now on; return whether account or password changed."""
         is_other = (username, password) != (self.username, self.password)
         self.username, self.password, self.source = username, password, source
         return is_other
 
     def stored(self) -> Credential | None:
-        if self._is_discarded:  # but perhaps could not be removed
+        if self._is_discarded:  # the file may still exist
             return None
         content = read_own_file(self.token_file, MAX_FILE_BYTES)
         if content is None:
@@ -104,7 +104,7 @@ class ClientLogin:
             write_atomically(self.token_file, [json.dumps(self._kept).encode()])
             self._is_discarded = False
         except OSError as error:
-            log.warn("the token could not be kept for the next start: {error}", error=str(error))
+            log.warn("cannot save the auth token for the next start: {error}", error=str(error))
 
     def discard_stored(self) -> None:
         self._is_discarded = True
@@ -132,11 +132,11 @@ def _is_token(token: object) -> TypeGuard[str]:
 
 
 def read_answer(response: Response, now: float) -> str:
-    """Find the token in an answer to a sign-in.
+    """Read the token in an answer to a sign-in.
 
     Raises:
-        SignInRefused: the answer names an error of the account; final for a captcha.
-        SignInFailed: anything else that is no token.
+        SignInRefused: the answer has an error of the account; final for a captcha.
+        SignInFailed: any other answer without a token.
     """
     lines = [line.strip() for line in response.body.decode("utf-8", "replace").split("\n")]
     values = dict(line.split("=", 1) for line in lines if "=" in line)
@@ -156,5 +156,5 @@ def read_answer(response: Response, now: float) -> str:
 
 
 def _captcha_url(relative: str) -> str:
-    """`CaptchaUrl` is relative to the accounts page (ClientLogin documentation)."""
+    """Resolve `CaptchaUrl`, which is relative to the accounts page (ClientLogin documentation)."""
     return "https://www.google.com/accounts/" + relative.lstrip("/")[:500]

@@ -1,4 +1,4 @@
-"""FCM HTTP v1, Firebase Cloud Messaging: what messages:send can carry, and its requests."""
+"""FCM HTTP v1, Firebase Cloud Messaging: validates pushes and builds requests."""
 
 import functools
 import json
@@ -24,13 +24,13 @@ from node2dm_tw.providers import fcm_answers
 from node2dm_tw.providers.interface import Credential, Request, request_headers
 
 MAX_BYTES = 4096
-"""Keys and values of the data of one message."""
+"""Maximum size of keys and values of a message's data."""
 
 MAX_TOPIC_BYTES = 2048
-"""The same, of a message to a topic or a condition."""
+"""The same for a message to a topic or a condition."""
 
 MAX_TOPICS = 5
-"""In one condition."""
+"""Maximum number of topics in a condition."""
 
 _RESERVED = re.compile(r"from|message_type|(?:google|gcm).*", re.DOTALL)
 _TOPIC = r"[a-zA-Z0-9_.~%-]{1,900}"
@@ -39,17 +39,17 @@ _NOTIFICATION = frozenset(("title", "body", "image"))
 
 _CONTENT_TYPE = b"application/json; charset=UTF-8"
 _NO_CONTROLS = bytes(byte if byte >= 32 else 255 for byte in range(256))
-"""Changes control characters alone."""
+"""Translates control characters, and leaves other bytes unchanged."""
 
 _request = functools.partial(tuple.__new__, Request)  # Calling the class costs half as much again.
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def send_url(project: str, url: str = "https://fcm.googleapis.com") -> str:
-    """Name the address of messages:send.
+    """Return the address of messages:send.
 
     Args:
-        url: of the service; or the whole address, which is taken as it is.
+        url: the address of the service, or the whole address, which is returned unchanged.
     """
     if url.endswith("/messages:send"):
         return url
@@ -58,14 +58,14 @@ def send_url(project: str, url: str = "https://fcm.googleapis.com") -> str:
 
 @attrs.frozen
 class FCM:
-    """The service as its documentation describes it, for pushes to `url`: see `send_url`."""
+    """FCM as documented, for pushes to `url`: see `send_url`."""
 
     url: str
-    first_delay: ClassVar[float] = 20.0  # its half: "wait at least 10 s before retrying"
+    first_delay: ClassVar[float] = 20.0  # half of it is FCM's "wait at least 10 s before retrying"
     judge = staticmethod(fcm_answers.judge)
 
     def split(self, line: bytes, received: float) -> Push:
-        """Find the payload at the first ``:{``, since tokens hold a colon themselves."""
+        """Find the payload at the first ``:{``, because tokens contain a colon."""
         key_end = line.find(b":{")
         if key_end < 0:
             if line.count(b":") > 2:
@@ -77,7 +77,7 @@ class FCM:
 
     def validate(self, push: Push) -> None:
         most = _check_fields(push.fields) if push.is_json else MAX_BYTES
-        if len(push.line) >= most:  # nothing of a shorter line is too large
+        if len(push.line) >= most:  # no part of a shorter line is too large
             _check_sizes(push, most)
 
     def ttl(self, push: Push) -> float | None:
@@ -89,24 +89,24 @@ class FCM:
 
 
 def _line_body(push: Push) -> bytes:
-    """Write the message of a push in node2dm's form: by hand, in half the time."""
+    """Build the body of a push in node2dm's form, without `json` in half the time."""
     line, device_end = push.line, push.device_end
-    token = _escape_plain(line[:device_end])  # the intake lets no control character through
+    token = _escape_plain(line[:device_end])  # the intake rejects control characters
     rest = line[device_end + 1 :]
     is_plain = rest.translate(_NO_CONTROLS) == rest
-    # Escaped as a whole: the collapse key holds no colon.
+    # Escape both first: the collapse key contains no colon.
     key, _, data = (_escape_plain(rest) if is_plain else _escape(rest)).partition(b":")
     android = b'"},"android":{"collapse_key":"%b"}}}' % key if key else b'"}}}'
     return b"".join((b'{"message":{"token":"', token, b'","data":{"data":"', data, android))
 
 
 def _escape_plain(text: bytes) -> bytes:
-    """Write the inside of a JSON string of a text without control characters."""
+    """Escape a text without control characters for a JSON string."""
     return text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
 def _escape(text: bytes) -> bytes:
-    """Write the inside of a JSON string."""
+    """Escape a text for a JSON string."""
     return _dumps(text.decode())[1:-1].encode()
 
 
@@ -115,14 +115,14 @@ def _json_body(push: Push, now: float) -> bytes:
 
 
 def _message(push: Push, now: float) -> dict[str, object]:
-    """Say in FCM's words what a push in the JSON form says in ours."""
+    """Convert a push in the JSON form to FCM's message."""
     fields = push.fields
     message: dict[str, object] = {name: fields[name] for name in TARGETS if name in fields}
     android: dict[str, str] = {}
     if key := push.collapse_key:
         android["collapse_key"] = key.decode()
     if "ttl" in fields:
-        android["ttl"] = f"{_left(fields['ttl'], push.received, now)}s"
+        android["ttl"] = f"{_remaining_ttl(fields['ttl'], push.received, now)}s"
     if "priority" in fields:
         android["priority"] = fields["priority"].upper()
     if "data" in fields:
@@ -135,19 +135,19 @@ def _message(push: Push, now: float) -> dict[str, object]:
     return message
 
 
-def _left(ttl: int, received: float, now: float) -> int:
-    """Whole seconds, rounded up: 0 would say "now or never"."""
+def _remaining_ttl(ttl: int, received: float, now: float) -> int:
+    """Return the rest of the time to live, rounded up, because 0 means "now or never"."""
     return max(0, math.ceil(ttl - (now - received)))
 
 
 def _check_fields(fields: dict[str, Any]) -> int:
-    """Check what the JSON form allows and FCM does not.
+    """Check the rules of FCM that the JSON form does not have.
 
     Returns:
-        how many bytes its data may have.
+        The maximum size of its data.
 
     Raises:
-        InvalidPush: with the first fault.
+        InvalidPush: for the first error.
     """
     if "delay_while_idle" in fields:
         raise InvalidPush("unsupported", "delay_while_idle", "left out: FCM cannot carry it")

@@ -1,7 +1,7 @@
-"""What the answers of FCM HTTP v1 mean.
+"""Judges the answers of FCM HTTP v1.
 
-The code in ``error.details`` decides, not the HTTP status; only where there is none does the
-status speak. Any body may be anything: HTML, JSON of another shape, a part of either.
+The code in ``error.details`` decides, not the HTTP status. The status decides only if there is no
+code. A body may be anything: HTML, other JSON, or a part of either.
 """
 
 import re
@@ -25,13 +25,13 @@ from node2dm_tw.providers.interface import (
 )
 
 QUOTA_PAUSE = 60.0
-"""Seconds to wait after a 429 that names none."""
+"""Seconds to wait after a 429 without a time."""
 
 REFUSAL_PAUSE = 60.0
-"""Seconds between probes of something that answers 3xx or 4xx to every push."""
+"""Seconds between probes if every push is answered with 3xx or 4xx."""
 
 BAD_TOKEN = "The registration token is not a valid FCM registration token"  # noqa: S105
-"""The whole message of an INVALID_ARGUMENT that is the token's fault, where no field is named."""
+"""The message of an INVALID_ARGUMENT about the token, if it names no field."""
 
 CODES = frozenset(
     (
@@ -45,7 +45,7 @@ CODES = frozenset(
         "UNAVAILABLE",
     )
 )
-"""The values of FcmError.errorCode that say something."""
+"""The known values of FcmError.errorCode, except the unspecified one."""
 
 _DEFAULT_CODES = {
     400: "INVALID_ARGUMENT",
@@ -55,7 +55,7 @@ _DEFAULT_CODES = {
     429: "QUOTA_EXCEEDED",
     503: "UNAVAILABLE",
 }
-"""What a status means by itself; never that a device is at fault. Any other explains nothing."""
+"""The meaning of a status without a code. Other statuses are unexplained."""
 
 _HINTS = {
     400: "is url right?",
@@ -64,14 +64,14 @@ _HINTS = {
 }
 _AROUND_NAME = b"{", b":", b"}"
 _PLAIN = bytes(byte if 32 <= byte < 127 and byte != 92 else byte ^ 1 for byte in range(256))
-"""Leaves as it is what a JSON string holds without an escape, and changes all else."""
+"""Translates bytes that a JSON string contains unescaped to themselves, others to another."""
 
 _FIELD = re.compile(r"message\.data|message(?:\.[a-z_]{1,40}){0,3}")
 
 
 @attrs.frozen
 class _Error:
-    """What could be read of an answer that is no success; empty where it was not there."""
+    """The fields of an error answer; missing ones are empty."""
 
     status: int
     is_json: bool
@@ -80,26 +80,26 @@ class _Error:
     details: list[dict[str, object]]
 
     def of_type(self, name: str) -> Iterator[dict[str, object]]:
-        """The details of a type, given by the end of its name."""
+        """Yield the details of a type, given by the end of its name."""
         for detail in self.details:
             if _text(detail, "@type").endswith(name):
                 yield detail
 
     @property
     def code(self) -> str:
-        """FcmError.errorCode, where it is there and known."""
+        """FcmError.errorCode, if present and known."""
         codes = (_text(detail, "errorCode") for detail in self.of_type(".FcmError"))
         return next((code for code in codes if code in CODES), "")
 
     @property
     def violations(self) -> list[dict[str, object]]:
-        """What BadRequest says of fields."""
+        """The field violations of BadRequest."""
         details = self.of_type("google.rpc.BadRequest")
         return [each for detail in details for each in _objects(detail, "fieldViolations")]
 
     @property
     def subjects(self) -> list[str]:
-        """Whose quota was exceeded."""
+        """The subjects whose quota was exceeded."""
         details = self.of_type("google.rpc.QuotaFailure")
         found = [each for detail in details for each in _objects(detail, "violations")]
         return [_text(each, "subject") for each in found]
@@ -138,7 +138,7 @@ def judge(response: Response, now: float) -> Verdict:
 
 
 def _read_plain_success(body: bytes) -> bytes | None:
-    """Read the name in a body such as nearly every success has, without going through JSON."""
+    """Read the name in the body of a usual success, without parsing JSON."""
     parts = body.split(b'"')
     if len(parts) != 5:
         return None
@@ -148,7 +148,7 @@ def _read_plain_success(body: bytes) -> bytes | None:
 
 
 def _unreadable(response: Response) -> Rejected:
-    """Never send again what may have been delivered, and learn nothing of the service from it."""
+    """Reject a push that may have been delivered; the answer says nothing about the service."""
     reason = "too_large" if response.truncated else "unreadable"
     if response.status != 200:
         reason = f"http_{response.status}"
@@ -156,7 +156,7 @@ def _unreadable(response: Response) -> Rejected:
 
 
 def _unexplained(error: _Error, after: float | None) -> Unexplained:
-    """Keep what little was said. INTERNAL is Google's word for not knowing either."""
+    """Describe an answer without a cause. INTERNAL names none either."""
     pause = REFUSAL_PAUSE if 300 <= error.status < 500 else None
     said = re.sub(r"[^!-~]+", " ", f"{error.name}: {error.message}"[:300]).strip(" :")
     hint = _HINTS.get(error.status, "is url right?" if pause else "")
@@ -166,7 +166,7 @@ def _unexplained(error: _Error, after: float | None) -> Unexplained:
 
 
 def _named_delay(response: Response, error: _Error, now: float) -> float | None:
-    """Seconds named by Retry-After or by google.rpc.RetryInfo, the longer of them."""
+    """Return the longer of the times in Retry-After and google.rpc.RetryInfo."""
     details = error.of_type("google.rpc.RetryInfo")
     values = [_text(detail, "retryDelay").encode("ascii", "replace") for detail in details]
     values.append(response.headers.get(b"retry-after", b""))
@@ -175,7 +175,7 @@ def _named_delay(response: Response, error: _Error, now: float) -> float | None:
 
 
 def _invalid_argument(error: _Error) -> Verdict:
-    """Distinguish a bad device from a bad message: FCM has one code for both."""
+    """Distinguish a bad device from a bad message, because FCM has one code for both."""
     fields = [_text(each, "field") for each in error.violations]
     if "message.token" in fields or "message.fid" in fields:
         return BadDevice("INVALID_ARGUMENT")

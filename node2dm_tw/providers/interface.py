@@ -1,4 +1,4 @@
-"""The seam to a push service: what one must know of it, and the verdicts on its answers."""
+"""The interface of push services, their credentials, and the verdicts on their answers."""
 
 import functools
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from node2dm_tw.core.response import Headers, Response
 
 @attrs.frozen
 class Credential:
-    """What signs a request.
+    """Authenticates requests.
 
     Args:
         header: value of the Authorization header.
-        generation: 1 for the first credential of a process, one more for each that follows.
+        generation: 1 for the first credential of a process, and one more for each later one.
         obtained_at: seconds since the epoch.
         expires_at: seconds since the epoch.
     """
@@ -29,41 +29,41 @@ class Credential:
 
 
 class Request(NamedTuple):
-    """One request, a POST. `headers` is the same object for as long as the credential is."""
+    """A POST request. `headers` is the same object as long as the credential is the same."""
 
     url: str
     headers: Headers
     body: bytes
 
     def __repr__(self) -> str:
-        return f"Request(url={self.url!r})"  # the rest holds secrets and content
+        return f"Request(url={self.url!r})"  # the rest contains secrets and content
 
 
 @functools.lru_cache(maxsize=256)
 def request_headers(header: bytes, content_type: bytes) -> Headers:
-    """Make the headers of a request: the same object for as long as the credential is the same."""
+    """Make the headers of a request: the same object as long as the credential is the same."""
     return ((b"Authorization", header), (b"Content-Type", content_type))
 
 
 class Delivered(NamedTuple):
-    """The service took the push, under this name. A tuple, since nearly every answer makes one."""
+    """The service accepted the push under this name. A tuple, because most answers make one."""
 
     message_id: bytes
 
 
 delivered = functools.partial(tuple.__new__, Delivered)
-"""Makes a `Delivered` out of a tuple, at a third of the cost."""
+"""Makes a `Delivered` from a tuple, at a third of the cost."""
 
 
 @attrs.frozen
 class Retry:
-    """Not now.
+    """The push must be sent again later.
 
     Args:
         after: seconds that the service named, or None.
-        whole_lane: every push is meant, not this one alone.
+        whole_lane: whether the answer concerns all pushes, not only this one.
         reason: for the log and the status page.
-        over_quota: the sender's quota is the reason, not the service.
+        over_quota: whether the sender's quota is the reason.
     """
 
     after: float | None
@@ -74,16 +74,16 @@ class Retry:
 
 @attrs.frozen
 class Unexplained:
-    """An answer that names neither device, nor quota, nor cause.
+    """An answer that names neither a device, nor a quota, nor a cause.
 
-    Whether the push is at fault or the service, only the answers to other pushes can tell.
+    Only the answers to other pushes show whether the push or the service is the cause.
 
     Args:
-        reason: a word, under which the push is counted where it is rejected in the end.
-        hint: for the log and the status page: what was answered, and what to look at.
+        reason: a word, under which the push is counted if it is rejected in the end.
+        hint: for the log and the status page: what was answered, and what to check.
         after: seconds that the service named, or None.
-        pause: seconds for which a route pauses where its pushes are all answered so; None: as long
-            as its back-off says.
+        pause: seconds for which a route pauses if all its pushes get this answer; None: as long
+            as its back-off.
     """
 
     reason: str
@@ -94,19 +94,19 @@ class Unexplained:
 
 @attrs.frozen
 class Unauthorized:
-    """The credential is not valid, or no longer, or not for this push."""
+    """The credential is invalid, expired, or not accepted for this push."""
 
 
 @attrs.frozen
 class DeviceOverQuota:
-    """The device is over its quota; `after` seconds were named, or None."""
+    """The device is over its quota; `after` is the seconds that the service named, or None."""
 
     after: float | None
 
 
 @attrs.frozen
 class TargetDelayed:
-    """This target, a topic perhaps, must wait `after` seconds; no other need.
+    """Pushes to this target, such as a topic, must wait; others need not.
 
     Args:
         after: seconds that the service named, or None.
@@ -119,18 +119,18 @@ class TargetDelayed:
 
 @attrs.frozen
 class BadDevice:
-    """The device is gone or never was; the application should forget it."""
+    """The device does not exist; the application should delete it."""
 
     reason: str
 
 
 @attrs.frozen
 class Rejected:
-    """The service will never take this push, or an answer that cannot be read says that it has.
+    """The push ends: the service rejected it, or may have accepted it in an unreadable answer.
 
     Args:
         reason: a word, under which the push is counted.
-        is_explained: the service gave the reason itself, and so works.
+        is_explained: whether the service gave the reason, which shows that it works.
     """
 
     reason: str
@@ -139,12 +139,12 @@ class Rejected:
 
 @attrs.frozen
 class SenderOverQuota:
-    """The sender is over its quota: sending must stop until a person has looked."""
+    """The sender is over its quota: sending must stop until a person acts."""
 
 
 @attrs.frozen
 class NewToken:
-    """The answer brought a token to use from now on; `verdict` is what it says of the push."""
+    """The answer has a new token to use from now on; `verdict` is the verdict on the push."""
 
     token: str = attrs.field(repr=False)
     verdict: "Verdict"
@@ -169,14 +169,14 @@ class Provider(Protocol):
 
     @property
     def first_delay(self) -> float:
-        """Seconds before the second try of what failed, where no answer named any.
+        """Seconds before the second try, if the answer names none.
 
-        They double with each try, and the delay is drawn between the half and the whole of them.
+        They double with each try, and the delay is a random time between half and all of them.
         """
         ...
 
     def split(self, line: bytes, received: float) -> Push:
-        """Read node2dm's form as this service needs it, its route already taken off.
+        """Parse node2dm's form, without the route, as this service needs it.
 
         Raises:
             InvalidPush: with the reason.
@@ -187,19 +187,19 @@ class Provider(Protocol):
         """Check that the service can carry this push.
 
         Raises:
-            InvalidPush: with the reason, and the field where the JSON form has one.
+            InvalidPush: with the reason, and the field in the JSON form.
         """
         ...
 
     def ttl(self, push: Push) -> float | None:
-        """Seconds after its receipt until a push in the JSON form is of no use, if it says so."""
+        """Return the time to live of a push in the JSON form, if it has one."""
         ...
 
     def request(self, push: Push, credential: Credential, now: float) -> Request:
         """Build the request that sends `push`, which has been validated.
 
         Args:
-            now: seconds of the monotonic clock, to know what is left of the push's time.
+            now: seconds of the monotonic clock, to compute the time to live that is left.
         """
         ...
 
@@ -213,21 +213,21 @@ class Provider(Protocol):
 
 
 class SignInRefused(Exception):
-    """The service knows us and says no.
+    """The service refused the sign-in.
 
     Args:
-        reason: the service's code for it.
-        final: asking again without a person's help is of no use.
+        reason: the code of the service.
+        final: whether a retry is useless until a person acts.
     """
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
-        """Keep both."""
+        """Store the arguments."""
         super().__init__(reason)
         self.final = final
 
 
 class SignInFailed(Exception):
-    """No sign-in this time: the network or the service is down.
+    """The sign-in failed, because the network or the service is unavailable.
 
     Args:
         reason: a text for the log.
@@ -235,43 +235,43 @@ class SignInFailed(Exception):
     """
 
     def __init__(self, reason: str, after: float | None = None) -> None:
-        """Keep both."""
+        """Store the arguments."""
         super().__init__(reason)
         self.after = after
 
 
 Post = Callable[[str, Headers, bytes], Deferred[Response]]
-"""POSTs a body to a URL, as `node2dm_tw.http.interface.post` does by one client."""
+"""POSTs a body to a URL, as `node2dm_tw.http.interface.post` does with a client."""
 
 
 class Credentials(Protocol):
-    """A way to get credentials. Each one given out has a generation of its own."""
+    """Gets credentials. Each credential has its own generation."""
 
     def stored(self) -> Credential | None:
-        """The credential kept by an earlier process, if it is still good; never raises."""
+        """Return the credential of an earlier process, if it is still valid. Never raises."""
         ...
 
     def fetch(self) -> Deferred[Credential]:
-        """Sign in once; fails with `SignInRefused` or `SignInFailed`, or as its `Post` does."""
+        """Sign in once. Fails with `SignInRefused`, `SignInFailed` or the errors of `Post`."""
         ...
 
     def replace(self, token: str) -> Credential:
-        """Make a credential of a token that an answer brought.
+        """Make a credential from a token in an answer.
 
         Raises:
-            SignInFailed: it can be no token.
+            SignInFailed: the token is invalid.
         """
         ...
 
     def keep(self) -> None:
-        """Keep the credential given out last for the next process, if that is of use.
+        """Save the latest credential for the next process, if the service needs that.
 
         Never raises.
         """
         ...
 
     def discard_stored(self) -> None:
-        """The service has refused the present credential: do not keep it for the next process.
+        """Delete the saved credential, because the service refused it.
 
         Never raises.
         """

@@ -1,4 +1,4 @@
-"""OAuth 2.0 for service accounts, the sign-in of FCM: a signed assertion for an access token."""
+"""OAuth 2.0 for service accounts, the sign-in of FCM."""
 
 import functools
 import json
@@ -26,45 +26,45 @@ from node2dm_tw.providers.interface import (
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-ASSERTION_LIFE = 3_600
-"""Seconds; the longest there is."""
+MAX_ASSERTION_SECONDS = 3_600
+"""Maximum lifetime of an assertion."""
 
-USUAL_LIFE = 3_600.0
-"""Seconds of a token's life where the answer names none that can be read."""
+DEFAULT_TOKEN_SECONDS = 3_600.0
+"""Lifetime of a token if the answer has no valid one."""
 
-SHORTEST_LIFE = 60.0
-"""Seconds; no token is renewed more often, however short a life is named."""
+MIN_TOKEN_SECONDS = 60.0
+"""Minimum lifetime of a token, whatever the answer says."""
 
-SHORTEST_LIFE_REPEATED = 600.0
+MIN_REISSUED_TOKEN_SECONDS = 600.0
 """
-Seconds, where the token of before was handed out again: the server keeps it until it ends, so
-asking again before brings nothing. A 401 brings the next one.
+Minimum lifetime of a token that the server issued again: the server keeps it until it expires, so
+an earlier renewal is useless. A 401 leads to the next token.
 """
 
-LONGEST_LIFE = 86_400.0
+MAX_TOKEN_SECONDS = 86_400.0
 
-WRONG_CLOCK = 60.0
-"""Seconds by which a clock may be off without being worth a word."""
+MAX_CLOCK_ERROR_SECONDS = 60.0
+"""Clock errors below this are not mentioned."""
 
 NEEDS_EXTRA = "PyJWT, which FCM needs: pip install 'PyJWT[crypto]'"
 
 _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 _TOKEN = re.compile(r"[!-~]{1,16384}")
-"""What can stand in a header."""
+"""A token that a header can contain."""
 
 _LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{40,}")
 _TRANSIENT_CODES = frozenset(("temporarily_unavailable", "server_error", "internal_failure"))
-"""Errors that say nothing about the account: tried again for ever, never counted."""
+"""Errors that say nothing about the account: retried without limit, never counted."""
 
 
 @attrs.frozen
 class ServiceAccountKey:
-    """A service account and its private key, as a key file holds them.
+    """A service account and its private key, as in a key file.
 
     Args:
         private_key: PEM.
         private_key_id: may be empty.
-        project: the account's own project; may be empty.
+        project: the project of the account; may be empty.
     """
 
     client_email: str
@@ -75,7 +75,7 @@ class ServiceAccountKey:
 
 
 def read_key(file: bytes) -> ServiceAccountKey:
-    """Read a service account's key, as Google's console gives it out in a file.
+    """Read the key file of a service account, as Google's console creates it.
 
     Raises:
         ValueError: says what is expected, and what is wrong with the file.
@@ -88,12 +88,12 @@ def read_key(file: bytes) -> ServiceAccountKey:
 
 
 def require_extra() -> None:
-    """Raise ValueError where no key can be used, because what signs is not installed."""
+    """Raise ValueError if the package that signs is not installed."""
     _signer()
 
 
 class _KeyFault(Exception):
-    """What is wrong with a key file."""
+    """A key file is invalid."""
 
 
 _GET_KEY = (
@@ -108,27 +108,27 @@ _OTHER_FILES = (
     (rb"\x30[\x80-\x84]", f"it is a P12 file, not JSON; {_GET_KEY}, as JSON"),
     (
         rb"(?s)\s*(<\?xml|<!DOCTYPE plist|bplist).*GOOGLE_APP_ID",
-        f"it is GoogleService-Info.plist, which belongs into an iOS app; {_GET_KEY}",
+        f"it is GoogleService-Info.plist, which belongs in an iOS app; {_GET_KEY}",
     ),
-    (rb"\s*e[wy][\w+/\s]{20,}=*\s*\Z", "it is in base64: decode it, as base64 -d does"),
+    (rb"\s*e[wy][\w+/\s]{20,}=*\s*\Z", "it is base64: decode it with base64 -d"),
     (rb"\s*AAAA[\w-]{7}:APA91", f"it is a server key of FCM's old interface; {_GET_KEY}"),
 )
-"""How files begin that are taken for a key file, and what they are."""
+"""How files begin that are mistaken for a key file, and what they are."""
 
 _OTHER_OBJECTS = {
-    "project_info": f"it is google-services.json, which belongs into an Android app; {_GET_KEY}",
+    "project_info": f"it is google-services.json, which belongs in an Android app; {_GET_KEY}",
     "installed": f"it is the client secret of an OAuth client; {_GET_KEY}",
     "web": f"it is the client secret of an OAuth client; {_GET_KEY}",
-    "privateKeyData": "it is an answer of Google's IAM; its privateKeyData holds the key in base64",
+    "privateKeyData": "it is an answer of Google's IAM; its privateKeyData is the key in base64",
 }
-"""Members of JSON objects that are taken for a key file, and what they are."""
+"""Members of JSON objects that are mistaken for a key file, and what these are."""
 
 _OTHER_TYPES = ("external_account", "impersonated_service_account", "authorized_user")
-"""Credentials that are not implemented yet."""
+"""Types of credentials that are not implemented yet."""
 
 
 def _read_json(file: bytes) -> dict[str, object]:
-    """Read an object, or say what the file is."""
+    """Read a JSON object, or raise an error that says what the file is."""
     for beginning, what in _OTHER_FILES:
         if re.match(beginning, file.removeprefix(b"\xef\xbb\xbf")):
             raise _KeyFault(what)
@@ -139,7 +139,7 @@ def _read_json(file: bytes) -> dict[str, object]:
     except (ValueError, RecursionError):
         raise _KeyFault("it is not JSON") from None
     if not isinstance(content, dict):
-        raise _KeyFault("its JSON is no object")
+        raise _KeyFault("its JSON is not an object")
     return content
 
 
@@ -152,18 +152,18 @@ def _read_key(file: bytes) -> ServiceAccountKey:
         for member, what in _OTHER_OBJECTS.items():
             if member in content:
                 raise _KeyFault(what)
-        raise _KeyFault(f"its type is {_one_line(kind, 60) or 'nothing'}, not service_account")
+        raise _KeyFault(f"its type is {_sanitize(kind, 60) or 'nothing'}, not service_account")
     key = ServiceAccountKey(
         client_email=_field(content, "client_email"),
-        # Whoever passes a key through the environment may end up with \n in two characters, which
-        # can mean nothing else: PEM has no backslashes.
+        # A key from an environment variable may contain \n as two characters. That is unambiguous,
+        # because PEM contains no backslashes.
         private_key=_field(content, "private_key").replace("\\r", "").replace("\\n", "\n"),
         private_key_id=_field(content, "private_key_id", ""),
         token_uri=_field(content, "token_uri", "https://oauth2.googleapis.com/token"),
         project=_field(content, "project_id", ""),
     )
     if not _is_url(key.token_uri):
-        raise _KeyFault("its token_uri is no URL that begins with https://")
+        raise _KeyFault("its token_uri is not a URL that begins with https://")
     _private_key(key.private_key)
     return key
 
@@ -181,7 +181,9 @@ def _is_url(value: str) -> bool:
         has_port = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    is_plain = re.fullmatch(r"https?://[!-?A-~]+", value) is not None  # no @, so no user
+    is_plain = (
+        re.fullmatch(r"https?://[!-?A-~]+", value) is not None
+    )  # without @, so without a user
     return is_plain and has_port and bool(parts.hostname)
 
 
@@ -195,23 +197,23 @@ def _signer() -> ModuleType:
 
 @functools.lru_cache(maxsize=64)
 def _private_key(pem: str) -> RSAPrivateKey:
-    """Make of PEM what signs; say what is wrong with it, never what is in it.
+    """Load a private key. Errors never contain it.
 
-    Kept, because OpenSSL takes 40 ms to check it.
+    Cached, because OpenSSL takes 40 ms to check it.
     """
     try:
         key = load_pem_private_key(pem.encode("utf-8", "replace"), None)
     except TypeError:
-        raise _KeyFault("its private_key is locked with a password") from None
+        raise _KeyFault("its private_key is encrypted with a password") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _KeyFault("its private_key is no private key in PEM") from None
+        raise _KeyFault("its private_key is not a private key in PEM") from None
     if not isinstance(key, RSAPrivateKey):
-        raise _KeyFault("its private_key is no RSA key")
+        raise _KeyFault("its private_key is not an RSA key")
     return key
 
 
 def sign(key: ServiceAccountKey, now: float) -> str:
-    """Make an assertion: "this is the account, and it wants to send".
+    """Make a signed assertion that requests an access token for sending.
 
     Args:
         now: seconds since the epoch.
@@ -224,7 +226,7 @@ def sign(key: ServiceAccountKey, now: float) -> str:
         "scope": SCOPE,
         "aud": key.token_uri,
         "iat": int(now),
-        "exp": int(now) + ASSERTION_LIFE,
+        "exp": int(now) + MAX_ASSERTION_SECONDS,
     }
     headers = {"kid": key.private_key_id} if key.private_key_id else None
     assertion: str = _signer().encode(claims, _private_key(key.private_key), "RS256", headers)
@@ -233,7 +235,7 @@ def sign(key: ServiceAccountKey, now: float) -> str:
 
 @attrs.define(eq=False)
 class ServiceAccountCredentials:
-    """Signs in with a service account's key. No token outlives the process: a new one is cheap.
+    """Signs in with a service account's key. Tokens are not saved, because a new one is cheap.
 
     Args:
         post: sends the request.
@@ -247,7 +249,7 @@ class ServiceAccountCredentials:
     _last_token: str = attrs.field(default="", init=False, repr=False)
 
     def update(self, key: ServiceAccountKey) -> bool:
-        """Sign in with this key from now on; return whether it is another one."""
+        """Use this key from now on; return whether it has changed."""
         is_other = key != self.key
         self.key = key
         return is_other
@@ -259,23 +261,23 @@ class ServiceAccountCredentials:
         try:
             assertion = sign(self.key, self.wall())
         except ValueError as error:
-            return fail(SignInRefused(f"wanted: {error}", final=True))
+            return fail(SignInRefused(f"needs {error}", final=True))
         form = urlencode({"grant_type": GRANT_TYPE, "assertion": assertion}).encode()
-        return self.post(self.key.token_uri, _FORM, form).addCallback(self._signed_in)
+        return self.post(self.key.token_uri, _FORM, form).addCallback(self._on_answer)
 
     def replace(self, token: str) -> Credential:
         raise SignInFailed("a token, which FCM's answers never do")
 
     def keep(self) -> None:
-        """Nothing is kept."""
+        """Do nothing, because tokens are not saved."""
 
     def discard_stored(self) -> None:
-        """Nothing is kept."""
+        """Do nothing, because tokens are not saved."""
 
-    def _signed_in(self, response: Response) -> Credential:
+    def _on_answer(self, response: Response) -> Credential:
         now = self.wall()
         token, life = read_answer(response, now)
-        shortest = SHORTEST_LIFE_REPEATED if token == self._last_token else SHORTEST_LIFE
+        shortest = MIN_REISSUED_TOKEN_SECONDS if token == self._last_token else MIN_TOKEN_SECONDS
         self._last_token = token
         self._generation += 1
         header = b"Bearer " + token.encode("ascii")
@@ -283,17 +285,17 @@ class ServiceAccountCredentials:
 
 
 def read_answer(response: Response, now: float) -> tuple[str, float]:
-    """Find the token in an answer of the token endpoint.
+    """Read the token in an answer of the token endpoint.
 
     Args:
         now: seconds since the epoch.
 
     Returns:
-        the token, and seconds of its life.
+        The token, and its lifetime in seconds.
 
     Raises:
-        SignInRefused: the answer names an error of the account, its key, or our clock.
-        SignInFailed: anything else that is no token.
+        SignInRefused: the answer has an error of the account, its key, or our clock.
+        SignInFailed: any other answer without a token.
     """
     content = read_object(response.body)
     if response.status == 200:
@@ -302,8 +304,8 @@ def read_answer(response: Response, now: float) -> tuple[str, float]:
             raise SignInFailed("an answer without a token")
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise SignInFailed("a token of another type than Bearer")
-        return token, _seconds(content.get("expires_in"))
-    code, description = _error(content)
+        return token, _read_lifetime(content.get("expires_in"))
+    code, description = _read_oauth_error(content)
     if (
         not code
         or code in _TRANSIENT_CODES
@@ -314,40 +316,42 @@ def read_answer(response: Response, now: float) -> tuple[str, float]:
         raise SignInFailed(f"status {response.status} {code}".rstrip(), after)
     reason = f"{code}: {description}" if description else code
     if code == "invalid_grant":
-        reason += _clock(http_date(response.headers.get(b"date")), now)
+        reason += _describe_clock(http_date(response.headers.get(b"date")), now)
     raise SignInRefused(reason)
 
 
-def _clock(theirs: float | None, now: float) -> str:
-    """Say whether it is our clock that makes an assertion worthless: it is dated by it."""
+def _describe_clock(theirs: float | None, now: float) -> str:
+    """Describe the error of our clock, which may have made the assertion invalid."""
     if theirs is None:
         return ""
     off = round(now - theirs)
-    if abs(off) < WRONG_CLOCK:
+    if abs(off) < MAX_CLOCK_ERROR_SECONDS:
         return "; the clock of this machine is right"
     side = "ahead of" if off > 0 else "behind"
     return f"; the clock of this machine is {abs(off)} seconds {side} the server's: set it"
 
 
-def _error(content: dict[str, object]) -> tuple[str, str]:
+def _read_oauth_error(content: dict[str, object]) -> tuple[str, str]:
     """Read OAuth's two fields, or those of Google's other services."""
     error = content.get("error")
     if isinstance(error, dict):
-        return _one_line(error.get("status"), 60), _one_line(error.get("message"))
-    return _one_line(error, 60), _one_line(content.get("error_description"))
+        return _sanitize(error.get("status"), 60), _sanitize(error.get("message"))
+    return _sanitize(error, 60), _sanitize(content.get("error_description"))
 
 
-def _one_line(value: object, most: int = 200) -> str:
-    """What a log may show of a text that another side wrote."""
+def _sanitize(value: object, most: int = 200) -> str:
+    """Shorten and mask a text from another side for the log."""
     if not isinstance(value, str):
         return ""
     return re.sub(r"[^!-~]+", " ", _LOOKS_SECRET.sub("...", value))[:most].strip()
 
 
-def _seconds(value: object) -> float:
+def _read_lifetime(value: object) -> float:
     """Read `expires_in`, a number or the text of one."""
     try:
         life = float(value) if isinstance(value, int | float | str) else 0.0
     except (ValueError, OverflowError):
-        return USUAL_LIFE
-    return min(life, LONGEST_LIFE) if life > 0 and math.isfinite(life) else USUAL_LIFE
+        return DEFAULT_TOKEN_SECONDS
+    return (
+        min(life, MAX_TOKEN_SECONDS) if life > 0 and math.isfinite(life) else DEFAULT_TOKEN_SECONDS
+    )

@@ -1,4 +1,4 @@
-"""The bytes that the queues of all routes may hold together."""
+"""Limits the bytes that the queues of all routes hold together."""
 
 import sys
 from typing import Protocol
@@ -6,40 +6,40 @@ from typing import Protocol
 import attrs
 
 PUSH_OVERHEAD_BYTES = 350
-"""Bytes that a push takes beside its line: itself, its lease, its places in queue and indexes."""
+"""Bytes that a push takes in addition to its line, for objects, lease, queue and indexes."""
 
 
 class Holder(Protocol):
-    """A queue, as the budget sees it."""
+    """A queue whose bytes are limited."""
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes that it holds, those of pushes on lease included."""
+        """Bytes of all its pushes, including those on lease."""
         ...
 
     def drop_oldest(self, limit: str) -> int:
-        """Drop the oldest push that is not on lease; return its bytes, or 0 where there is none.
+        """Drop the oldest push that is not on lease; return its bytes, or 0 if there is none.
 
         Args:
-            limit: the option that says so.
+            limit: the option whose limit was reached.
         """
         ...
 
 
 @attrs.define(eq=False)
 class ByteBudget:
-    """Bounds what the queues of one process hold together.
+    """Limits the bytes that the queues of one process hold together.
 
     Args:
-        maximum: bytes of lines, and `PUSH_OVERHEAD_BYTES` for each push.
+        maximum: bytes of all lines, plus `PUSH_OVERHEAD_BYTES` for each push.
     """
 
     maximum: int = sys.maxsize
     _queues: list[Holder] = attrs.field(factory=list, init=False)
-    _held_at_most: int = attrs.field(default=0, init=False)
+    _upper_bound: int = attrs.field(default=0, init=False)
 
     def add(self, queue: Holder) -> None:
-        """Count what `queue` holds from now on."""
+        """Count the bytes of `queue` from now on."""
         self._queues.append(queue)
 
     def reconfigure(self, maximum: int) -> None:
@@ -48,17 +48,17 @@ class ByteBudget:
 
     @property
     def free(self) -> int:
-        """Bytes that may still come."""
+        """Bytes that the queues may still take."""
         return self.maximum - sum(queue.queued_bytes for queue in self._queues)
 
     def grow(self, came: int) -> None:
-        """Count bytes that came to a queue, and drop the oldest pushes of whichever holds most.
+        """Count bytes that a queue has taken, and drop the oldest pushes of the largest queue.
 
-        No more than came is dropped: after the budget was made smaller, sending empties the queues.
+        Drops at most `came` bytes: if the maximum was lowered, the queues shrink by sending.
         """
-        # What is settled is taken off only here, when it matters: a settled push costs nothing.
-        self._held_at_most += came
-        if self._held_at_most <= self.maximum:
+        # Settled pushes are subtracted only here, so that settling costs nothing.
+        self._upper_bound += came
+        if self._upper_bound <= self.maximum:
             return
         excess = min(came, -self.free)
         while excess > 0:
@@ -69,4 +69,4 @@ class ByteBudget:
             if not dropped:
                 break
             excess -= dropped
-        self._held_at_most = self.maximum - self.free
+        self._upper_bound = self.maximum - self.free

@@ -1,4 +1,4 @@
-"""The seam to where pushes wait."""
+"""The interface of push queues."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -15,14 +15,14 @@ class Lease:
 
     Args:
         push: the push.
-        attempts: failed tries of this push alone, for its own back-off.
-        resent: it has had its one immediate repeat after a kept-alive connection broke.
-        refused: generation of the credential with which it was refused last; 0: none was.
-        first_refused: generation of the credential with which it was refused first.
-        suspicion: what the lane knows against this push; None: nothing.
-        is_settled: it has ended.
-        generation: of the credential it was last sent with.
-        epoch: the stretch between two pauses in which it was last sent.
+        attempts: failed tries of this push, for its back-off.
+        resent: it was sent again at once, after a kept-alive connection broke.
+        refused: generation of the credential with which it was refused last, or 0.
+        first_refused: generation of the credential with which it was refused first, or 0.
+        suspicion: the lane's record of failures of this push, or None.
+        is_settled: the push has ended.
+        generation: generation of the credential with which it was last sent.
+        epoch: number of the period between two pauses in which it was last sent.
         sent: when it was last sent, in seconds of the monotonic clock.
     """
 
@@ -39,16 +39,15 @@ class Lease:
 
 
 class PushQueue(Protocol):
-    """Keeps pushes until they are settled, oldest first; it knows nothing of what is in them.
+    """Keeps pushes until they are settled, oldest first. Does not look at their content.
 
-    Its constructor takes `on_ready`, which is called when there is something to take after there
-    was nothing, and `on_overflow`, which is called with each push that the queue drops, and the
-    limit that was reached.
+    Its constructor takes `on_ready`, called when a push can be taken after the queue was empty,
+    and `on_overflow`, called with each push that the queue drops, and the limit that was reached.
 
     Attributes:
-        depth: pushes kept, those on lease included.
-        next_received: when the push was received that would be taken next, in seconds of the
-            monotonic clock; None where there is none.
+        depth: number of pushes, including those on lease.
+        next_received: when the next push to be taken was received, in seconds of the
+            monotonic clock; None if there is none.
     """
 
     @property
@@ -58,28 +57,28 @@ class PushQueue(Protocol):
     def next_received(self) -> float | None: ...
 
     def start(self) -> Deferred[None] | None:
-        """Open what is behind the queue, and take over what an earlier process left.
+        """Open the storage, and restore the pushes that an earlier process saved.
 
-        Like `put` and `stop`, it is done once it returns None, or its Deferred fires.
+        Like `put` and `stop`, this is complete when it returns None, or when its Deferred fires.
         """
         ...
 
     def stop(self) -> Deferred[None] | None:
-        """Keep what is left for the next process. Every lease was settled or released before."""
+        """Save the remaining pushes for the next process. No lease is open any more."""
         ...
 
     def put(self, pushes: Iterable[Push]) -> Deferred[None] | None:
-        """Keep `pushes`; they are kept once this returns None, or the Deferred fires."""
+        """Add `pushes`; they are stored when this returns None, or when the Deferred fires."""
         ...
 
     def take(self) -> Lease | None:
-        """Lease the oldest push. Never blocks; None where there is none now."""
+        """Lease the oldest push; None if there is none now. Never blocks."""
         ...
 
     def settle(self, lease: Lease) -> None:
-        """Forget a leased push: it has ended."""
+        """Remove a leased push, because it has ended."""
         ...
 
     def release(self, lease: Lease) -> None:
-        """Take a leased push back; this same lease is the next to be taken."""
+        """Return a lease to the queue; it is the next to be taken."""
         ...

@@ -1,4 +1,4 @@
-"""The queue in memory, with a spool file for what is left at a stop."""
+"""The queue in memory, with a spool file for pushes that are unsent at a stop."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,10 +18,10 @@ from node2dm_tw.state.spool import Spool
 log = logger()
 
 MAX_PUSH_BYTES = 65_536 + PUSH_OVERHEAD_BYTES
-"""Bytes that a push may take: its line comes in one datagram."""
+"""Maximum size of a push, whose line is part of one datagram."""
 
-DEEP = 10_000
-"""Pushes beyond which new ones are excluded from garbage collection; these take a few ms."""
+UNTRACK_DEPTH = 10_000
+"""Depth above which new pushes are excluded from garbage collection; below, it takes a few ms."""
 
 
 def _ignore(*_: object) -> None:
@@ -30,16 +30,16 @@ def _ignore(*_: object) -> None:
 
 @attrs.define(eq=False)
 class MemoryQueue:
-    """Pushes in memory. When it is full the oldest push that is not on lease makes room.
+    """Pushes in memory. A full queue drops the oldest push that is not on lease.
 
     Args:
-        max_queued: pushes kept at the most, those on lease included.
-        stats: counts what overflows, is taken over, and is handed over.
-        spool: where pushes are kept from a stop to the next start.
-        clock: monotonic seconds; also for the slices in which the spool is restored.
-        wall: seconds since the epoch: a push that crosses a restart is aged by it.
-        budget: bounds the bytes of all queues together.
-        on_ready: called when there is something to take after there was nothing.
+        max_queued: maximum number of pushes, including those on lease.
+        stats: counts pushes that overflow, are taken over, and are handed over.
+        spool: keeps pushes from a stop to the next start.
+        clock: monotonic seconds; also schedules the slices in which the spool is restored.
+        wall: seconds since the epoch, for the age of a push over a restart.
+        budget: limits the bytes of all queues together.
+        on_ready: called when a push can be taken after the queue was empty.
         on_overflow: called with each push that is dropped, and the limit that was reached.
     """
 
@@ -63,14 +63,14 @@ class MemoryQueue:
             self.stats,
             self.clock,
             self.wall,
-            self._room,
+            self._capacity,
             self.put,
         )
         self.budget.add(self)
         untrack([self._fresh])
 
-    def _room(self) -> int:
-        """How many pushes can be restored: each counts as the longest, since none may overflow."""
+    def _capacity(self) -> int:
+        """Return how many pushes can be restored without overflow, if all have maximum size."""
         return min(self.max_queued - self.depth, self.budget.free // MAX_PUSH_BYTES)
 
     @property
@@ -79,7 +79,7 @@ class MemoryQueue:
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes of the pushes kept, those on lease included."""
+        """Bytes of all pushes, including those on lease."""
         return self._line_bytes + PUSH_OVERHEAD_BYTES * self.depth
 
     @property
@@ -92,7 +92,7 @@ class MemoryQueue:
         self._push_spool.restore()
 
     def reconfigure(self, max_queued: int) -> None:
-        """Keep another number of pushes, and read files that could not be read before."""
+        """Keep another number of pushes, and restore files that could not be read before."""
         self.max_queued = max_queued
         self._push_spool.restore()
 
@@ -100,12 +100,12 @@ class MemoryQueue:
         before = len(self._fresh)
         pushes = list(pushes)
         came = len(pushes)
-        line_bytes = len(b"".join([push.line for push in pushes]))  # half the cost of adding up
+        line_bytes = len(b"".join([push.line for push in pushes]))  # half the cost of a sum
         self._fresh.extend(pushes)
         self._line_bytes += line_bytes
-        if before > DEEP:
+        if before > UNTRACK_DEPTH:
             untrack(pushes)
-        # No more than came is dropped for it: the queue may have been made smaller.
+        # Drop at most as many as came: max_queued may have been lowered.
         if self.depth > self.max_queued:
             for _ in range(min(came, self.depth - self.max_queued)):
                 self.drop_oldest("max_queued")
@@ -133,17 +133,17 @@ class MemoryQueue:
         return lease
 
     def settle(self, lease: Lease) -> None:
-        if lease in self._leased:  # else a stop has saved it
+        if lease in self._leased:  # otherwise a stop has saved it
             self._leased.remove(lease)
             self._line_bytes -= len(lease.push.line)
 
     def release(self, lease: Lease) -> None:
-        if lease in self._leased:  # else a stop has saved it
+        if lease in self._leased:  # otherwise a stop has saved it
             self._leased.remove(lease)
             self._released.append(lease)
 
     def stop(self) -> None:
-        """Save what is left, what is still on lease included. Raises OSError: it is lost."""
+        """Save all pushes, including those on lease. Raises OSError: they are lost."""
         left = [lease.push for lease in (*self._leased, *self._released)]
         left = sorted([*left, *self._fresh], key=lambda push: push.received)
         try:

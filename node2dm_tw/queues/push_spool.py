@@ -1,4 +1,4 @@
-"""Keeps the pushes of a queue from a stop to the next start."""
+"""Saves the pushes of a queue at a stop, and restores them at the next start."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,23 +14,23 @@ from node2dm_tw.state.spool import Spool, SpoolReader, from_record, to_record
 
 log = logger()
 
-SLICE = 500
-"""Lines of a spool read before the reactor gets its turn."""
+MAX_LINES_PER_SLICE = 500
+"""Maximum number of lines of a spool that are read in one turn of the reactor."""
 
-FULL_QUEUE_WAIT = 1.0
-"""Seconds between looks at a queue that has no room."""
+FULL_QUEUE_INTERVAL = 1.0
+"""Seconds between checks of a full queue."""
 
 
 @attrs.define(eq=False)
 class PushSpool:
-    """Restores spooled pushes to a queue, a slice at a time, and saves what a stop leaves.
+    """Restores pushes from the spool to a queue, a slice at a time, and saves unsent pushes.
 
     Args:
         spool: the files.
-        stats: counts what is taken over.
-        clock: monotonic seconds; also for the slices.
-        wall: seconds since the epoch: a push that crosses a restart is aged by it.
-        room: how many pushes the queue can take now.
+        stats: counts restored pushes.
+        clock: monotonic seconds; also schedules the slices.
+        wall: seconds since the epoch, for the age of a push over a restart.
+        capacity: returns how many pushes the queue can take now.
         put: queues pushes.
     """
 
@@ -38,17 +38,17 @@ class PushSpool:
     stats: RouteStats
     clock: IReactorTime
     wall: Callable[[], float]
-    room: Callable[[], int]
+    capacity: Callable[[], int]
     put: Callable[[list[Push]], None]
     _files: deque[Path] = attrs.field(factory=deque, init=False)
     _reader: SpoolReader[Push] | None = attrs.field(default=None, init=False)
     _count: int = attrs.field(default=0, init=False)
     _next_slice: IDelayedCall | None = attrs.field(default=None, init=False)
     _offsets: dict[Path, int] = attrs.field(factory=dict, init=False)
-    """How far files were restored that could not be read to their end, or not be removed."""
+    """The position up to which a file was restored that could not be finished or removed."""
 
     def restore(self) -> None:
-        """Queue what the files hold. Files that could not be read before are tried again."""
+        """Queue the pushes of all files, and retry files that could not be read before."""
         if self._next_slice is not None:
             return
         try:
@@ -58,10 +58,10 @@ class PushSpool:
         self._restore_slice()
 
     def save(self, pushes: list[Push]) -> None:
-        """Write `pushes` to a file, and behind them what was not restored yet.
+        """Write `pushes` to a file, followed by the pushes that were not restored yet.
 
         Raises:
-            OSError: `pushes` are not kept. What was not restored yet is where it was.
+            OSError: `pushes` are not saved. The others are still in their files.
         """
         if self._next_slice is not None:
             self._next_slice.cancel()
@@ -86,15 +86,15 @@ class PushSpool:
         return True
 
     def _restore_slice(self) -> None:
-        """Queue the next slice, as far as there is room."""
+        """Queue the next slice, as far as the queue has capacity."""
         self._next_slice = None
-        lines = min(SLICE, self.room())
+        lines = min(MAX_LINES_PER_SLICE, self.capacity())
         if lines > 0:
             reader = self._reader or self._open_next()
             if reader is not None:
                 self._read(reader, lines)
         if self._reader is not None or self._files:
-            wait = 0 if lines > 0 else FULL_QUEUE_WAIT
+            wait = 0 if lines > 0 else FULL_QUEUE_INTERVAL
             self._next_slice = self.clock.callLater(wait, self._restore_slice)
 
     def _open_next(self) -> SpoolReader[Push] | None:
@@ -124,13 +124,13 @@ class PushSpool:
             self._finish(reader)
 
     def _leave(self, reader: SpoolReader[Push]) -> None:
-        """Read the file no further, and remember how far it was restored."""
+        """Close the file, and store the position up to which it was restored."""
         self._reader = None
         self._offsets[reader.path] = reader.offset
         reader.close()
 
     def _finish(self, reader: SpoolReader[Push]) -> None:
-        """All of the file is queued: remove it."""
+        """Remove a file after all of it was queued."""
         self._leave(reader)
         if self._count:
             log.info(
@@ -156,7 +156,7 @@ class PushSpool:
 
     @property
     def _offset(self) -> float:
-        """What is between the two clocks."""
+        """Seconds since the epoch minus seconds of the monotonic clock."""
         return self.wall() - self.clock.seconds()
 
     def _parse(self, record: bytes) -> Push | None:
@@ -167,7 +167,7 @@ class PushSpool:
         for push in pushes:
             try:
                 yield to_record(push, offset)
-            except Exception:  # noqa: BLE001 - no fault of one push may lose the others
+            except Exception:  # noqa: BLE001 - an error in one push must not lose the others
                 log.failure("a push could not be saved")
 
 

@@ -1,1 +1,1 @@
-"""What outlives the process."""
+"""State that survives a restart."""

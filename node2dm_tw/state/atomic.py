@@ -1,4 +1,4 @@
-"""State files: written whole or not at all, and read as if anybody might have written them."""
+"""Writes state files atomically, and reads them without trusting their content."""
 
 import errno
 import json
@@ -25,16 +25,16 @@ _KINDS = {
 
 
 class NotRegularFile(OSError):
-    """There is something else at the path: a directory, a FIFO, a symbolic link or the like."""
+    """The path is not a regular file, but a directory, a FIFO, a symbolic link or the like."""
 
 
 def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write `chunks` to `path` so that after a crash it is the old file or the new, never a part.
+    """Write `chunks` to `path`. After a crash it is the old file or the new one, never a part.
 
-    The file is readable by its owner alone. It and its directory are synced to disk.
+    Only the owner can read the file. The file and its directory are synced to disk.
 
     Raises:
-        OSError: nothing was changed.
+        OSError: the old file is unchanged.
     """
     part = path.with_name(path.name + ".part")
     with suppress(OSError):
@@ -49,17 +49,17 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
         with suppress(OSError):
             part.unlink()
         raise
-    with suppress(OSError):  # the file is in its place, and some file systems cannot do this
+    with suppress(OSError):  # the file is complete, and some file systems cannot sync a directory
         _sync_directory(path.parent)
 
 
 def open_new_file(path: Path) -> BinaryIO:
-    """Create a file, readable by its owner alone. Raises OSError, also where one exists."""
+    """Create a file that only its owner can read. Raises OSError if it exists."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def sync(file: BinaryIO) -> None:
-    """Bring what was written to `file` to the disk."""
+    """Flush `file` and sync it to disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -74,7 +74,7 @@ def find_free_name(path: Path) -> Path:
 
 
 def find_files(folder: Path, pattern: str) -> list[Path]:
-    """List what a folder has of names that match `pattern`; nothing where it cannot be read."""
+    """List the files in a folder that match `pattern`; none if the folder cannot be read."""
     try:
         return sorted(folder.glob(pattern))
     except OSError:
@@ -90,20 +90,20 @@ def _sync_directory(path: Path) -> None:
 
 
 def open_own_file(path: Path, flags: int = os.O_RDONLY) -> int:
-    """Open a regular file of this user or of root; its mode is set so that nobody else reads it.
+    """Open a regular file of this user or of root, and remove the permissions of other users.
 
-    It never blocks, and never follows a symbolic link.
+    Never blocks, and never follows a symbolic link.
 
     Returns:
-        a file descriptor.
+        A file descriptor.
 
     Raises:
-        FileNotFoundError: there is no file, and `flags` do not create one.
-        NotRegularFile: see there.
-        OSError: it belongs to somebody else, or cannot be opened.
+        FileNotFoundError: the file does not exist, and `flags` do not create it.
+        NotRegularFile: the path is not a regular file.
+        OSError: the file belongs to another user, or cannot be opened.
     """
     with suppress(FileNotFoundError):
-        _check_own(os.lstat(path), path)  # before it is opened, which may have effects of its own
+        _check_own(os.lstat(path), path)  # before opening, which may have side effects
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
         status = os.fstat(descriptor)
@@ -120,20 +120,20 @@ def open_own_file(path: Path, flags: int = os.O_RDONLY) -> int:
 def _check_own(status: os.stat_result, path: Path) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
-        reason = f"it is {_KINDS.get(kind, 'no file')}"
+        reason = f"it is {_KINDS.get(kind, 'not a file')}"
         raise NotRegularFile(errno.EINVAL, reason, str(path))
     if status.st_uid not in (os.geteuid(), 0):
         raise PermissionError(errno.EPERM, f"it belongs to user {status.st_uid}", str(path))
 
 
 def read_own_file(path: Path, limit: int) -> bytes | None:
-    """Read a file that `open_own_file` opens.
+    """Read a file as `open_own_file` opens it.
 
     Args:
-        limit: bytes that it may have.
+        limit: maximum size in bytes.
 
     Returns:
-        None where there is none, or where it cannot be used; a warning then says why.
+        None if the file does not exist or cannot be used; a warning then has the reason.
     """
     try:
         with os.fdopen(open_own_file(path), "rb") as file:
@@ -151,7 +151,7 @@ def read_own_file(path: Path, limit: int) -> bytes | None:
 
 
 def parse_json(data: bytes) -> object:
-    """Decode JSON that anybody may have written; None where that cannot be done."""
+    """Decode untrusted JSON; None if that fails."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

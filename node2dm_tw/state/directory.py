@@ -1,4 +1,4 @@
-"""The folder of what outlives the process: one process at a time."""
+"""The folder for state that survives a restart, used by one process at a time."""
 
 import errno
 import fcntl
@@ -16,18 +16,19 @@ class StateDir:
     """Holds the lock on a folder.
 
     Args:
-        path: made, for the owner alone, where it does not exist.
+        path: created, accessible only to the owner, if it does not exist.
     """
 
     path: Path
     _descriptor: int | None = attrs.field(default=None, init=False)
 
     def lock(self) -> None:
-        """Take the lock, which ends with the process.
+        """Acquire the lock, which ends with the process.
 
         Raises:
-            BlockingIOError: another process has it.
-            OSError: the folder cannot be made or written, or `lock` in it is no file of this user.
+            BlockingIOError: another process has the lock.
+            OSError: the folder cannot be created or written, or its `lock` is not a file of this
+                user.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = self._open(self.path / "lock")
@@ -41,10 +42,10 @@ class StateDir:
         self._descriptor = descriptor
 
     def check(self) -> None:
-        """Find out whether the folder, or one to make it in, can be written; write nothing.
+        """Check that the folder, or the one to create it in, is writable. Writes nothing.
 
         Raises:
-            OSError: it cannot.
+            OSError: it is not.
         """
         found = next(each for each in (self.path, *self.path.parents) if os.path.lexists(each))
         if not found.is_dir():
@@ -59,11 +60,11 @@ class StateDir:
             return open_own_file(path, os.O_RDWR | os.O_CREAT)
         except PermissionError:
             with suppress(FileNotFoundError):
-                return open_own_file(path)  # one that may only be read can be locked as well
+                return open_own_file(path)  # a read-only file can be locked too
             raise
 
     def unlock(self) -> None:
-        """Give the lock up. The file stays: removing it would let two processes in."""
+        """Release the lock. The file stays: without it two processes could hold a lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

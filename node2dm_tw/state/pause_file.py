@@ -1,4 +1,4 @@
-"""The file that keeps a pause which the upstream named over a restart."""
+"""The file that keeps a pause that the upstream asked for over a restart."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from node2dm_tw.state.atomic import as_number, parse_json, read_own_file, write_
 log = logger()
 
 MIN_KEPT_SECONDS = 5.0
-"""A shorter pause is not worth a file: a restart takes as long."""
+"""Shorter pauses are not saved: a restart takes as long."""
 
 _MAX_BYTES = 1_000
 
@@ -31,9 +31,9 @@ class PauseFile:
     _exists: bool = attrs.field(default=False, init=False)
 
     def read(self) -> float:
-        """Seconds that an earlier process had still to wait; 0.0 where there is nothing usable.
+        """Return the seconds left of an earlier process's pause; 0.0 without a valid file.
 
-        A clock that was set back makes the pause no longer than it was.
+        The result is at most the original pause, even if the clock was set back.
         """
         data = read_own_file(self.path, _MAX_BYTES)
         self._exists = data is not None
@@ -46,7 +46,7 @@ class PauseFile:
         return max(0.0, min(until - self.wall(), named))
 
     def keep(self, seconds: float) -> None:
-        """Write down that the upstream named a pause of `seconds` from now on. Never raises."""
+        """Save a pause of `seconds` from now on, which the upstream asked for. Never raises."""
         if seconds < MIN_KEPT_SECONDS:
             return
         content = {"until": self.wall() + seconds, "named": seconds}
@@ -61,14 +61,14 @@ class PauseFile:
             )
 
     def forget(self) -> None:
-        """The pause is over. Never raises."""
+        """Remove the file, because the pause is over. Never raises."""
         if self._exists:
             self._exists = False
             try:
                 self.path.unlink(missing_ok=True)
             except OSError as error:
                 log.warn(
-                    "cannot remove {path} ({error}): it is over, and does no harm",
+                    "cannot remove {path} ({error}): the pause is over, so it has no effect",
                     path=str(self.path),
                     error=error.strerror,
                 )

@@ -1,4 +1,4 @@
-"""The lock that a quota stop leaves behind, for a person to take away."""
+"""The file that locks a route which is over its quota, until somebody deletes it."""
 
 import os
 import re
@@ -10,30 +10,30 @@ from node2dm_tw.state.atomic import NotRegularFile, find_files, open_own_file, w
 
 _TEXT = """\
 The push service answered QuotaExceeded for route {route}: the sender is over its quota.
-Nothing is sent on this route while this file is here. Unsent pushes were kept.
-Find out why so much was sent, wait for the quota to be granted again (a day, as a rule),
-then delete this file, and start the gateway again, or send it SIGHUP if it still runs.
+Nothing is sent on this route while this file exists. Unsent pushes are kept.
+Find out why so many pushes were sent, and wait until the quota is available again (usually a day).
+Then delete this file, and start the gateway again, or send it SIGHUP if it still runs.
 """
 
 _FIRST_LINE = re.compile(rb"The push service answered QuotaExceeded for route ([A-Za-z0-9_.-]+):")
 
 MAX_LINE_BYTES = 1_000
-"""Bounds the first line."""
+"""Maximum length of the first line."""
 
 
 def find_lock_files(folder: Path) -> list[Path]:
-    """List the files of a folder that may lock a route; none where it cannot be read."""
+    """List the files of a folder that may lock a route; none if it cannot be read."""
     return find_files(folder, "quota.lock*")
 
 
 @attrs.frozen
 class QuotaLock:
-    """The file that says a route is over its quota.
+    """The file that says that a route is over its quota.
 
     Args:
-        path: where it is written: `quota.lock`, or `quota.lock.ROUTE` where there are several
-            routes. One that was written when the routes were others has the other name.
-        route: the name of the route, which the first line repeats.
+        path: where the file is written: `quota.lock`, or `quota.lock.ROUTE` with several routes. If
+            the number of routes has changed, an existing file may have the other name.
+        route: the name of the route, which is also in the first line.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class QuotaLock:
 
     @property
     def file(self) -> Path | None:
-        """The file that locks the route; None where there is none."""
+        """The file that locks the route; None if there is none."""
         return next(filter(self.is_held_by, find_lock_files(self.path.parent)), None)
 
     @property
@@ -50,7 +50,7 @@ class QuotaLock:
         return self.file is not None
 
     def is_held_by(self, file: Path) -> bool:
-        """Whether a file locks this route: by its first line, or else by its own name."""
+        """Whether a file locks this route, by its first line or otherwise by its name."""
         try:
             with os.fdopen(open_own_file(file), "rb") as opened:
                 line = opened.readline(MAX_LINE_BYTES)
@@ -67,8 +67,8 @@ class QuotaLock:
 
     @property
     def advice(self) -> str:
-        """What to do about it, in a line."""
+        """What to do about the lock, in one line."""
         return (
-            f"{self.file or self.path} is there: route {self.route} was over its quota; "
+            f"{self.file or self.path} exists: route {self.route} was over its quota; "
             "delete the file once the quota is granted again, then start"
         )

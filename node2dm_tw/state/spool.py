@@ -1,4 +1,4 @@
-"""The files in which records wait from a stop to the next start."""
+"""Files that keep records from a stop to the next start."""
 
 import errno
 import json
@@ -29,31 +29,31 @@ T = TypeVar("T")
 _HEADER = b"node2dm_tw spool 1\n"
 
 MAX_LINE_BYTES = 1 << 20
-"""Bounds a line. The longest push of a datagram is written with fewer than 800,000 bytes."""
+"""Maximum length of a line. The longest push of a datagram takes fewer than 800,000 bytes."""
 
 MAX_BYTES_PER_READ = 1 << 20
-"""Bounds what one `SpoolReader.read` reads, apart from its last line."""
+"""Maximum number of bytes that one `SpoolReader.read` reads, apart from its last line."""
 
 
 @attrs.frozen
 class Spool:
-    """Lines, each a CRC-32 in hexadecimal and a record, so that damage costs only what it hit.
+    """Files of lines. Each line is a CRC-32 in hexadecimal and a record, to detect damage.
 
-    A file that cannot be read stays where it is, so there may be several of them: `path`, then
+    A file that cannot be read stays in place, so there may be several files: `path`,
     `path.1`, `path.2` and so on.
 
     Args:
-        path: of the first file.
+        path: the first file.
     """
 
     path: Path
 
     def files(self) -> list[Path]:
-        """List the files that are there, oldest first. Raises OSError."""
+        """List the existing files, oldest first. Raises OSError."""
         return [file for _, file in self._numbered()]
 
     def add(self, records: Iterable[bytes]) -> Path:
-        """Write `records`, which hold no LF, to a new file behind those that are there.
+        """Write `records`, which contain no LF, to a new file after the existing ones.
 
         Raises:
             OSError: nothing was written.
@@ -63,7 +63,7 @@ class Spool:
             newest = max((number for number, _ in self._numbered()), default=-1)
         path = self.path if newest < 0 else self.path.with_name(f"{self.path.name}.{newest + 1}")
         path = find_free_name(path)
-        write_atomically(path, chain([_HEADER], map(_line, records)))
+        write_atomically(path, chain([_HEADER], map(_format_line, records)))
         return path
 
     def _numbered(self) -> list[tuple[int, Path]]:
@@ -74,17 +74,17 @@ class Spool:
 
 @attrs.define(eq=False)
 class SpoolReader(Generic[T]):
-    """Reads a file of a spool to its end; what is damaged goes to a file beside it.
+    """Reads a file of a spool, and copies damaged lines to another file.
 
     Args:
-        path: of the file.
-        parse: reads a record; None where it is damaged.
-        offset: of the first line to be read.
+        path: the file.
+        parse: reads a record; returns None if it is damaged.
+        offset: position of the first line to read.
 
     Attributes:
-        damaged: lines set aside so far.
-        aside: the file that holds them, below a copy of the first line; None before the first.
-        is_at_end: there is nothing left to be read.
+        damaged: number of damaged lines so far.
+        aside: the file with the damaged lines, after a copy of the first line; None without any.
+        is_at_end: whether the whole file was read.
 
     Raises:
         OSError: the file cannot be opened.
@@ -104,10 +104,10 @@ class SpoolReader(Generic[T]):
         self._file = os.fdopen(open_own_file(self.path), "rb")
 
     def read(self, most: int) -> list[T]:
-        """Read up to `most` records; return those of them that are whole.
+        """Read up to `most` records, and return those that are not damaged.
 
         Raises:
-            OSError: the disk failed. Nothing was read; `offset` says how far it came before.
+            OSError: the disk failed, and nothing was read; `offset` is unchanged.
         """
         records: list[T] = []
         start = self.offset
@@ -133,7 +133,7 @@ class SpoolReader(Generic[T]):
         self.offset += len(header)
 
     def _take(self, line: bytes, records: list[T]) -> None:
-        content = _record(line)
+        content = _parse_line(line)
         record = None if content is None else self.parse(content)
         if record is None:
             self._set_aside(line)
@@ -155,12 +155,12 @@ class SpoolReader(Generic[T]):
             self._is_aside_whole = False
 
     def remove(self) -> None:
-        """Remove the file, all of which was read.
+        """Remove the file after all of it was read.
 
-        Where the damaged lines could not be written beside it, it is set aside as a whole.
+        If the damaged lines could not be copied, the whole file is renamed instead.
 
         Raises:
-            OSError: it is still there.
+            OSError: the file is still there.
         """
         self.close()
         if self._is_aside_whole:
@@ -170,18 +170,18 @@ class SpoolReader(Generic[T]):
             self.aside = self.path.rename(find_free_name(self._aside_path))
 
     def replace(self, records: Iterable[bytes]) -> None:
-        """Write `records`, and behind them what was not read yet, in the place of the file.
+        """Replace the file by `records`, followed by the lines that were not read yet.
 
         Raises:
-            OSError: it is as it was.
+            OSError: the file is unchanged.
         """
         self._close_aside()
         if not self._is_aside_whole:
             raise OSError(errno.EIO, "damaged lines could not be set aside", str(self.path))
-        write_atomically(self.path, chain([_HEADER], map(_line, records), self._rest()))
+        write_atomically(self.path, chain([_HEADER], map(_format_line, records), self._rest()))
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the files."""
         self._file.close()
         self._close_aside()
 
@@ -209,32 +209,32 @@ class SpoolReader(Generic[T]):
                 self.aside.unlink()
 
 
-def _line(record: bytes) -> bytes:
+def _format_line(record: bytes) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(record), record)
 
 
-def _record(line: bytes) -> bytes | None:
+def _parse_line(line: bytes) -> bytes | None:
     crc, _, record = line.rstrip(b"\n").partition(b" ")
     return record if crc == b"%08x" % zlib.crc32(record) else None
 
 
 def to_record(push: Push, offset: float) -> bytes:
-    """Write a push for the spool: a JSON array of its fields.
+    """Encode a push for the spool: a JSON array of its fields.
 
     Args:
-        offset: what must be added to monotonic seconds to get seconds since the epoch: a record
-            holds the latter, since only they mean anything to the next process.
+        offset: seconds since the epoch minus seconds of the monotonic clock. A record has the
+            former, because the next process has another monotonic clock.
     """
     line, received = push.line.decode(), push.received + offset
     return json.dumps([line, push.device_end, push.key_end, received, push.is_json]).encode()
 
 
 def from_record(record: bytes, now: float, offset: float) -> Push | None:
-    """Read a push back; None where the record is none.
+    """Decode a push; None if the record is invalid.
 
     Args:
-        now: seconds of the monotonic clock. A push from the future, which a stepped wall clock can
-            make, is taken for one of this moment.
+        now: seconds of the monotonic clock. If the wall clock was set back, a push may have a time
+            in the future; it then gets this time.
         offset: see `to_record`.
     """
     fields = parse_json(record)
@@ -250,14 +250,14 @@ def from_record(record: bytes, now: float, offset: float) -> Push | None:
     if received is None or colons != b"::" or not 0 < device_end < key_end:
         return None
     push = Push(line, device_end, key_end, min(now, received - offset), is_json)
-    return _checked(push) if is_json else push
+    return _revalidate(push) if is_json else push
 
 
 _FORMS = tuple([str, int, int, number, bool] for number in (float, int))
 
 
-def _checked(push: Push) -> Push | None:
-    """Return a push in the JSON form as the intake would read its payload now; None: not at all."""
+def _revalidate(push: Push) -> Push | None:
+    """Return a push as the intake reads its JSON payload now; None if it is not valid any more."""
     try:
         _, checked = read_json(push.payload, push.received)
     except InvalidPush:

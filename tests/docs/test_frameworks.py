@@ -144,4 +144,4 @@ def test_ready(demo: Demo) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 1
-    assert "the gateway cannot be asked: http://127.0.0.1:" in ended.stderr
+    assert "the gateway does not answer: http://127.0.0.1:" in ended.stderr

@@ -142,7 +142,7 @@ def test_a_secret_that_others_can_read(make_gateway):
     status, out, said = check(make_gateway(ACCOUNT, mode=0o644))
     assert (status, out) == OK[:2]
     assert said.startswith("warning: ")
-    assert "config.ini holds a secret and others can read it" in said
+    assert "config.ini contains a secret and can be read by other users" in said
 
 
 def test_a_key_file_that_this_user_may_not_read(make_gateway):

@@ -11,9 +11,9 @@ from tests.support.waiting import wait_until
 
 TOKEN = b"APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx"
 LINES = [
-    "c2dm: push to APA91bHun4... taken",
+    "c2dm: push to APA91bHun4... queued",
     "c2dm: push to APA91bHun4... sent: 0:1234",
-    "c2dm: push to gone taken",
+    "c2dm: push to gone queued",
     "c2dm: push to gone ended: bad_device: NotRegistered",
 ]
 

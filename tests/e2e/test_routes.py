@@ -221,6 +221,6 @@ def test_a_key_file_that_all_can_read_is_warned_of(make_gateway):
     copy.chmod(0o644)
     gateway.config = FCM.replace("[fcm]\n", f"[fcm]\nservice_account = {copy}\n")
     gateway.start()
-    assert f"{copy} holds a secret and others can read it" in gateway.log
+    assert f"{copy} contains a secret and can be read by other users" in gateway.log
     gateway.push(b"demo-phone:k:{}")
     gateway.wait_for(messages_sent=1)

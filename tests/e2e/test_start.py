@@ -285,14 +285,14 @@ def test_secrets_are_in_no_log_and_no_stats(make_gateway):
     assert len(token) > 10
     assert token not in everything
     assert PASSWORD not in everything
-    assert f"{gateway.file} holds a secret and others can read it" in gateway.log
+    assert f"{gateway.file} contains a secret and can be read by other users" in gateway.log
 
 
 def test_a_file_that_only_its_owner_can_read_is_not_warned_of(make_gateway):
     """Nor is one without a secret."""
     config = f"[c2dm]\n[emulator]\naccounts = sender@example.com:{PASSWORD}\n"
-    assert "holds a secret" not in make_gateway(config, mode=0o640).start().log
-    assert "holds a secret" not in make_gateway(mode=0o644).start().log
+    assert "contains a secret" not in make_gateway(config, mode=0o640).start().log
+    assert "contains a secret" not in make_gateway(mode=0o644).start().log
 
 
 def test_the_token_is_kept_for_its_owner_alone(make_gateway):

@@ -154,7 +154,7 @@ def test_what_is_in_the_place_of_an_emulators_file_gives_way(make_gateway, monke
     if kind == "a directory":
         done = gateway.run("-n")
         assert done.returncode == 1
-        assert "[node2dm] state_dir: expected a folder that can be written" in done.stderr
+        assert "[node2dm] state_dir = state: expected a folder that can be written" in done.stderr
         assert "Traceback" not in done.stdout + done.stderr
     else:
         gateway.start()
@@ -216,7 +216,7 @@ def test_a_token_that_cannot_be_read_costs_a_sign_in(make_gateway):
     ("name", "status", "says"),
     [
         ("lock", 1, "lock cannot be used: Permission denied"),
-        ("quota.lock", 3, "quota.lock is there: route c2dm was over its quota"),
+        ("quota.lock", 3, "quota.lock exists: route c2dm was over its quota"),
     ],
 )
 def test_a_lock_that_cannot_be_read_ends_the_start(make_gateway, name, status, says):

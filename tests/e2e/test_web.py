@@ -263,7 +263,7 @@ def test_the_page_by_keyboard_and_screen_reader(make_gateway, chromium):
             "Pushes in the queue",
             "Age of the next push",
         ]
-        assert stops[4] == "All numbers"
+        assert stops[4] == "All values"
         chromium.press("\ue007")
         assert chromium.run("return document.getElementById('all').open")
         chromium.run(f"{plot}.focus()")

@@ -206,7 +206,7 @@ def test_a_callback_whose_section_is_gone_is_counted_and_logged(tmp_path):
         sender.start()
         sender.clock.advance(0)
     assert counters(sender) == (0, 0, 1)
-    line = "no section takes the callbacks of c2dm: callback dropped"
+    line = "no section for callbacks of c2dm: callback dropped"
     assert [formatEvent(event) for event in events] == [line]
     sender.callbacks.enqueue("c2dm", "refused", PUSH, "why")
     assert not sender.http.posted

@@ -1,12 +1,12 @@
-// The status page: what /events tells, put where it belongs. It reads, and commands nothing.
+// The status page: shows the events of /events. It sends no commands.
 import { Plot, POINTS, ceiling, duration, number, spark, timeCeiling } from "./plot.js";
 
 const $ = (id) => document.getElementById(id);
 const OUTCOMES = { sent: "sent", refused: "failed", bad_device: "failed", blocked: "failed", expired: "failed", overflowed: "failed", collapsed: "idle", handed_over: "idle" };
 const FAILED = Object.keys(OUTCOMES).filter((name) => OUTCOMES[name] === "failed");
-// The colours of a condition: what ends by itself, and what waits for a person.
+// The colours of a condition: "wait" ends by itself, "bad" needs a person.
 const KINDS = { ready: "good", "signed out": "wait", "signing in": "wait", paused: "wait", "callbacks held back": "bad", "not ready": "bad", locked: "bad" };
-const SILENCE = 10_000; // milliseconds without an event, of which one comes a second, after which the stream is opened again
+const SILENCE = 10_000; // milliseconds without an event (there is one each second) after which the stream is opened again
 const COLUMNS = ["Sent /s", "Queue", "Next push", "In flight", "Sent", "Failed", "Blocked"];
 const seconds = (value) => value < 10 && !Number.isInteger(value) ? `${value.toFixed(1)} s` : duration(value);
 
@@ -17,7 +17,7 @@ const plots = [
     { label: "sent", name: "sent", index: 1 },
     { label: "failed", name: "failed", index: 2, sparse: true }], number, ceiling),
   new Plot($("depth"), $("depth-legend"), "Pushes in the queue", [{ label: "in the queue", name: "queue", index: 3, area: true }], number, (most) => Math.max(10, ceiling(most))),
-  new Plot($("age"), $("age-legend"), "Age of the next push", [{ label: "it waits for", name: "age", index: 4, area: true }], seconds, timeCeiling),
+  new Plot($("age"), $("age-legend"), "Age of the next push", [{ label: "age", name: "age", index: 4, area: true }], seconds, timeCeiling),
 ];
 
 function say(node, text) { if (node.textContent !== text) node.textContent = text; }
@@ -103,7 +103,7 @@ function showErrors({ details, invalid, when }) {
   const errors = Object.entries(details).flatMap(([route, { errors }]) => errors.map((error) => ({ route, ...error })))
     .concat(invalid.map(({ reason, detail, source, count, age }) => (
       { route: "", kind: "invalid", reason: `${reason}: ${detail}`, device: `from ${source}`, count, when: when - age })));
-  // Those of the last minute first; within a minute by number, or rows would jump about.
+  // The latest minute first; within a minute by count, so that rows keep their places.
   const minutes = (error) => Math.floor((when - error.when) / 60);
   errors.sort((a, b) => minutes(a) - minutes(b) || b.count - a.count);
   $("no-errors").hidden = errors.length > 0;
@@ -158,7 +158,7 @@ function expectEvent() {
   silence = setTimeout(() => { setLive(false); connect(); }, SILENCE);
 }
 
-// The browser opens a broken stream again by itself, but neither one that falls silent nor one that a proxy answers with an error.
+// The browser reopens a broken stream by itself, but not a silent one, nor one that a proxy answered with an error.
 function connect() {
   expectEvent();
   events?.close();

@@ -1,4 +1,4 @@
-// Plots of the last 15 minutes, drawn as SVG; the newest point stands at the right edge.
+// Plots of the last 15 minutes as SVG; the newest point is at the right edge.
 export const POINTS = 450, STEP = 2;
 const NS = "http://www.w3.org/2000/svg";
 const TOP = 8, BOTTOM = 20, LEFT = 44;
@@ -24,18 +24,18 @@ function svg(name, attributes, parent) {
   return made;
 }
 
-// The least round number that is not below the value, for the top of an axis.
+// The smallest round number that is not below the value, for the top of an axis.
 export function ceiling(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   return power * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= value);
 }
 
-// The same for times, whose halves are to be round as well.
+// The same for times, whose halves must be round too.
 export function timeCeiling(value) {
   return [2, 10, 20, 60, 120, 600, 1200, 2400, 3600, 7200, 14400, 43200, 86400].find((top) => top >= value) ?? 86400 * Math.ceil(value / 86400);
 }
 
-// A line through the values; where `ground` is given, only its parts that leave it.
+// A line through the values; with `ground`, only the parts that differ from it.
 function path(values, x, y, ground) {
   let d = "", down = false;
   const up = (value) => value > ground;
@@ -48,7 +48,7 @@ function path(values, x, y, ground) {
 }
 
 export class Plot {
-  // series: [{label, name, index, area, sparse}]; format: of a value. What the keys and the pointer choose is read out.
+  // series: [{label, name, index, area, sparse}]; format: formats a value. A screen reader reads the selected point.
   constructor(place, legend, title, series, format, ceiling) {
     Object.assign(this, { place, series, format, ceiling, points: [], now: [], chosen: null });
     this.svg = svg("svg", { tabindex: 0, role: "slider", "aria-label": `${title}, last 15 minutes; arrow keys go back in time`,
@@ -90,7 +90,7 @@ export class Plot {
 
   choose(index) { this.chosen = index; this.draw(); }
 
-  // now: what is true at this moment, which the newest point may not know yet.
+  // now: the present values, which the newest point may not have yet.
   show(points, now) { Object.assign(this, { points: points.length ? points : [now], now }); this.draw(); }
 
   draw() {

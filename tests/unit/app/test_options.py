@@ -85,4 +85,4 @@ def test_a_lock_on_every_route_ends_it_with_status_3(folder, capsys):
     (folder / "quota.lock").write_text(QUOTA, encoding="utf-8")
     code, text = refused(capsys, "-c", "config.ini")
     assert code == 3
-    assert text.startswith(f"{folder}/quota.lock is there: route c2dm was over its quota")
+    assert text.startswith(f"{folder}/quota.lock exists: route c2dm was over its quota")

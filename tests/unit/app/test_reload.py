@@ -79,7 +79,7 @@ def seconds_to_stop(gateway: MemoryGateway) -> float:
 
 def is_traced(gateway: MemoryGateway) -> bool:
     gateway.push(b"phone:key:x")
-    return "push to phone taken" in gateway.log
+    return "c2dm: push to phone" in gateway.log
 
 
 OBSERVED = {

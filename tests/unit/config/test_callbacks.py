@@ -45,7 +45,7 @@ def test_an_event_that_is_unknown(tmp_path, word, near):
     hint = f"; did you mean {near}?" if near else ""
     assert errors(tmp_path, f"{MINIMAL}[callback]\nhost = x\nevents = bad_device, {word}\n") == [
         f"[callback] events = bad_device, {word}: expected one or more of {known},"
-        f" between commas{hint}"
+        f" separated by commas{hint}"
     ]
 
 

@@ -279,7 +279,7 @@ def test_a_proxy_with_a_password_is_a_secret(tmp_path):
         assert settings.gateway.proxy.endswith("proxy:3128")
         assert "hush" not in repr(settings)
         warned = [] if holder is None else [str(tmp_path / holder)]
-        assert [warning.split(" holds")[0] for warning in settings.warnings] == warned
+        assert [warning.split(" contains")[0] for warning in settings.warnings] == warned
 
 
 def test_no_secret_in_the_repr(tmp_path):

@@ -178,11 +178,11 @@ MISTAKES = {
     ),
     "a key in place of its path": (
         f'[fcm]\nservice_account = {{"type": "service_account", "private_key": "{SECRET}"}}\n',
-        "[fcm] service_account = ...: expected the path of a file, not what is in the file",
+        "[fcm] service_account = ...: expected the path of a file, not its content",
     ),
     "a key in place of its path, in several lines": (
         f'[fcm]\nservice_account = {{\n  "private_key": "{SECRET}"\n  }}\n',
-        "[fcm] service_account = ...: expected the path of a file, not what is in the file",
+        "[fcm] service_account = ...: expected the path of a file, not its content",
     ),
     "a certificate in DER": (
         f"{ACCOUNT}ca_file = ca.der\n",
@@ -268,11 +268,11 @@ def test_a_library_that_is_missing(tmp_path, monkeypatch, text, expected):
 KEYS = {
     "google-services.json": (
         {"project_info": {"project_id": "shop"}, "client": [{"api_key": [SECRET]}]},
-        f"it is google-services.json, which belongs into an Android app; {GET_KEY}",
+        f"it is google-services.json, which belongs in an Android app; {GET_KEY}",
     ),
     "GoogleService-Info.plist": (
         b"<?xml version='1.0'?>\n<plist><dict><key>GOOGLE_APP_ID</key></dict></plist>",
-        f"it is GoogleService-Info.plist, which belongs into an iOS app; {GET_KEY}",
+        f"it is GoogleService-Info.plist, which belongs in an iOS app; {GET_KEY}",
     ),
     "the secret of a desktop client": (
         {"installed": {"client_id": "x", "client_secret": SECRET}},
@@ -292,7 +292,7 @@ KEYS = {
     ),
     "an answer of IAM": (
         {"name": "projects/x", "privateKeyData": b64encode(SECRET.encode()).decode()},
-        "it is an answer of Google's IAM; its privateKeyData holds the key in base64",
+        "it is an answer of Google's IAM; its privateKeyData is the key in base64",
     ),
     "a certificate": (
         authority().certificate_pem,
@@ -312,13 +312,13 @@ KEYS = {
     ),
     "a key in base64": (
         b64encode(json.dumps(CONTENT).encode()),
-        "it is in base64: decode it, as base64 -d does",
+        "it is base64: decode it with base64 -d",
     ),
     "nothing": (b"", "it is empty"),
     "half a key": (json.dumps(CONTENT, indent=2).encode()[:200], "it is not JSON, from line 5 on"),
     "a key with a placeholder": (
         {**CONTENT, "private_key": SECRET},
-        "its private_key is no private key in PEM",
+        "its private_key is not a private key in PEM",
     ),
     "a key without its account": ({**CONTENT, "client_email": ""}, "it has no client_email"),
 }

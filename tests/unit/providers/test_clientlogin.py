@@ -304,7 +304,7 @@ def test_a_disk_that_takes_nothing_does_not_stop_a_sign_in(tmp_path):
         assert account.fetch().header == b"GoogleLogin auth=token"
         account.login.keep()
     (line,) = map(formatEvent, events)
-    assert "could not be kept" in line
+    assert "cannot save the auth token" in line
 
 
 def test_another_account_is_used_from_the_next_sign_in_on(account):

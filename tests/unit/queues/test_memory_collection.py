@@ -3,7 +3,7 @@
 import gc
 
 from node2dm_tw.core.push import Push
-from node2dm_tw.queues.memory import DEEP
+from node2dm_tw.queues.memory import UNTRACK_DEPTH
 from tests.unit.queues.test_memory import make, payloads, pushes
 
 
@@ -20,7 +20,7 @@ def test_a_long_queue_is_excluded_from_garbage_collection(tmp_path):
     for first in range(0, 60_000, 100):
         queue.put(pushes(100, first))
     assert queue.depth == 60_000
-    assert len(gc.get_objects()) - before < DEEP + 200
+    assert len(gc.get_objects()) - before < UNTRACK_DEPTH + 200
     assert payloads(queue) == list(range(60_000))
     for first in range(0, 1_000, 100):
         queue.put(pushes(100, first))

@@ -12,7 +12,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.core.push import Push, split_at_colons
 from node2dm_tw.core.stats import RouteStats
-from node2dm_tw.queues.push_spool import SLICE, PushSpool
+from node2dm_tw.queues.push_spool import MAX_LINES_PER_SLICE, PushSpool
 from node2dm_tw.state.spool import Spool
 from tests.support.odd_files import ODD, is_untouched
 
@@ -65,17 +65,17 @@ def logged(*lines: str) -> Iterator[None]:
 def test_pushes_are_restored_in_slices(tmp_path):
     """So that the reactor gets its turn; the file goes when all of it is queued."""
     path = tmp_path / "spool"
-    with logged(f"saved {2 * SLICE + 1} unsent pushes to {path}"):
-        Bench(tmp_path).spool.save(pushes(2 * SLICE + 1))
+    with logged(f"saved {2 * MAX_LINES_PER_SLICE + 1} unsent pushes to {path}"):
+        Bench(tmp_path).spool.save(pushes(2 * MAX_LINES_PER_SLICE + 1))
     bench = Bench(tmp_path)
-    with logged(f"restored {2 * SLICE + 1} pushes from {path}"):
+    with logged(f"restored {2 * MAX_LINES_PER_SLICE + 1} pushes from {path}"):
         bench.spool.restore()
-        assert len(bench.queued) == SLICE
+        assert len(bench.queued) == MAX_LINES_PER_SLICE
         assert path.exists()
         bench.clock.pump([0] * 3)
     assert not path.exists()
-    assert bench.stats.messages_taken_over == 2 * SLICE + 1
-    assert bench.numbers() == list(range(2 * SLICE + 1))
+    assert bench.stats.messages_taken_over == 2 * MAX_LINES_PER_SLICE + 1
+    assert bench.numbers() == list(range(2 * MAX_LINES_PER_SLICE + 1))
     assert not bench.clock.getDelayedCalls()
 
 
@@ -102,11 +102,11 @@ def test_a_stop_before_the_start_was_over_keeps_both(tmp_path):
 
 def test_a_stop_while_a_file_is_restored_keeps_the_rest(tmp_path):
     """What was restored and is still unsent, and what was not restored, are both in the file."""
-    Bench(tmp_path).spool.save(pushes(3 * SLICE))
+    Bench(tmp_path).spool.save(pushes(3 * MAX_LINES_PER_SLICE))
     second = Bench(tmp_path)
     second.spool.restore()
     second.spool.save(second.queued[10:])
-    assert left(tmp_path) == {"spool": 3 * SLICE - 10}
+    assert left(tmp_path) == {"spool": 3 * MAX_LINES_PER_SLICE - 10}
     assert not second.clock.getDelayedCalls()
     third = Bench(tmp_path)
     third.spool.restore()
@@ -114,7 +114,7 @@ def test_a_stop_while_a_file_is_restored_keeps_the_rest(tmp_path):
     fourth = Bench(tmp_path)
     fourth.spool.restore()
     fourth.clock.pump([0] * 5)
-    assert fourth.numbers() == list(range(SLICE + 10, 3 * SLICE))
+    assert fourth.numbers() == list(range(MAX_LINES_PER_SLICE + 10, 3 * MAX_LINES_PER_SLICE))
 
 
 def test_a_spool_larger_than_the_queue_waits_for_room(tmp_path):
@@ -152,7 +152,7 @@ def test_a_file_that_is_no_spool_never_stops_the_start(tmp_path, damage):
 
 def test_damage_that_was_met_before_a_stop_is_reported(tmp_path):
     """Though the file was not restored to its end; what comes after is left to the next start."""
-    Bench(tmp_path).spool.save(pushes(2 * SLICE))
+    Bench(tmp_path).spool.save(pushes(2 * MAX_LINES_PER_SLICE))
     path = tmp_path / "spool"
     first, *lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([first, b"zz\n", *lines, b"zz\n"]))
@@ -160,11 +160,11 @@ def test_damage_that_was_met_before_a_stop_is_reported(tmp_path):
     bench.spool.restore()
     with logged(
         f"{path} was damaged: 1 records could not be read; they are kept in {path}.damaged",
-        f"saved {SLICE - 1} unsent pushes to {path}",
+        f"saved {MAX_LINES_PER_SLICE - 1} unsent pushes to {path}",
     ):
         bench.spool.save(bench.queued)
     assert bench.stats.spool_damaged == 1
-    assert left(tmp_path) == {"spool": 2 * SLICE + 1, "spool.damaged": 1}
+    assert left(tmp_path) == {"spool": 2 * MAX_LINES_PER_SLICE + 1, "spool.damaged": 1}
 
 
 @pytest.mark.parametrize("kind", ODD)
@@ -238,7 +238,7 @@ def test_a_folder_that_is_gone(tmp_path):
 def test_a_file_that_cannot_be_removed_is_not_restored_twice_by_one_process(small_disk, is_done):
     """Only the next start sends its pushes again, and the log says so."""
     path = small_disk.path / "spool"
-    Bench(small_disk.path).spool.save(pushes(2 * SLICE if not is_done else 2))
+    Bench(small_disk.path).spool.save(pushes(2 * MAX_LINES_PER_SLICE if not is_done else 2))
     small_disk.remount("ro")
     bench = Bench(small_disk.path)
     line = (
@@ -281,7 +281,7 @@ def test_damaged_lines_on_a_full_disk(small_disk):
 def test_a_stop_on_a_full_disk_leaves_what_it_could_not_replace(small_disk):
     """The file that was being restored is as it was."""
     path = small_disk.path / "spool"
-    Bench(small_disk.path).spool.save(pushes(2 * SLICE))
+    Bench(small_disk.path).spool.save(pushes(2 * MAX_LINES_PER_SLICE))
     content = path.read_bytes()
     bench = Bench(small_disk.path)
     bench.spool.restore()
