@@ -97,6 +97,10 @@ class VerdictApplier:
     _opener: Lease | None = attrs.field(default=None, init=False)
     _suspects: set[bytes] = attrs.field(factory=set, init=False)
 
+    def settle_by(self, settlement: Settlement) -> None:
+        """End pushes by another settlement from now on."""
+        self.settlement = settlement
+
     # Pushes that are not sent
 
     def apply_decision(self, decision: Decision, lease: Lease, *, is_fresh: bool) -> None:
