@@ -29,6 +29,7 @@ class RecentErrors:
     """Counts errors of the same kind and reason together; cheap at any rate."""
 
     _entries: dict[tuple[str, str], _ErrorCount] = attrs.field(factory=dict, init=False)
+    _latest: tuple[RecentError, ...] | None = attrs.field(default=None, init=False)
     _replaced_at: float = attrs.field(default=0.0, init=False)
 
     def record(self, kind: str, reason: str, device: bytes, when: float) -> None:
@@ -40,6 +41,7 @@ class RecentErrors:
             device: the last one concerned, shown shortened; empty where none is.
             when: seconds since the epoch.
         """
+        self._latest = None
         known = self._entries.get((kind, reason))
         if known is not None:
             known.count += 1
@@ -57,8 +59,10 @@ class RecentErrors:
 
     def latest(self) -> tuple[RecentError, ...]:
         """List the most recent errors, the latest first."""
-        latest = sorted(self._entries.items(), key=lambda item: item[1].when, reverse=True)
-        return tuple(_describe(*key, entry) for key, entry in latest[:LISTED])
+        if self._latest is None:  # asked every second, however long ago the last error was
+            latest = sorted(self._entries.items(), key=lambda item: item[1].when, reverse=True)
+            self._latest = tuple(_describe(*key, entry) for key, entry in latest[:LISTED])
+        return self._latest
 
 
 def _describe(kind: str, reason: str, entry: _ErrorCount) -> RecentError:

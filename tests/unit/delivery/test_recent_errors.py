@@ -19,6 +19,17 @@ def test_errors_of_one_kind_and_reason_are_counted_together():
     )
 
 
+def test_each_error_is_in_the_list_at_once():
+    """Also one of a kind and reason that were listed before; what was listed does not change."""
+    errors = RecentErrors()
+    assert errors.latest() == ()
+    errors.record("refused", "MessageTooBig", b"phone", 1.0)
+    first = errors.latest()
+    errors.record("refused", "MessageTooBig", b"other", 2.0)
+    assert [(each.count, each.device) for each in first] == [(1, "phone")]
+    assert [(each.count, each.device) for each in errors.latest()] == [(2, "other")]
+
+
 def test_an_upstream_cannot_put_a_token_into_a_reason():
     """The device of the push is shortened there too, and long reasons are cut."""
     errors = RecentErrors()
