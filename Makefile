@@ -39,7 +39,8 @@ run: .venv/installed ## start gateway, emulator and two demo phones in one proce
 
 # All but those that wait for processes: gateways, servers, environments.
 UNIT_TESTS = tests/unit $(patsubst %,--ignore=tests/unit/%,\
-	app/test_hangups.py app/test_process.py config/test_mistakes.py emulator http)
+	app/test_hangups.py app/test_process.py config/test_mistakes.py emulator/phone emulator/server\
+	emulator/test_firebase_admin.py emulator/test_testing.py http)
 
 .PHONY: check
 check: build/dev/installed ## check style and types and run the unit tests, in less than a minute
