@@ -154,7 +154,7 @@ def test_what_is_in_the_place_of_an_emulators_file_gives_way(make_gateway, monke
     if kind == "a directory":
         done = gateway.run("-n")
         assert done.returncode == 1
-        assert "[node2dm] state_dir: expected a folder that can be written" in done.stderr
+        assert "[node2dm] state_dir = state: expected a folder that can be written" in done.stderr
         assert "Traceback" not in done.stdout + done.stderr
     else:
         gateway.start()
