@@ -63,7 +63,7 @@ NOTES = {
     "callback": "The webhook for pushes that ended badly. Without it no callback is sent.\n"
     "A section [callback:ROUTE] replaces it for one route, and inherits nothing from it.",
     "statsd": "The statsd to which the stats are sent. Without it they are not sent.",
-    "emulator": "Emulates Google and phones in this process; leave it out to push to Google.",
+    "emulator": "Google's servers and phones, emulated in this process.",
 }
 
 
@@ -89,7 +89,7 @@ def sections() -> dict[str, list[Row]]:
 
 
 def config_ini() -> str:
-    """Render etc/config.ini: options with defaults, commented out unless required."""
+    """Render etc/config.ini: options with their defaults, commented out unless required."""
     lines = [
         "# Every option of `twistd node2dm -c config.ini`. Commented options have their default.",
         "# Relative paths are relative to this file. By default state_dir is the folder in which",

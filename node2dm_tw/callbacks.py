@@ -99,6 +99,10 @@ class CallbackSender:
     def __len__(self) -> int:
         return len(self._heap) + len(self._in_flight)
 
+    def reconfigure(self, target: CallbackTarget) -> None:
+        """Send to another target from now on."""
+        self.target = target
+
     def can_accept(self, route: str, size: int) -> bool:
         """Whether a callback of `size` bytes may wait; if not, the drop is counted and logged."""
         if self.budget.fits(size) and not self._is_stopped:
@@ -289,6 +293,11 @@ class Callbacks:
             received=_rfc3339(received),
         )
         sender.add(callback, delay)
+
+    def reconfigure(self, targets: Mapping[str | None, CallbackTarget]) -> None:
+        """Send to other targets from now on, by the names of their routes as in `senders`."""
+        for route, target in targets.items():
+            self.senders[route].reconfigure(target)
 
     def _sender(self, route: str) -> CallbackSender | None:
         return self.senders.get(route, self.senders.get(None))

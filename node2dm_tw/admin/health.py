@@ -30,7 +30,15 @@ class Phase(enum.Enum):
 
 HELD_BACK = "callbacks held back"
 
-SEVERITY = ("ready", "signed out", "signing in", "paused", HELD_BACK, "not ready", "locked")
+SEVERITY = (
+    LaneState.READY.value,
+    LaneState.SIGNED_OUT.value,
+    LaneState.SIGNING_IN.value,
+    LaneState.PAUSED.value,
+    HELD_BACK,
+    "not ready",
+    LaneState.LOCKED.value,
+)
 """The conditions of a route, from best to worst: its state, or what is worse than that."""
 
 _get_terminal_counters = attrgetter(*TERMINAL_COUNTERS)
@@ -76,8 +84,8 @@ class HealthReport:
     def worst(self) -> Notice:
         """The condition of the worst route, and which routes are in it."""
         if self.phase is not None:
-            return Notice("paused", self.phase)
-        condition = max(self.conditions.values(), key=SEVERITY.index, default="ready")
+            return Notice(LaneState.PAUSED.value, self.phase)
+        condition = max(self.conditions.values(), key=SEVERITY.index, default=SEVERITY[0])
         names = [name for name, other in self.conditions.items() if other == condition]
         if len(names) == len(self.conditions):
             return Notice(condition, condition)
@@ -218,7 +226,10 @@ def _notices(name: str, route: RouteSnapshot) -> list[Notice]:
     notices = []
     if route.state_advice is not None:
         notices.append(
-            Notice("locked", f"{name}: locked ({route.state_reason}): {route.state_advice}")
+            Notice(
+                LaneState.LOCKED.value,
+                f"{name}: locked ({route.state_reason}): {route.state_advice}",
+            )
         )
     if route.bad_device_alarm:
         notices.append(
@@ -233,7 +244,7 @@ def _notices(name: str, route: RouteSnapshot) -> list[Notice]:
         rest = f"is good for {duration(left)} more" if left else "has expired"
         notices.append(
             Notice(
-                "paused",
+                LaneState.PAUSED.value,
                 f"{name}: the token cannot be renewed ({route.renewal_error});"
                 f" the present one {rest}: check the account",
             )

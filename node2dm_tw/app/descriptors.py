@@ -6,6 +6,13 @@ from collections.abc import Mapping
 
 import attrs
 
+from node2dm_tw.admin.views import ViewLimits
+from node2dm_tw.callbacks import IN_FLIGHT
+from node2dm_tw.config.load import Settings
+from node2dm_tw.core.logs import logger
+
+log = logger()
+
 KEPT = 64
 """Descriptors for everything but requests and clients of the views: files, sign-ins, lookups."""
 
@@ -85,3 +92,51 @@ def divide(
         granted_views,
         kept,
     )
+
+
+@attrs.frozen
+class Descriptors:
+    """The file descriptors of this process.
+
+    Args:
+        limit: open files at the most.
+        used: open before the gateway opens any, or for certain.
+        has_emulator: it answers in this process, and each request holds a second one.
+    """
+
+    limit: int
+    used: int
+    has_emulator: bool
+
+    @classmethod
+    def of_process(cls, *, has_emulator: bool) -> "Descriptors":
+        """Raise the limit, and count what is open."""
+        return cls(raise_limit(), first_free() + PER_PROCESS, has_emulator)
+
+    def limit_settings(self, settings: Settings) -> tuple[Settings, ViewLimits]:
+        """Lower what the limit on open files does not allow, and say so."""
+        gateway, has_web = settings.gateway, settings.gateway.web is not None
+        wanted = {route.title: route.max_in_flight for route in settings.routes}
+        listeners = len(gateway.udp) + sum([bool(gateway.stats), has_web, self.has_emulator])
+        webhooks = IN_FLIGHT * len(settings.route_callbacks)
+        budget = divide(
+            self.limit,
+            self.used + listeners + webhooks + PER_ROUTE * len(wanted),
+            wanted,
+            ViewLimits.descriptors(has_web=has_web),
+            per_request=2 if self.has_emulator else 1,
+        )
+        if budget.needed > self.limit:
+            log.warn(
+                "{needed} open files are needed, but the limit is {limit}: {lowered};"
+                " raise it with ulimit -n or LimitNOFILE",
+                needed=budget.needed,
+                limit=self.limit,
+                lowered=budget.lowered(wanted),
+            )
+        routes = (
+            attrs.evolve(route, max_in_flight=budget.requests[route.title])
+            for route in settings.routes
+        )
+        views = ViewLimits.within(budget.views, self.limit - budget.kept, has_web=has_web)
+        return attrs.evolve(settings, routes=tuple(routes)), views

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -13,12 +13,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from node2dm_tw.core.logs import logger
+from node2dm_tw.delivery.session import LockReason
 
 T = TypeVar("T")
 log = logger()
 
 FAILED = 1
 """Exit status: the configuration is wrong, or the start failed."""
+
+STATUS = {LockReason.OVER_QUOTA: 3, LockReason.SIGN_IN_GIVEN_UP: 4}
+"""Exit statuses of a process whose every route is locked."""
 
 
 KEY_LOG = "SSLKEYLOGFILE"
@@ -78,6 +82,12 @@ def find_unusable_options(options: Mapping[str, Any], user: int) -> list[str]:
     return faults
 
 
+def refuse(status: int, *lines: str) -> NoReturn:
+    """End the process before it runs, and say why."""
+    print(*lines, sep="\n", file=sys.stderr)  # noqa: T201 - no log is open yet
+    raise SystemExit(status)
+
+
 def open_or_fail(what: str, open_it: Callable[[], T | Deferred[T]]) -> T:
     """Open something whose failure ends the start.
 
@@ -123,12 +133,6 @@ def set_exit_status(status: int) -> None:
         os._exit(status)
 
     atexit.register(leave)
-
-
-def exit_with(status: int, reactor: Any) -> None:
-    """Stop the reactor, its services in order, and end with `status`."""
-    set_exit_status(status)
-    reactor.callWhenRunning(reactor.stop)
 
 
 ShutdownStep = tuple[str, Callable[[], object]]

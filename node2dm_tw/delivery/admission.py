@@ -3,24 +3,37 @@
 import attrs
 
 from node2dm_tw.delivery.blocked_devices import BlockedDevices
-from node2dm_tw.delivery.rates import DeviceRates
+from node2dm_tw.delivery.rates import DeviceRates, Limit
 from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.queues.interface import Lease
 
 
-@attrs.frozen
-class LaneLimits:
-    """What an operator sets for a lane; replaced as a whole when the configuration is read again.
+@attrs.frozen(kw_only=True)
+class LaneSettings:
+    """What an operator sets for a lane, and may change while it runs.
 
     Args:
+        max_in_flight: requests at once.
+        retry_capacity: pushes that may sleep at once.
         max_age: seconds after its receipt at which a push is dropped.
         device_block: seconds for which a device over its quota is left alone.
+        device_rate: limits of the pushes to one device, all of which hold.
+        device_burst: pushes to one device that may go at once.
+        project_rate: limits all pushes of the route together; None: no limit.
+        bad_device_alarm: percent of answers blaming devices above which callbacks wait; 0: never;
+            None: answers of this service are not watched.
     """
 
+    max_in_flight: int
+    retry_capacity: int
     max_age: float
     device_block: float
+    device_rate: tuple[Limit, ...]
+    device_burst: int
+    project_rate: Limit | None
+    bad_device_alarm: int | None
 
 
 @attrs.frozen
@@ -78,7 +91,7 @@ class Admission:
         blocked: devices over their quota.
         targets: targets that wait as a whole.
         rates: how fast a device may be sent to.
-        limits: see `LaneLimits`.
+        settings: see `LaneSettings`.
     """
 
     provider: Provider
@@ -86,7 +99,7 @@ class Admission:
     blocked: BlockedDevices
     targets: TargetDelays
     rates: DeviceRates
-    limits: LaneLimits
+    settings: LaneSettings
 
     def decide(self, lease: Lease, now: float, is_fresh: bool) -> Decision:
         """Decide what becomes of a push now.
@@ -100,7 +113,7 @@ class Admission:
             older = self.retry_queue.replace(lease)
             if older is not None:
                 return Collapsed(older)
-        if now - push.received >= self.limits.max_age:
+        if now - push.received >= self.settings.max_age:
             return TOO_OLD
         if push.is_json and self._is_expired(lease, now):
             return OUTLIVED
@@ -114,9 +127,15 @@ class Admission:
                 return Delayed(wait, with_target=False)
         return ADMIT
 
+    def reconfigure(self, settings: LaneSettings) -> None:
+        """Apply other settings from now on."""
+        self.settings = settings
+        self.retry_queue.reconfigure(settings.retry_capacity)
+        self.rates.reconfigure(settings.device_rate, settings.device_burst)
+
     def block(self, device: bytes, seconds: float | None) -> None:
         """Leave a device alone for `seconds`, or for as long as is usual."""
-        self.blocked.block(device, self.limits.device_block if seconds is None else seconds)
+        self.blocked.block(device, self.settings.device_block if seconds is None else seconds)
 
     def _is_expired(self, lease: Lease, now: float) -> bool:
         """Whether a push has outlived its own ttl; one of 0, "now or never", is tried once."""

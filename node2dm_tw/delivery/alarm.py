@@ -27,6 +27,10 @@ class BadDeviceAlarm:
     _blamed: int = attrs.field(default=0, init=False)
     _was_on: bool = attrs.field(default=False, init=False)
 
+    def reconfigure(self, percent: int) -> None:
+        """Put the alarm on above another share from now on."""
+        self.percent = percent
+
     def record(self, blames_device: bool) -> bool:
         """Take in one answer; return whether it put the alarm on or off."""
         if len(self._blames) == SAMPLE_SIZE:

@@ -8,13 +8,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from node2dm_tw.core.logs import logger, shorten
+from node2dm_tw.core.push import Push
 from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.core.stats import RouteStats
-from node2dm_tw.delivery.admission import ADMIT, Admission
+from node2dm_tw.delivery.admission import ADMIT, Admission, LaneSettings
 from node2dm_tw.delivery.alarm import BadDeviceAlarm
 from node2dm_tw.delivery.blame import Blame
 from node2dm_tw.delivery.circuit_breaker import BreakerState
-from node2dm_tw.delivery.rates import ProjectRate
+from node2dm_tw.delivery.rates import Limit, ProjectRate
 from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.delivery.session import LockReason, Session
 from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement, TracedSettlement
@@ -44,26 +45,31 @@ MAX_LEASES_PER_TURN = 500
 class Lane:
     """The sender of one route. All sleeping, retrying, pausing and stopping happens here.
 
+    Queue and retry queue are made before it and call it: `pump` when there is something to take,
+    `on_overflow` when the queue drops a push.
+
     Args:
         route: its name, for the log.
         queue: where the pushes come from.
         provider: what the push service speaks.
         make_client: makes the client that sends the requests, given where outcomes go.
         make_session: makes the session, given its `on_ready`, `on_open` and `on_given_up`.
-        window: says how many requests at once.
         admission: decides which pushes go, and holds where they sleep.
+        settings: what an operator sets; see `reconfigure`.
         stats: where each push ends in a counter.
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        project_rate: limits all pushes of the route together; None: no limit.
-        alarm: notices when too many answers blame devices; None: there is no alarm.
         on_bad_outcome: called when a push ended badly, with its outcome and the reason.
         on_locked: called when nothing more is sent until a person has acted, and why.
 
     Attributes:
         session: says when to send.
         http: the client.
+        window: says how many requests at once.
+        project_rate: limits all pushes of the route together; None: no limit.
+        alarm: notices when too many answers blame devices; None: there is no alarm.
+        on_overflow: takes a push that the queue dropped, and the limit that was reached.
     """
 
     route: str
@@ -71,18 +77,20 @@ class Lane:
     provider: Provider
     make_client: Callable[[OnOutcomes], HTTPClient]
     make_session: Callable[[Callable[[], None], Callable[[], None], Callable[[str], None]], Session]
-    window: Window
     admission: Admission
+    settings: LaneSettings
     stats: RouteStats
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    project_rate: ProjectRate | None
-    alarm: BadDeviceAlarm | None
     on_bad_outcome: OnBadOutcome
     on_locked: Callable[[LockReason], None]
     session: Session = attrs.field(init=False)
     http: HTTPClient = attrs.field(init=False)
+    window: Window = attrs.field(init=False)
+    project_rate: ProjectRate | None = attrs.field(default=None, init=False)
+    alarm: BadDeviceAlarm | None = attrs.field(default=None, init=False)
+    on_overflow: Callable[[Push, str], None] = attrs.field(init=False)
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
     _is_traced: bool = attrs.field(default=False, init=False)
@@ -96,8 +104,13 @@ class Lane:
     _aborted: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
+        settings = self.settings
         self.session = self.make_session(self._resume, self._on_open, self._on_given_up)
         self.http = self.make_client(self._on_outcomes)
+        self.window = Window(settings.max_in_flight)
+        self._limit_project(settings.project_rate)
+        if settings.bad_device_alarm is not None:
+            self.alarm = BadDeviceAlarm(settings.bad_device_alarm)
         blame = Blame()
         self._settlement = Settlement(
             self.route,
@@ -122,8 +135,6 @@ class Lane:
             self.alarm,
             self._lock,
         )
-        self.queue.on_ready = self._pump
-        self.admission.retry_queue.on_due = self._pump
         self.trace_pushes(False)
 
     @property
@@ -140,8 +151,25 @@ class Lane:
         """Log how each push ends, or do not; where they do not, no push pays for it."""
         self._is_traced = is_on
         settlement = TracedSettlement.of(self._settlement) if is_on else self._settlement
-        self._verdicts.settlement = settlement
-        self.queue.on_overflow = settlement.on_overflow
+        self._verdicts.settle_by(settlement)
+        self.on_overflow = settlement.on_overflow
+
+    def reconfigure(self, settings: LaneSettings) -> None:
+        """Apply other settings from now on; `pump` then sends what may go besides."""
+        self.settings = settings
+        self.window.reconfigure(settings.max_in_flight)
+        self.admission.reconfigure(settings)
+        self._limit_project(settings.project_rate)
+        if self.alarm is not None and settings.bad_device_alarm is not None:
+            self.alarm.reconfigure(settings.bad_device_alarm)
+
+    def _limit_project(self, limit: Limit | None) -> None:
+        if limit is None:
+            self.project_rate = None
+        elif self.project_rate is None:
+            self.project_rate = ProjectRate(limit, self.clock.seconds)
+        else:
+            self.project_rate.reconfigure(limit)
 
     def start(self) -> None:
         """Sign in and send; also once a lock is taken away."""
@@ -160,7 +188,7 @@ class Lane:
         self._drained = drained
         timer = self.clock.callLater(drain, self.abort)
         drained.addBoth(lambda _: timer.cancel() if timer.active() else None)
-        self._pump()
+        self.pump()
         return drained
 
     # Sending
@@ -169,14 +197,14 @@ class Lane:
         is_half_open = self.session.breaker.state is BreakerState.HALF_OPEN
         if is_half_open and self.project_rate is not None:
             self.project_rate.restart()
-        self._pump()
+        self.pump()
 
     def _on_open(self) -> None:
         """Begin again with one request, once the pause is over."""
         self._earlier = len(self._in_flight)
         self.window.slow_start()
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Send until the window is full or nothing is left, giving way to the reactor at times."""
         if self._pumping:
             return
@@ -265,7 +293,7 @@ class Lane:
 
     def _take_turn(self) -> None:
         self._next_turn = None
-        self._pump()
+        self.pump()
 
     # Outcomes
 
@@ -289,7 +317,7 @@ class Lane:
             except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
                 self._verdicts.fail_internally(lease, Failure())
         self._pumping = was_pumping
-        self._pump()
+        self.pump()
 
     def _trace(self, verdict: Verdict, lease: Lease) -> None:
         """Log under which name the service took a push."""
@@ -321,7 +349,7 @@ class Lane:
     def _on_given_up(self, reason: str) -> None:
         self.session.lock(LockReason.SIGN_IN_GIVEN_UP, reason)
         self.on_locked(LockReason.SIGN_IN_GIVEN_UP)
-        self._pump()
+        self.pump()
 
     def _is_drained(self) -> bool:
         """Whether going on would send nothing more before the deadline."""

@@ -91,13 +91,13 @@ class DeviceRates:
 
     def __attrs_post_init__(self) -> None:
         self._shards = [[] for _ in range(min(MAX_SHARDS, self.capacity // 1_000 or 1))]
-        self.change(self.limits, self.burst)
+        self.reconfigure(self.limits, self.burst)
 
     def __len__(self) -> int:
         limits = zip(*self._shards, strict=True)
         return max((sum(len(part.full_at) for part in parts) for parts in limits), default=0)
 
-    def change(self, limits: tuple[Limit, ...], burst: int) -> None:
+    def reconfigure(self, limits: tuple[Limit, ...], burst: int) -> None:
         """Apply other limits from now on. Buckets keep what was taken from them."""
         self.limits, self.burst = limits, burst
         for shard in self._shards:
@@ -169,7 +169,7 @@ class ProjectRate:
         self._began = self.seconds()
         self._counted = self.available = 0.0
 
-    def change(self, limit: Limit) -> None:
+    def reconfigure(self, limit: Limit) -> None:
         """Apply another limit from now on, without another slow start."""
         self.wait()
         self._apply(limit)

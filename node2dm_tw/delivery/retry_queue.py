@@ -80,6 +80,10 @@ class RetryQueue:
         """Leases that may sleep for one target because of answers."""
         return max(MAX_PER_DEVICE, self.retry_capacity // TARGET_SHARE)
 
+    def reconfigure(self, retry_capacity: int) -> None:
+        """Let another number sleep from now on; those that sleep stay."""
+        self.retry_capacity = retry_capacity
+
     def has_room(self, target: bytes, most: int) -> bool:
         """Whether fewer than `most` leases sleep for `target`."""
         held = self._targets.get(target)

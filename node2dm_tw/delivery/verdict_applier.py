@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 
 from node2dm_tw.core.backoff import exponential
 from node2dm_tw.core.logs import logger
+from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.admission import (
     Admission,
@@ -95,6 +96,10 @@ class VerdictApplier:
     _aside: deque[Lease] = attrs.field(factory=deque, init=False)
     _opener: Lease | None = attrs.field(default=None, init=False)
     _suspects: set[bytes] = attrs.field(factory=set, init=False)
+
+    def settle_by(self, settlement: Settlement) -> None:
+        """End pushes by another settlement from now on."""
+        self.settlement = settlement
 
     # Pushes that are not sent
 
@@ -217,7 +222,9 @@ class VerdictApplier:
                 self._on_unauthorized(lease)
             case SenderOverQuota():
                 self.stats.quota_answers += 1
-                self.settlement.record("locked", "the sender is over its quota", lease)
+                self.settlement.record(
+                    LaneState.LOCKED.value, "the sender is over its quota", lease
+                )
                 self.queue.release(lease)
                 self.on_over_quota()
 
@@ -301,7 +308,7 @@ class VerdictApplier:
             self.stats.quota_answers += 1
         else:
             self.stats.unavailable_answers += 1
-        self.settlement.record("paused", verdict.reason, lease)
+        self.settlement.record(LaneState.PAUSED.value, verdict.reason, lease)
         self._fail(Event.UNAVAILABLE, lease, verdict.reason, after=verdict.after)
         self.release(lease)
 
@@ -322,7 +329,7 @@ class VerdictApplier:
             case Refusal.SLEEP:
                 self._on_unexplained(lease, UNAUTHORIZED)
             case Refusal.SEND_AGAIN:
-                self.settlement.record("signed out", "401", lease)
+                self.settlement.record(LaneState.SIGNED_OUT.value, "401", lease)
                 self.release(lease)
 
     def _fail(

@@ -29,7 +29,7 @@ class Window:
         self._resize(INITIAL)
         self._threshold = self.maximum
 
-    def set_maximum(self, maximum: int) -> None:
+    def reconfigure(self, maximum: int) -> None:
         """Change the maximum."""
         self.maximum = maximum
         self._resize(self._exact)

@@ -106,19 +106,19 @@ class EmulatorSettings:
     listen: str = option(
         _listen,
         DEFAULT_LISTEN,
-        "where it listens, with TLS: a Twisted endpoint, tcp or tcp6",
+        "the TLS port of the emulator: a Twisted endpoint, tcp or tcp6",
         shown=True,
     )
     phones: tuple[str, ...] = option(
         _phones,
         "demo-phone",
-        "phones that are registered from the start, separated by commas",
+        "phones that are registered at the start, separated by commas",
         shown=True,
     )
     accounts: Mapping[str, str] | None = option(
         _accounts,
         "",
-        "who may sign in, email:password, separated by commas; empty: anyone",
+        "accounts that can sign in, email:password, separated by commas; empty: any",
         secret=True,
         convert_file=_accounts_of_file,
     )
@@ -126,7 +126,7 @@ class EmulatorSettings:
         _rate, "", "pushes that a sender may send, such as 1000/d; empty: no limit", shown=True
     )
     device_quota: tuple[int, float] | None = option(
-        _rate, "", "pushes that a phone may get, such as 20/m; empty: no limit", shown=True
+        _rate, "", "pushes that a phone may receive, such as 20/m; empty: no limit", shown=True
     )
 
     @property

@@ -17,8 +17,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web._newclient import HTTP11ClientProtocol
-from twisted.web.client import URI, HTTPConnectionPool
+from twisted.web.client import URI, HTTP11ClientProtocol, HTTPConnectionPool  # type: ignore[attr-defined]
 from twisted.web.error import SchemeNotSupported
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer

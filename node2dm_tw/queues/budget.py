@@ -42,6 +42,10 @@ class ByteBudget:
         """Count the bytes of `queue` from now on."""
         self._queues.append(queue)
 
+    def reconfigure(self, maximum: int) -> None:
+        """Bound the queues by another number of bytes from now on; none is dropped for it."""
+        self.maximum = maximum
+
     @property
     def free(self) -> int:
         """Bytes that the queues may still take."""

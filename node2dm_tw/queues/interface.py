@@ -1,6 +1,6 @@
 """The interface of push queues."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 import attrs
@@ -41,16 +41,14 @@ class Lease:
 class PushQueue(Protocol):
     """Keeps pushes until they are settled, oldest first. Does not look at their content.
 
+    Its constructor takes `on_ready`, called when a push can be taken after the queue was empty,
+    and `on_overflow`, called with each push that the queue drops, and the limit that was reached.
+
     Attributes:
-        on_ready: called when a push can be taken after the queue was empty.
-        on_overflow: called with each push that the queue drops, and the limit that was reached.
         depth: number of pushes, including those on lease.
         next_received: when the next push to be taken was received, in seconds of the
             monotonic clock; None if there is none.
     """
-
-    on_ready: Callable[[], None]
-    on_overflow: Callable[[Push, str], None]
 
     @property
     def depth(self) -> int: ...

@@ -39,6 +39,8 @@ class MemoryQueue:
         clock: monotonic seconds; also schedules the slices in which the spool is restored.
         wall: seconds since the epoch, for the age of a push over a restart.
         budget: limits the bytes of all queues together.
+        on_ready: called when a push can be taken after the queue was empty.
+        on_overflow: called with each push that is dropped, and the limit that was reached.
     """
 
     max_queued: int
@@ -89,8 +91,9 @@ class MemoryQueue:
     def start(self) -> None:
         self._push_spool.restore()
 
-    def restore(self) -> None:
-        """Restore files of the spool that could not be read before."""
+    def reconfigure(self, max_queued: int) -> None:
+        """Keep another number of pushes, and restore files that could not be read before."""
+        self.max_queued = max_queued
         self._push_spool.restore()
 
     def put(self, pushes: Iterable[Push]) -> None:

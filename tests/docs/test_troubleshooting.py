@@ -4,8 +4,7 @@ import re
 
 from node2dm_tw.admin.health import HELD_BACK
 from node2dm_tw.admin.lines import is_counter
-from node2dm_tw.app.process import FAILED
-from node2dm_tw.app.service import STATUS
+from node2dm_tw.app.process import FAILED, STATUS
 from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.core.stats import COUNTERS
 from tests.docs.pages import ROOT

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from twisted.application.service import Application
 
-from node2dm_tw.app.service import GatewayService, Options
+from node2dm_tw.app.options import Options
+from node2dm_tw.app.service import GatewayService
+from node2dm_tw.app.tap import make_runtime
 
 
 class FailingGateway(GatewayService):
@@ -23,4 +25,4 @@ class FailingGateway(GatewayService):
 options = Options()
 options.parseOptions(["-c", "config.ini"])
 application = Application("node2dm")
-FailingGateway(options).setServiceParent(application)
+FailingGateway(options, make_runtime()).setServiceParent(application)

@@ -13,18 +13,16 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.core.push import Push, read_json, split_at_colons
 from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
-from node2dm_tw.delivery.admission import Admission, LaneLimits
-from node2dm_tw.delivery.alarm import BadDeviceAlarm
+from node2dm_tw.delivery.admission import Admission, LaneSettings
 from node2dm_tw.delivery.blocked_devices import BlockedDevices
 from node2dm_tw.delivery.circuit_breaker import CircuitBreaker
 from node2dm_tw.delivery.lane import Lane
-from node2dm_tw.delivery.rates import DeviceRates, Limit, ProjectRate
+from node2dm_tw.delivery.rates import DeviceRates, Limit
 from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import LockReason, Session
 from node2dm_tw.delivery.settlement import OnBadOutcome
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays
-from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import (
     Headers,
     NoAnswer,
@@ -222,7 +220,7 @@ def bench(
     script: list[Exception | float] | None = None,
     device_rate: tuple[Limit, ...] = (),
     project_rate: Limit | None = None,
-    alarm: BadDeviceAlarm | None = None,
+    bad_device_alarm: int | None = None,
     provider: Provider | None = None,
     random: Callable[[], float] = no_jitter,
     on_bad_outcome: OnBadOutcome | None = None,
@@ -236,7 +234,15 @@ def bench(
 
     stats = RouteStats()
     credentials = MemoryCredentials(wall, list(script or []))
-    queue = MemoryQueue(max_queued, stats, Spool(folder / "c2dm.spool"), clock, wall)
+    queue = MemoryQueue(
+        max_queued,
+        stats,
+        Spool(folder / "c2dm.spool"),
+        clock,
+        wall,
+        on_ready=lambda: lane.pump(),
+        on_overflow=lambda push, limit: lane.on_overflow(push, limit),
+    )
     bad_devices: list[tuple[bytes, str]] = []
     reported: Counter[str] = Counter()
     locked: list[LockReason] = []
@@ -249,6 +255,16 @@ def bench(
             on_bad_outcome(outcome, push, reason)
 
     provider = provider or C2DM("http://upstream/send")
+    settings = LaneSettings(
+        max_in_flight=maximum,
+        retry_capacity=max(1, max_queued // 10),
+        max_age=max_age,
+        device_block=3600.0,
+        device_rate=device_rate,
+        device_burst=2,
+        project_rate=project_rate,
+        bad_device_alarm=bad_device_alarm,
+    )
     lane = Lane(
         route="c2dm",
         queue=queue,
@@ -259,21 +275,19 @@ def bench(
             partial(SignIn, "c2dm", credentials, clock, wall, no_jitter),
             partial(CircuitBreaker, "c2dm", clock, random, provider.first_delay, None),
         ),
-        window=Window(maximum),
         admission=Admission(
             provider,
-            RetryQueue(clock, max(1, max_queued // 10)),
+            RetryQueue(clock, settings.retry_capacity, lambda: lane.pump()),
             BlockedDevices(clock),
             TargetDelays(clock, random, provider.first_delay),
-            DeviceRates(device_rate, 2),
-            LaneLimits(max_age, 3600.0),
+            DeviceRates(device_rate, settings.device_burst),
+            settings,
         ),
+        settings=settings,
         stats=stats,
         clock=clock,
         wall=wall,
         random=random,
-        project_rate=None if project_rate is None else ProjectRate(project_rate, clock.seconds),
-        alarm=alarm,
         on_bad_outcome=report,
         on_locked=locked.append,
     )

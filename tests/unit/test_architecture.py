@@ -92,7 +92,7 @@ def test_only_the_emulated_gateway_imports_the_emulator():
         if not module.startswith("emulator")
         and any(name.startswith("emulator") for name in ours(module))
     }
-    assert importers <= {"app.service"}
+    assert importers == {"app.emulated"}
 
 
 @pytest.mark.parametrize(

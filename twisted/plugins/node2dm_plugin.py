@@ -3,7 +3,7 @@
 from twisted.application.service import ServiceMaker
 
 node2dm = ServiceMaker(
-    "node2dm", "node2dm_tw.app.service", "Push gateway: UDP to Android push services.", "node2dm"
+    "node2dm", "node2dm_tw.app.tap", "Push gateway: UDP to Android push services.", "node2dm"
 )
 emulator = ServiceMaker(
     "c2dm-emulator",

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis.strategies import dictionaries, integers, text
 
 from node2dm_tw.admin.views import ViewLimits
-from node2dm_tw.app.descriptors import KEPT, divide, first_free
+from node2dm_tw.app.descriptors import KEPT, Descriptors, divide, first_free
+from tests.support.routes import load_settings
 
 VIEWS = ViewLimits.descriptors(has_web=True)
 
@@ -85,3 +86,21 @@ def test_the_first_free_number():
     descriptor = os.open(os.devnull, os.O_RDONLY)
     assert descriptor == number < first_free()
     os.close(descriptor)
+
+
+def test_settings_are_limited_to_what_can_be_open(tmp_path):
+    """An emulator beside it holds the other end of each request."""
+    settings = load_settings(
+        tmp_path, "[node2dm]\n[c2dm]\nusername = a@b.c\npassword = d\nmax_in_flight = 1000\n"
+    )
+    limited = [
+        Descriptors(limit, 20, has_emulator).limit_settings(settings)
+        for limit, has_emulator in ((10_000, False), (1_500, True), (1_500, False), (100, False))
+    ]
+    wanted = [found.routes[0].max_in_flight for found, _ in limited]
+    assert wanted[0] == wanted[2] == 1000
+    assert wanted[1] < 1000
+    assert wanted[3] < 100
+    assert limited[0][0] == settings
+    views = [found for _, found in limited]
+    assert views[0].telnet > views[3].telnet

@@ -41,7 +41,7 @@ def test_it_is_handled_before_the_service_is_loaded():
         "        if name == 'node2dm_tw.admin':\n"
         "            os.kill(os.getpid(), signal.SIGHUP)\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "import node2dm_tw.app.service\n"
+        "import node2dm_tw.app.tap\n"
         "print('loaded')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)

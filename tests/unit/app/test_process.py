@@ -100,7 +100,8 @@ def test_what_twistd_cannot_do_is_found_before_it_tries(options, user, faults):
 PROGRAM = """
 import atexit, sys
 from twisted.internet import reactor
-from node2dm_tw.app.process import exit_with
+from node2dm_tw.app.tap import make_runtime
+exit_with = make_runtime().exit_with
 reactor.addSystemEventTrigger("before", "shutdown", lambda: print("stopped"))
 {when}
 reactor.run()
@@ -111,7 +112,7 @@ sys.exit(0)
 
 @pytest.mark.parametrize(
     "when",
-    ["exit_with(7, reactor)", "reactor.callWhenRunning(exit_with, 7, reactor)"],
+    ["exit_with(7)", "reactor.callWhenRunning(exit_with, 7)"],
     ids=["before it runs", "while it runs"],
 )
 def test_exit_with_stops_the_services_and_gives_the_status(when):
@@ -128,12 +129,12 @@ def test_exit_with_stops_the_services_and_gives_the_status(when):
 
 @pytest.mark.parametrize(
     "when",
-    ["set_exit_status(7)", "exit_with(3, reactor); set_exit_status(7)"],
+    ["set_exit_status(7)", "set_exit_status(3); set_exit_status(7)"],
     ids=["alone", "after another"],
 )
 def test_the_last_exit_status_counts(when):
     """A stop that fails takes the place of the reason for the stop."""
-    program = f"from node2dm_tw.app.process import *\nfrom twisted.internet import reactor\n{when}"
+    program = f"from node2dm_tw.app.process import set_exit_status\n{when}"
     done = subprocess.run([sys.executable, "-c", program], timeout=20, check=False)
     assert done.returncode == 7
 

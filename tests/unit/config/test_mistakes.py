@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node2dm_tw.app.service import Options
+from node2dm_tw.app.options import Options
 from node2dm_tw.config import sections
 from tests.contract.http_certificates import authority
 from tests.unit.providers.keys import CONTENT, RSA, pem

@@ -250,7 +250,7 @@ def test_another_limit_holds_from_then_on(before, after):
     sent = []
     while now.seconds < end:
         if rate.limit == before and now.seconds >= 200.0:
-            rate.change(after)
+            rate.reconfigure(after)
         wait = rate.wait()
         if wait:
             now.seconds += min(wait + 1e-9, 200.0 - now.seconds if now.seconds < 200.0 else wait)

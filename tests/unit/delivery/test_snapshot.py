@@ -5,7 +5,7 @@ import pytest
 
 from node2dm_tw.core.snapshot import BlockedDevice, LaneState, RecentError
 from node2dm_tw.core.stats import COUNTERS
-from node2dm_tw.delivery.alarm import MIN_SAMPLES, BadDeviceAlarm
+from node2dm_tw.delivery.alarm import MIN_SAMPLES
 from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.delivery.snapshot import take_snapshot
 from node2dm_tw.providers.interface import SignInFailed
@@ -72,12 +72,11 @@ def test_only_a_c2dm_route_is_logged_in_to_it(tmp_path, is_c2dm, value):
 
 def test_an_alarm(tmp_path):
     """Off, on, or none at all."""
-    alarm = BadDeviceAlarm(50)
-    lane = bench(tmp_path, alarm=alarm)
+    lane = bench(tmp_path, bad_device_alarm=50)
     assert snapshot_of(bench(tmp_path)).bad_device_alarm is None
     assert snapshot_of(lane).bad_device_alarm is False
     for _ in range(MIN_SAMPLES):
-        alarm.record(True)
+        lane.lane.alarm.record(True)
     assert snapshot_of(lane).bad_device_alarm is True
 
 

@@ -1,0 +1,82 @@
+"""The parts of a running gateway between its sockets: parser, routes, callbacks."""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from node2dm_tw.app.clients import HTTPClients
+from node2dm_tw.app.route import Route, RouteContext, build_route
+from node2dm_tw.app.runtime import Runtime
+from node2dm_tw.app.webhooks import build_callbacks
+from node2dm_tw.callback_target import BAD_DEVICE, Callback
+from node2dm_tw.callbacks import Callbacks
+from node2dm_tw.config.load import Settings
+from node2dm_tw.core.logs import is_traced
+from node2dm_tw.core.push import Push
+from node2dm_tw.core.stats import Stats
+from node2dm_tw.delivery.session import LockReason
+from node2dm_tw.intake.parser import LineParser
+from node2dm_tw.queues.budget import ByteBudget
+from node2dm_tw.state.quota_lock import QuotaLock
+
+
+@attrs.frozen(eq=False)
+class Parts:
+    """The parts.
+
+    Args:
+        budget: bounds the bytes of all queues together.
+        callbacks: None: the configuration has no [callback].
+    """
+
+    routes: Mapping[str, Route]
+    budget: ByteBudget
+    parser: LineParser
+    callbacks: Callbacks | None
+
+    def trace_pushes(self) -> None:
+        """Log what becomes of each push, where the level is debug."""
+        self.parser.trace_pushes(is_traced("intake"))
+        for route in self.routes.values():
+            route.lane.trace_pushes(is_traced("delivery"))
+
+
+def build_parts(
+    settings: Settings,
+    runtime: Runtime,
+    stats: Stats,
+    clients: HTTPClients,
+    on_locked: Callable[[QuotaLock, LockReason], None],
+) -> Parts:
+    """Put the parts together; nothing is started."""
+    routes: dict[str, Route] = {}
+
+    def should_hold(callback: Callback) -> bool:
+        """Whether a callback must wait; one of a route that is no longer configured need not."""
+        route = routes.get(callback.route) if callback.outcome == BAD_DEVICE else None
+        return route is not None and route.should_hold(callback.reason.decode())
+
+    def on_bad_outcome(route: str, outcome: str, push: Push, reason: str) -> None:
+        if callbacks is not None:
+            delay = routes[route].callback_delay if outcome == BAD_DEVICE else 0.0
+            callbacks.enqueue(route, outcome, push, reason, delay)
+
+    callbacks = build_callbacks(settings, stats, clients.make, runtime, should_hold)
+    budget = ByteBudget(settings.gateway.max_queued_bytes)
+    context = RouteContext(
+        settings,
+        runtime.reactor,
+        runtime.wall,
+        runtime.random,
+        stats,
+        budget,
+        clients.make,
+        on_bad_outcome,
+        on_locked,
+    )
+    for section in settings.routes:
+        routes[section.name] = build_route(context, section)
+    intake = {name.encode(): route.route for route in routes.values() for name in route.names}
+    default = routes[settings.routes[0].name].route
+    parser = LineParser(intake, default, stats, runtime.reactor)
+    return Parts(routes, budget, parser, callbacks)
