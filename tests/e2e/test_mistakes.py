@@ -84,7 +84,7 @@ DATAGRAMS = {
     ),
     "a key that FCM reserves": (
         b'{"route": "fcm", "token": "T", "data": {"from": "x"}}',
-        "reserved: data.from", "expected another one than `from`",
+        "reserved: data.from", "expected a key other than `from`",
     ),
     "a colon too many on an FCM route": (
         b"g|a:b:k:hello", "ambiguous", "expected the JSON form"
