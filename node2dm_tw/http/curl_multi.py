@@ -34,7 +34,7 @@ _ACTIONS = tuple(
 
 
 class ICurlReactor(IReactorTime, IReactorFDSet):
-    """What libcurl needs of the reactor."""
+    """The reactor interfaces that libcurl needs."""
 
 
 @implementer(IReadDescriptor)

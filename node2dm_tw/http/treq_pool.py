@@ -17,8 +17,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web._newclient import HTTP11ClientProtocol
-from twisted.web.client import URI, HTTPConnectionPool
+from twisted.web.client import URI, HTTP11ClientProtocol, HTTPConnectionPool  # type: ignore[attr-defined]
 from twisted.web.error import SchemeNotSupported
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -32,11 +31,11 @@ from node2dm_tw.http.treq_request import TreqRequest
 
 
 class ITCPReactor(IReactorTime, IReactorTCP, IReactorPluggableNameResolver):
-    """What connections to hosts need of the reactor."""
+    """The reactor interfaces that connections to hosts need."""
 
 
 class GuardedTransport(Protocol):
-    """What a `ConnectionGuard` needs of its transport, plain or TLS."""
+    """The methods of a transport, plain or TLS, that a `ConnectionGuard` needs."""
 
     def fileno(self) -> int: ...
     def getHandle(self) -> SSL.Connection: ...

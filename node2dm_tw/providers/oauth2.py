@@ -352,6 +352,5 @@ def _read_lifetime(value: object) -> float:
         life = float(value) if isinstance(value, int | float | str) else 0.0
     except (ValueError, OverflowError):
         return DEFAULT_TOKEN_SECONDS
-    return (
-        min(life, MAX_TOKEN_SECONDS) if life > 0 and math.isfinite(life) else DEFAULT_TOKEN_SECONDS
-    )
+    is_usable = life > 0 and math.isfinite(life)
+    return min(life, MAX_TOKEN_SECONDS) if is_usable else DEFAULT_TOKEN_SECONDS

@@ -45,7 +45,11 @@ def test_every_line_of_the_stats_is_in_the_reference_and_no_other(make_gateway):
 def test_the_reasons_are_those_of_the_code():
     """Each word that an invalid push can be counted under is explained, in the code's own words."""
     package = Path(__file__).parents[2] / "node2dm_tw"
-    files = [package / "push.py", *package.glob("intake/*.py"), *package.glob("providers/*.py")]
+    files = [
+        package / "core/push.py",
+        *package.glob("intake/*.py"),
+        *package.glob("providers/*.py"),
+    ]
     raised = re.compile(r"InvalidPush\(\"(\w+)\"")
     code = {reason for file in files for reason in raised.findall(file.read_text(encoding="utf-8"))}
     explained = {
