@@ -205,7 +205,7 @@ def test_a_second_signal_ends_the_drain(make_gateway, how):
     with upstream(lambda sent: script["answer"]) as google:
         gateway = make_gateway(google.section(), node2dm="drain = 60", prefix=HEEDING).start()
         push_many(gateway, range(500))
-        gateway.wait_for(messages_received=500)
+        gateway.wait_for(messages_received=500, messages_in_flight=8)
         gateway.process.send_signal(how)
         wait_until(lambda: not is_open(gateway.udp), "it takes no more")
         assert gateway.stats()["messages_in_queue"] == 500
