@@ -57,15 +57,15 @@ class EmulatedSection:
         return _route_defaults(current, make(current))
 
 
-def _route_defaults(settings: EmulatorSettings, places: Endpoints) -> Mapping[str, str]:
+def _route_defaults(settings: EmulatorSettings, endpoints: Endpoints) -> Mapping[str, str]:
     """Take an emulator's addresses, its files and an account of its as a route's defaults."""
     username, password = next(iter((settings.accounts or {DEMO_ACCOUNT: "demo"}).items()))
     return {
         "username": username,
         "password": password,
-        "login_url": places.login_url,
-        "send_url": places.send_url,
-        "ca_file": str(places.ca_file),
-        "url": places.fcm_url,
-        "service_account": str(places.service_account),
+        "login_url": endpoints.login_url,
+        "send_url": endpoints.send_url,
+        "ca_file": str(endpoints.ca_file),
+        "url": endpoints.fcm_url,
+        "service_account": str(endpoints.service_account),
     }
