@@ -51,13 +51,19 @@ class ThreadServer:
         self.loop.call_soon(ready.set)
         self.loop.run_forever()
         server.close()
+        # What was accepted last is served only some turns later, and then known here.
+        self.loop.run_until_complete(_turns(5))
         for transport in list(self.transports):
             transport.abort()
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()
-        # The sleep gives the aborted transports the turn in which they close.
-        self.loop.run_until_complete(
-            asyncio.gather(asyncio.sleep(0), *tasks, return_exceptions=True)
-        )
+        # The turns are those in which the aborted transports close.
+        self.loop.run_until_complete(asyncio.gather(_turns(5), *tasks, return_exceptions=True))
         self.loop.close()
+
+
+async def _turns(count: int) -> None:
+    """Let the loop do what is ready, and what that makes ready."""
+    for _ in range(count):
+        await asyncio.sleep(0)

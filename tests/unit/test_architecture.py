@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -107,6 +108,26 @@ def test_the_rules_of_google_do_no_io(module):
     }
     outside = {name.partition(".")[0] for name in imported(module)}
     assert not outside & {"asyncio", "os", "pathlib", "socket", "ssl", "twisted", "urllib.request"}
+
+
+SAME_NAMES = {
+    "C2DM": "a push service, and the emulator's side of it",
+    "FCM": "the same",
+    "Options": "the command lines of the two plugins; Twisted names the class",
+    "Push": "the gateway's, and the one of the client that applications copy",
+}
+"""Class names that stand more than once in the package, and why."""
+
+
+def test_no_class_name_stands_twice():
+    """A reader who meets a name knows which class is meant."""
+    names = Counter(
+        node.name
+        for file in MODULES.values()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, times in names.items() if times > 1} == set(SAME_NAMES)
 
 
 def test_imports_run_in_no_circle():

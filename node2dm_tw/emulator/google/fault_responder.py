@@ -6,7 +6,7 @@ import attrs
 
 from node2dm_tw.emulator.google import c2dm, devices, fcm, oauth
 from node2dm_tw.emulator.google.accounts import LOGIN_ERRORS, TOKEN_SECONDS, Accounts
-from node2dm_tw.emulator.google.faults import Rule
+from node2dm_tw.emulator.google.faults import FaultRule
 from node2dm_tw.emulator.google.messages import (
     Headers,
     IncomingRequest,
@@ -68,7 +68,7 @@ class FaultResponder:
         return frozenset(names)
 
     def apply(
-        self, rule: Rule, endpoint: str, request: IncomingRequest, now: float, handler: Handler
+        self, rule: FaultRule, endpoint: str, request: IncomingRequest, now: float, handler: Handler
     ) -> Outcome:
         """Apply a rule to a request."""
         if rule.cut == "request":
@@ -105,7 +105,7 @@ class FaultResponder:
         return ((b"Update-Client-Auth", fresh.encode()),)
 
 
-def _apply_rule(reply: Reply, rule: Rule, headers: Headers) -> Reply:
+def _apply_rule(reply: Reply, rule: FaultRule, headers: Headers) -> Reply:
     body = reply.body if rule.body is None else rule.body.encode("utf-8", "replace")
     status = reply.status if rule.status is None else rule.status
     given = {name.lower(): value for name, value in headers}

@@ -37,7 +37,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,2000}")
 
 
 @attrs.frozen
-class Rule:
+class FaultRule:
     """One fault: the requests that it affects, and what happens to them.
 
     Args:
@@ -75,7 +75,7 @@ class Rule:
 
 @attrs.define(eq=False)
 class _ActiveRule:
-    rule: Rule
+    rule: FaultRule
     given: Mapping[str, Any]
     random: random.Random
     matches: int = 0
@@ -102,7 +102,7 @@ class Faults:
         """Whether any rule can still apply."""
         return any(not each.is_used_up for each in self._rules)
 
-    def match(self, endpoint: str, names: frozenset[str]) -> Rule | None:
+    def match(self, endpoint: str, names: frozenset[str]) -> FaultRule | None:
         """Return the first rule that applies to this request, and count it.
 
         Args:
@@ -151,7 +151,7 @@ class Faults:
         """Remove all rules."""
         self._rules.clear()
 
-    def _read(self, given: Any) -> Rule:
+    def _read(self, given: Any) -> FaultRule:
         if not isinstance(given, dict):
             raise ValueError("expected a JSON object or a list of them")
         for name, value in given.items():
@@ -163,7 +163,7 @@ class Faults:
         headers = tuple(
             (name.encode(), value.encode()) for name, value in given.get("headers", {}).items()
         )
-        rule = Rule(**{**given, "headers": headers})
+        rule = FaultRule(**{**given, "headers": headers})
         if rule.error and rule.error not in self._errors.get(rule.endpoint, ()):
             known = ", ".join(sorted(self._errors.get(rule.endpoint, ()))) or "none"
             raise ValueError(f"error: the endpoint {rule.endpoint!r} has {known}")
