@@ -55,8 +55,8 @@ build/dev/installed: setup.py pyproject.toml constraints.txt
 	build/dev/bin/$(INSTALL) '.[dev]'
 	touch $@
 
-# In a copy of the checkout, which is gone afterwards: two may run at once, and nothing is left. One
-# worker more than there are cores: many tests wait.
+# In a copy of the checkout, which is gone afterwards: two may run at once, and nothing is left. Two
+# workers for each core: many tests wait.
 .PHONY: test test-long test-newest constraints
 test: ## check style and types and run the tests, in a fresh environment
 test-long: ## run the tests that take minutes, in a fresh environment
@@ -91,7 +91,7 @@ test test-long test-newest constraints:
 	# A process group of its own, so that the tests end in order when make is stopped by a signal.
 	set -m
 	trap 'kill -TERM -$$!' INT TERM
-	python -m pytest --numprocesses=$$(($$(nproc) + 1)) $(ARGS) </dev/null &
+	python -m pytest --numprocesses=$$(($$(nproc) * 2)) $(ARGS) </dev/null &
 	wait $$! || wait $$!
 	if [ $@ = constraints ]; then
 		python -m pip freeze --all --exclude-editable --exclude pip > "$(CURDIR)/constraints.txt"

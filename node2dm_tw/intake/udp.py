@@ -4,6 +4,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import repeat
 from typing import Protocol, cast
 
@@ -158,9 +159,16 @@ class UDPIntake(DatagramProtocol):
     def drain_socket(self) -> Deferred[None] | None:
         """Read the datagrams that wait in the kernel, at most a full buffer, before a stop.
 
+        From now on the socket receives no more: it is connected to itself, so datagrams go to the
+        processes that share its port, or are refused (ICMP). Otherwise those that come between the
+        last read and the close would be lost.
+
         Returns:
             Fires when the queues have stored the pushes; None: they have already.
         """
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.connect(self._socket.getsockname())
         self.parser.datagrams(self._receive(self.effective_rcvbuf))
         return self.parser.wait_for_puts()
 

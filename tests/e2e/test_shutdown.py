@@ -114,7 +114,7 @@ def signing_in(gateway: GatewayProcess, google: Upstream, script: dict[str, Answ
 
 
 def paused(gateway: GatewayProcess, google: Upstream, script: dict[str, Answer]) -> None:
-    script["answer"] = Answer(b"", 503, ("Retry-After: 60",))
+    script["answer"] = Answer(b"", 503, ("Retry-After: 10",))  # the next process keeps to it
     gateway.start()
     gateway.push(b"d:k:0")
     wait_until(lambda: gateway.stats()["c2dm.state"] == "paused", "it is paused")

@@ -30,8 +30,8 @@ PUSH = b"a:b:c"
 class BoundTransport:
     """A transport as the reactor makes one: it has a socket."""
 
-    def __init__(self):
-        self.socket = bind("127.0.0.1", 0, 65_536, reuse_port=False)
+    def __init__(self, *, reuse_port=False):
+        self.socket = bind("127.0.0.1", 0, 65_536, reuse_port)
 
 
 @pytest.fixture
@@ -140,12 +140,29 @@ def test_what_the_kernel_still_holds_is_read_before_the_end(bound):
 
 
 def test_a_stream_without_end_does_not_keep_it_reading(bound):
-    """At most a buffer full is read."""
+    """What comes once it drains is refused, so that the sender can know."""
     intake, udp, sender = bound
-    intake.on_line(sender.send)
     sender.send(PUSH)
     udp.drain_socket()
-    assert 10 < len(intake.shop.queue.pushes) < 1_000
+    sender.send(PUSH)
+    with pytest.raises(ConnectionRefusedError):
+        sender.send(PUSH)
+    udp.drain_socket()
+    assert len(intake.shop.queue.pushes) == 1
+
+
+def test_what_comes_while_it_drains_goes_to_those_that_share_the_port():
+    """No datagram is left in a socket that is about to be closed."""
+    _, udp = unbound()
+    transport = BoundTransport(reuse_port=True)
+    udp.makeConnection(transport)
+    port = transport.socket.getsockname()[1]
+    udp.drain_socket()
+    with transport.socket, bind("127.0.0.1", port, 65_536, reuse_port=True) as staying:
+        for _ in range(100):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(PUSH, staying.getsockname())
+            assert staying.recv(100) == PUSH
 
 
 def test_an_intake_that_was_never_bound_has_nothing():
