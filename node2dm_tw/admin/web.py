@@ -17,6 +17,7 @@ from node2dm_tw.admin.health import Health
 from node2dm_tw.admin.lines import StatsLines, TakeSnapshot
 from node2dm_tw.admin.origins import is_known_host, is_of_another_site
 from node2dm_tw.admin.web_connection import HeadChannel, ViewRequest, WebConnection
+from node2dm_tw.core.web import WebResponse
 
 SECURITY = {
     b"Content-Security-Policy": b"default-src 'none'; script-src 'self'; style-src 'self';"
@@ -43,16 +44,6 @@ NO_METRICS = b"/metrics needs prometheus-client (pip install prometheus-client) 
 READ: tuple[bytes, ...] = (b"GET", b"HEAD")
 
 Render = Callable[[str], tuple[str, bytes]]
-
-
-@attrs.frozen
-class WebResponse:
-    """What a request is answered."""
-
-    body: bytes
-    content_type: str = "text/plain; charset=utf-8"
-    status: int = 200
-    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 NOT_HERE = WebResponse(

@@ -17,6 +17,8 @@ from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.queues.budget import ByteBudget
+from node2dm_tw.queues.interface import PushEngine
+from node2dm_tw.queues.memory_engine import MemoryEngine
 from node2dm_tw.state.quota_lock import QuotaLock
 
 
@@ -25,12 +27,12 @@ class Parts:
     """The parts.
 
     Args:
-        budget: bounds the bytes of all queues together.
+        engine: made the queues of the routes.
         callbacks: None: the configuration has no [callback].
     """
 
     routes: Mapping[str, Route]
-    budget: ByteBudget
+    engine: PushEngine
     parser: LineParser
     callbacks: Callbacks | None
 
@@ -63,14 +65,16 @@ def build_parts(
             callbacks.enqueue(ended, delay)
 
     callbacks = build_callbacks(settings, stats, clients.make, runtime, should_hold)
-    budget = ByteBudget(settings.gateway.max_queued_bytes)
+    gateway = settings.gateway
+    budget = ByteBudget(gateway.max_queued_bytes)
+    engine = MemoryEngine(gateway.state_dir, budget, runtime.reactor, runtime.wall)
     context = RouteContext(
         settings,
         runtime.reactor,
         runtime.wall,
         runtime.random,
         stats,
-        budget,
+        engine,
         clients.make,
         on_bad_outcome,
         on_locked,
@@ -80,4 +84,4 @@ def build_parts(
     intake = {name.encode(): route.route for route in routes.values() for name in route.names}
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
-    return Parts(routes, budget, parser, callbacks)
+    return Parts(routes, engine, parser, callbacks)

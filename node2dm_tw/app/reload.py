@@ -74,7 +74,7 @@ def apply(changes: Changes, parts: Parts, intakes: Iterable[UDPIntake]) -> None:
     parts.report_pushes()
     for intake in intakes:
         intake.allow_only(gateway.allow)
-    parts.budget.reconfigure(gateway.max_queued_bytes)
+    parts.engine.reconfigure(gateway.max_queued_bytes)
     for name, route in parts.routes.items():
         route.reconfigure(changes.routes[name])
     if parts.callbacks is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from node2dm_tw.app.route_settings import (
@@ -41,11 +41,9 @@ from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credentials, Post, Provider
 from node2dm_tw.providers.oauth2 import ServiceAccountCredentials, ServiceAccountKey
-from node2dm_tw.queues.budget import ByteBudget
-from node2dm_tw.queues.memory import MemoryQueue
+from node2dm_tw.queues.interface import PushEngine, PushQueue
 from node2dm_tw.state.pause_file import PauseFile
 from node2dm_tw.state.quota_lock import QuotaLock
-from node2dm_tw.state.spool import Spool
 
 log = logger()
 
@@ -76,7 +74,7 @@ class RouteContext:
         wall: seconds since the epoch.
         random: numbers in [0, 1).
         stats: counts.
-        budget: bounds the bytes of all queues together.
+        engine: makes the queues.
         make_client: see `MakeClient`.
         on_bad_outcome: called when a push ended that was neither sent nor collapsed.
         on_locked: told which route sends nothing more, by its lock, and why.
@@ -87,7 +85,7 @@ class RouteContext:
     wall: Callable[[], float]
     random: Callable[[], float]
     stats: Stats
-    budget: ByteBudget
+    engine: PushEngine
     make_client: MakeClient
     on_bad_outcome: OnEnded
     on_locked: Callable[[QuotaLock, LockReason], None]
@@ -104,14 +102,14 @@ class Route:
 
     names: tuple[str, ...]
     route: IntakeRoute
-    queue: MemoryQueue
+    queue: PushQueue
     lane: Lane
     quota_lock: QuotaLock
     renew: Callable[[Any], bool]
 
     def start(self) -> Deferred[None]:
         """Restore what was left, and send, unless the route is over its quota."""
-        started: Deferred[None] = maybeDeferred(self.queue.start)
+        started: Deferred[None] = maybeDeferred(lambda: self.queue.start() or succeed(None))
         return started.addCallback(lambda _: self._start_lane())
 
     def _start_lane(self) -> None:
@@ -177,9 +175,10 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
     provider, credentials, renew = _service(
         section, settings.account, partial(post, signin_client), wall, gateway.state_dir
     )
-    spool = Spool(gateway.state_dir / f"{name}.spool")
-    queue = MemoryQueue(
-        *(settings.max_queued, stats, spool, clock, wall, context.budget),
+    queue = context.engine.add_queue(
+        name,
+        settings.max_queued,
+        stats,
         on_ready=lambda: lane.pump(),
         on_overflow=lambda push, limit: lane.on_overflow(push, limit),
     )

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,6 +125,11 @@ class Push:
         return decoded
 
     @property
+    def id(self) -> str | None:
+        """The name that its sender gave it; None if it gave none."""
+        return self.fields.get("id") if self.is_json and b'"id":"' in self.line else None
+
+    @property
     def data(self) -> dict[str, str]:
         """The data for the application on the device."""
         if self.is_json:
@@ -218,19 +224,24 @@ def _is_readable(token: str) -> bool:
 
 
 def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
-    """Parse the JSON form.
+    """Parse the JSON form; see `read_fields`. Raises InvalidPush: also `json` and `utf8`."""
+    found = decode_json(line)
+    if not isinstance(found, dict):
+        raise InvalidPush("json")
+    return read_fields(found, received)
+
+
+def read_fields(found: dict[str, Any], received: float) -> tuple[str | None, Push]:
+    """Check the decoded object of the JSON form.
 
     Returns:
         The route that it names, or None, and the push. The payload of the push is the object
         without route, blanks and nulls.
 
     Raises:
-        InvalidPush: `utf8`, `json` (not an object), `field`, `token` (no target), `target`
-            (several).
+        InvalidPush: `field`, `token` (no target), `target` (several), or `utf8` and `json` for
+            values that cannot be encoded.
     """
-    found = decode_json(line)
-    if not isinstance(found, dict):
-        raise InvalidPush("json")
     fields = {name: _read_field(name, value) for name, value in found.items() if value is not None}
     route = fields.pop("route", None)
     target = _find_target(fields)
@@ -330,6 +341,13 @@ def _read_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def _read_id(value: object) -> str | None:
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
 def _read_data(value: object) -> str | dict[str, str] | None:
     if not isinstance(value, dict):
         return _read_text(value)
@@ -372,6 +390,7 @@ def _is_shallow(value: object, levels: int) -> bool:
 
 _FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
     **dict.fromkeys(("route", *TARGETS, "collapse_key"), (_read_text, "a text")),
+    "id": (_read_id, "1 to 64 of the characters A-Z a-z 0-9 . _ : -"),
     "data": (_read_data, "a text, or an object of names, none of them empty, and texts"),
     "ttl": (_read_seconds, f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),
     "priority": (_read_priority, "normal or high"),

@@ -154,7 +154,6 @@ class LineParser:
         return route, push
 
     def _put(self, route: IntakeRoute, pushes: list[Push]) -> None:
-        route.stats.messages_received += len(pushes)
         if self._is_tracing:
             for push in pushes:
                 log.debug(
@@ -167,10 +166,20 @@ class LineParser:
         except Exception:  # noqa: BLE001 - a failing queue must not affect the other routes
             log.failure("{route}: pushes could not be queued", route=route.name)
         else:
-            if kept is not None:
-                self._puts.add(kept)
-                kept.addErrback(_log_failed_put, route)
-                kept.addCallback(lambda _: self._puts.discard(kept))
+            if kept is None:
+                route.stats.messages_received += len(pushes)
+            else:
+                self._wait_for(kept, route, len(pushes))
+
+    def _wait_for(self, kept: Deferred[None], route: IntakeRoute, count: int) -> None:
+        """Count pushes as received once they are stored."""
+
+        def on_stored(_: None) -> None:
+            route.stats.messages_received += count
+
+        self._puts.add(kept)
+        kept.addCallbacks(on_stored, _log_failed_put, errbackArgs=(route,))
+        kept.addBoth(lambda _: self._puts.discard(kept))
 
     def wait_for_puts(self) -> Deferred[None] | None:
         """Fire when the queues have stored all pushes; None: they have already."""

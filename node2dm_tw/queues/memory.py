@@ -30,7 +30,7 @@ def _ignore(*_: object) -> None:
 
 @attrs.define(eq=False)
 class MemoryQueue:
-    """Pushes in memory. A full queue drops the oldest push that is not on lease.
+    """Pushes in memory. A full queue drops the oldest push that is neither kept nor on lease.
 
     Args:
         max_queued: maximum number of pushes, including those on lease.
@@ -53,6 +53,7 @@ class MemoryQueue:
     on_overflow: Callable[[Push, str], None] = _ignore
     _line_bytes: int = attrs.field(default=0, init=False)
     _fresh: deque[Push] = attrs.field(factory=deque, init=False)
+    _kept: deque[Push] = attrs.field(factory=deque, init=False)
     _released: deque[Lease] = attrs.field(factory=deque, init=False)
     _leased: set[Lease] = attrs.field(factory=set, init=False)
     _push_spool: PushSpool = attrs.field(init=False)
@@ -67,7 +68,7 @@ class MemoryQueue:
             self.put,
         )
         self.budget.add(self)
-        untrack([self._fresh])
+        untrack([self._fresh, self._kept])
 
     def _capacity(self) -> int:
         """Return how many pushes can be restored without overflow, if all have maximum size."""
@@ -75,7 +76,7 @@ class MemoryQueue:
 
     @property
     def depth(self) -> int:
-        return len(self._fresh) + len(self._released) + len(self._leased)
+        return len(self._fresh) + len(self._kept) + len(self._released) + len(self._leased)
 
     @property
     def queued_bytes(self) -> int:
@@ -86,7 +87,15 @@ class MemoryQueue:
     def next_received(self) -> float | None:
         if self._released:
             return self._released[0].push.received
-        return self._fresh[0].received if self._fresh else None
+        return min((line[0].received for line in (self._kept, self._fresh) if line), default=None)
+
+    @property
+    def asleep(self) -> int:
+        return 0
+
+    @property
+    def is_writable(self) -> bool | None:
+        return None
 
     def start(self) -> None:
         self._push_spool.restore()
@@ -97,21 +106,32 @@ class MemoryQueue:
         self._push_spool.restore()
 
     def put(self, pushes: Iterable[Push]) -> None:
-        before = len(self._fresh)
         pushes = list(pushes)
-        came = len(pushes)
-        line_bytes = len(b"".join([push.line for push in pushes]))  # half the cost of a sum
-        self._fresh.extend(pushes)
-        self._line_bytes += line_bytes
-        if before > UNTRACK_DEPTH:
-            untrack(pushes)
+        was_empty = not self._fresh
+        size = self._append(self._fresh, pushes)
         # Drop at most as many as came: max_queued may have been lowered.
         if self.depth > self.max_queued:
-            for _ in range(min(came, self.depth - self.max_queued)):
+            for _ in range(min(len(pushes), self.depth - self.max_queued)):
                 self.drop_oldest("max_queued")
-        self.budget.grow(line_bytes + PUSH_OVERHEAD_BYTES * came)
-        if not before and self._fresh:
+        self.budget.grow(size)
+        if was_empty and self._fresh:
             self.on_ready()
+
+    def keep(self, pushes: list[Push]) -> None:
+        """Add pushes that are never dropped for later ones; the caller has made sure of room."""
+        was_empty = not self._kept
+        self.budget.grow(self._append(self._kept, pushes))
+        if was_empty:
+            self.on_ready()
+
+    def _append(self, line: deque[Push], pushes: list[Push]) -> int:
+        """Append pushes to `line`; return how many bytes they take."""
+        line_bytes = len(b"".join([push.line for push in pushes]))  # half the cost of a sum
+        if len(line) > UNTRACK_DEPTH:
+            untrack(pushes)
+        line.extend(pushes)
+        self._line_bytes += line_bytes
+        return line_bytes + PUSH_OVERHEAD_BYTES * len(pushes)
 
     def drop_oldest(self, limit: str) -> int:
         if not self._fresh:
@@ -125,6 +145,8 @@ class MemoryQueue:
     def take(self) -> Lease | None:
         if self._released:
             lease = self._released.popleft()
+        elif self._kept and not (self._fresh and self._fresh[0].received < self._kept[0].received):
+            lease = Lease(self._kept.popleft())
         elif self._fresh:
             lease = Lease(self._fresh.popleft())
         else:
@@ -142,10 +164,13 @@ class MemoryQueue:
             self._leased.remove(lease)
             self._released.append(lease)
 
+    def sleep(self, lease: Lease, until: float) -> None:
+        pass
+
     def stop(self) -> None:
         """Save all pushes, including those on lease. Raises OSError: they are lost."""
         left = [lease.push for lease in (*self._leased, *self._released)]
-        left = sorted([*left, *self._fresh], key=lambda push: push.received)
+        left = sorted([*left, *self._kept, *self._fresh], key=lambda push: push.received)
         try:
             self._push_spool.save(left)
         except OSError as error:
@@ -158,6 +183,7 @@ class MemoryQueue:
             raise
         self._leased.clear()
         self._released.clear()
+        self._kept.clear()
         self._fresh.clear()
         self._line_bytes = 0
         self.stats.messages_handed_over += len(left)

@@ -11,6 +11,7 @@ from node2dm_tw.core.outcome import OnEnded
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.http.interface import HTTPClient, OnOutcomes
 from node2dm_tw.queues.budget import ByteBudget
+from node2dm_tw.queues.memory_engine import MemoryEngine
 
 
 def load_settings(folder: Path, text: str) -> Settings:
@@ -37,7 +38,7 @@ def build_route(
         wall,
         random,
         Stats(clock.seconds),
-        ByteBudget(),
+        MemoryEngine(settings.gateway.state_dir, ByteBudget(), clock, wall),
         lambda *_, on_outcomes, **__: make_client(on_outcomes),
         on_bad_outcome,
         on_locked=lambda *_: None,

@@ -172,6 +172,20 @@ def test_json_that_is_no_push(line, expected):
     assert reason(read_json, line) == expected
 
 
+@pytest.mark.parametrize("name", ["order-7.3_a:b", "A" * 64, "0"])
+def test_a_push_may_have_a_name_of_its_sender(name):
+    """It is kept in the push, whose node2dm form has none."""
+    assert read_json(encoded(id=name), NOW)[1].id == name
+    assert read_json(encoded(id=None, data={"id": "x"}), NOW)[1].id is None
+    assert split_at_colons(b'd:k:{"id":"x"}', NOW).id is None
+
+
+@pytest.mark.parametrize("name", ["", "A" * 65, "a b", "a/b", "\u00fc", "a\n", 7, True, ["a"]])
+def test_what_is_no_name_of_a_push(name):
+    """Other characters, none or too many of them."""
+    assert reason(read_json, encoded(id=name)) == ("field", "id")
+
+
 def test_a_notification_is_carried_as_it_is():
     """Numbers, lists and objects in it, to a depth."""
     notification = {"title": "t", "badge": 1, "extra": [{"a": None}, 1.5, True]}
