@@ -21,7 +21,7 @@ from node2dm_tw.callback_target import (
 )
 from node2dm_tw.core.backoff import exponential, retry_after
 from node2dm_tw.core.logs import Throttle, logger
-from node2dm_tw.core.push import Push
+from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.http.interface import HTTPClient, RequestFailed, Response, post
 from node2dm_tw.state.spool import Spool, SpoolReader
@@ -268,16 +268,11 @@ class Callbacks:
     def __len__(self) -> int:
         return sum(map(len, self.senders.values()))
 
-    def enqueue(
-        self, route: str, outcome: str, push: Push, reason: str, delay: float = 0.0
-    ) -> None:
-        """Send a callback about `push` in `delay` seconds, if the webhook of `route` asks for it.
-
-        Args:
-            outcome: the name of the push's terminal counter, without `messages_`.
-        """
+    def enqueue(self, ended: Ended, delay: float = 0.0) -> None:
+        """Send a callback in `delay` seconds, if the webhook of the push's route asks for it."""
+        route, push = ended.route, ended.push
         sender = self._sender(route)
-        if sender is None or outcome not in sender.target.outcomes:
+        if sender is None or ended.outcome not in sender.target.outcomes:
             return
         # Checked first, because of millions that overflow nearly all are dropped here.
         if not sender.can_accept(route, OVERHEAD_BYTES + len(push.line)):
@@ -287,9 +282,9 @@ class Callbacks:
             route,
             push.device,
             push.message_body.encode("utf-8", "replace"),
-            reason.encode("utf-8", "replace"),
+            ended.reason.encode("utf-8", "replace"),
             b"msg_" + uuid.uuid4().hex.encode(),
-            outcome=outcome,
+            outcome=ended.outcome,
             received=_rfc3339(received),
         )
         sender.add(callback, delay)

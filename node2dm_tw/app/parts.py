@@ -12,7 +12,7 @@ from node2dm_tw.callback_target import BAD_DEVICE, Callback
 from node2dm_tw.callbacks import Callbacks
 from node2dm_tw.config.load import Settings
 from node2dm_tw.core.logs import is_traced
-from node2dm_tw.core.push import Push
+from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.intake.parser import LineParser
@@ -36,11 +36,11 @@ class Parts:
     parser: LineParser
     callbacks: Callbacks | None
 
-    def trace_pushes(self) -> None:
+    def report_pushes(self) -> None:
         """Log what becomes of each push, where the level is debug."""
         self.parser.trace_pushes(is_traced("intake"))
         for route in self.routes.values():
-            route.lane.trace_pushes(is_traced("delivery"))
+            route.lane.report_pushes(is_traced=is_traced("delivery"), on_outcome=None)
 
 
 def build_parts(
@@ -58,10 +58,11 @@ def build_parts(
         route = routes.get(callback.route) if callback.outcome == BAD_DEVICE else None
         return route is not None and route.should_hold(callback.reason.decode())
 
-    def on_bad_outcome(route: str, outcome: str, push: Push, reason: str) -> None:
+    def on_bad_outcome(ended: Ended) -> None:
         if callbacks is not None:
-            delay = routes[route].callback_delay if outcome == BAD_DEVICE else 0.0
-            callbacks.enqueue(route, outcome, push, reason, delay)
+            is_bad_device = ended.outcome == BAD_DEVICE
+            delay = routes[ended.route].callback_delay if is_bad_device else 0.0
+            callbacks.enqueue(ended, delay)
 
     callbacks = build_callbacks(settings, stats, clients.make, runtime, should_hold)
     gateway = settings.gateway

@@ -71,7 +71,7 @@ def apply(changes: Changes, parts: Parts, intakes: Iterable[UDPIntake]) -> None:
     """Have the running gateway take over what has changed."""
     gateway = changes.settings.gateway
     set_level(gateway.log_level)
-    parts.trace_pushes()
+    parts.report_pushes()
     for intake in intakes:
         intake.allow_only(gateway.allow)
     parts.engine.reconfigure(gateway.max_queued_bytes)

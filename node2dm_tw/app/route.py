@@ -21,7 +21,7 @@ from node2dm_tw.callbacks import HOLD_INTERVAL
 from node2dm_tw.config.load import Settings
 from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
 from node2dm_tw.core.logs import logger
-from node2dm_tw.core.push import Push
+from node2dm_tw.core.outcome import OnEnded
 from node2dm_tw.core.snapshot import LaneState, RouteSnapshot
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.admission import Admission
@@ -76,7 +76,7 @@ class RouteContext:
         stats: counts.
         engine: makes the queues.
         make_client: see `MakeClient`.
-        on_bad_outcome: told when a push ended badly, of its route, outcome, itself and the reason.
+        on_bad_outcome: called when a push ended that was neither sent nor collapsed.
         on_locked: told which route sends nothing more, by its lock, and why.
     """
 
@@ -87,7 +87,7 @@ class RouteContext:
     stats: Stats
     engine: PushEngine
     make_client: MakeClient
-    on_bad_outcome: Callable[[str, str, Push, str], None]
+    on_bad_outcome: OnEnded
     on_locked: Callable[[QuotaLock, LockReason], None]
 
 
@@ -207,7 +207,7 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
         wall=wall,
         random=random,
         settings=settings.lane,
-        on_bad_outcome=partial(context.on_bad_outcome, name),
+        on_bad_outcome=context.on_bad_outcome,
         on_locked=partial(context.on_locked, lock),
     )
     names = (name,) if section.prefix is None else (name, section.prefix)

@@ -125,7 +125,7 @@ class GatewayService(Service):
             self._settings, self._runtime, self._stats, self._clients, self._on_locked
         )
         self._open_udp(parts.parser)
-        parts.trace_pushes()
+        parts.report_pushes()
         self._open_views(view_limits)
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))

@@ -135,11 +135,16 @@ class RouteStats(RouteCounters):
     upstream_latency: Histogram = attrs.field(factory=lambda: Histogram(LATENCY_BOUNDS))
     queue_age: Histogram = attrs.field(factory=lambda: Histogram(AGE_BOUNDS))
 
-    def refuse(self, reason: str) -> None:
-        """Count a refused push under its reason, the hundredth and later reasons as `other`."""
-        self.messages_refused += 1
-        known = reason in self.refused_reasons or len(self.refused_reasons) < 99
-        self.refused_reasons[reason if known else "other"] += 1
+    def count_unsent(self, outcome: str, reason: str) -> None:
+        """Count a push that ended unsent; a refused one also under its reason.
+
+        The hundredth and later reasons count as `other`.
+        """
+        counter = f"messages_{outcome}"
+        setattr(self, counter, getattr(self, counter) + 1)
+        if outcome == "refused":
+            known = reason in self.refused_reasons or len(self.refused_reasons) < 99
+            self.refused_reasons[reason if known else "other"] += 1
 
     def counters(self) -> dict[str, int]:
         """Return the counters by name."""

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from node2dm_tw.core.logs import logger, shorten
+from node2dm_tw.core.outcome import OnEnded
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.snapshot import LaneState
 from node2dm_tw.core.stats import RouteStats
@@ -18,7 +18,7 @@ from node2dm_tw.delivery.circuit_breaker import BreakerState
 from node2dm_tw.delivery.rates import Limit, ProjectRate
 from node2dm_tw.delivery.recent_errors import RecentErrors
 from node2dm_tw.delivery.session import LockReason, Session
-from node2dm_tw.delivery.settlement import OnBadOutcome, Settlement, TracedSettlement
+from node2dm_tw.delivery.settlement import Settlement
 from node2dm_tw.delivery.verdict_applier import VerdictApplier
 from node2dm_tw.delivery.window import Window
 from node2dm_tw.http.interface import (
@@ -29,10 +29,8 @@ from node2dm_tw.http.interface import (
     Outcome,
     RequestFailed,
 )
-from node2dm_tw.providers.interface import Credential, Delivered, NewToken, Provider, Verdict
+from node2dm_tw.providers.interface import Credential, Provider
 from node2dm_tw.queues.interface import Lease, PushQueue
-
-log = logger()
 
 SHORTEST_WAIT = 0.005
 """Seconds between checks of the project rate: a timer for each push costs more than the push."""
@@ -60,7 +58,7 @@ class Lane:
         clock: monotonic seconds.
         wall: seconds since the epoch.
         random: numbers in [0, 1), for the jitter.
-        on_bad_outcome: called when a push ended badly, with its outcome and the reason.
+        on_bad_outcome: called when a push ended that was neither sent nor collapsed.
         on_locked: called when nothing more is sent until a person has acted, and why.
 
     Attributes:
@@ -69,7 +67,6 @@ class Lane:
         window: says how many requests at once.
         project_rate: limits all pushes of the route together; None: no limit.
         alarm: notices when too many answers blame devices; None: there is no alarm.
-        on_overflow: takes a push that the queue dropped, and the limit that was reached.
     """
 
     route: str
@@ -83,17 +80,15 @@ class Lane:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Callable[[], float]
-    on_bad_outcome: OnBadOutcome
+    on_bad_outcome: OnEnded
     on_locked: Callable[[LockReason], None]
     session: Session = attrs.field(init=False)
     http: HTTPClient = attrs.field(init=False)
     window: Window = attrs.field(init=False)
     project_rate: ProjectRate | None = attrs.field(default=None, init=False)
     alarm: BadDeviceAlarm | None = attrs.field(default=None, init=False)
-    on_overflow: Callable[[Push, str], None] = attrs.field(init=False)
     _settlement: Settlement = attrs.field(init=False)
     _verdicts: VerdictApplier = attrs.field(init=False)
-    _is_traced: bool = attrs.field(default=False, init=False)
     _in_flight: dict[Lease, InFlight] = attrs.field(factory=dict, init=False)
     _earlier: int = attrs.field(default=0, init=False)
     _took_due: bool = attrs.field(default=False, init=False)
@@ -135,7 +130,6 @@ class Lane:
             self.alarm,
             self._lock,
         )
-        self.trace_pushes(False)
 
     @property
     def in_flight(self) -> int:
@@ -147,12 +141,13 @@ class Lane:
         """What went wrong of late."""
         return self._settlement.errors
 
-    def trace_pushes(self, is_on: bool) -> None:
-        """Log how each push ends, or do not; where they do not, no push pays for it."""
-        self._is_traced = is_on
-        settlement = TracedSettlement.of(self._settlement) if is_on else self._settlement
-        self._verdicts.settle_by(settlement)
-        self.on_overflow = settlement.on_overflow
+    def report_pushes(self, *, is_traced: bool, on_outcome: OnEnded | None) -> None:
+        """Log how each push ends, and call `on_outcome` with it; without both, no push pays."""
+        self._settlement.report_pushes(is_traced=is_traced, on_outcome=on_outcome)
+
+    def on_overflow(self, push: Push, limit: str) -> None:
+        """End a push that the queue dropped and counted, because `limit` was reached."""
+        self._settlement.on_overflow(push, limit)
 
     def reconfigure(self, settings: LaneSettings) -> None:
         """Apply other settings from now on; `pump` then sends what may go besides."""
@@ -263,6 +258,7 @@ class Lane:
         lease.epoch = self.session.breaker.epoch
         self.stats.queue_age.observe(now - lease.push.received)
         lease.sent = self.clock.seconds()
+        lease.sends += 1
         if self.project_rate is not None:
             self.project_rate.available -= 1.0
         in_flight = self.http.send(url, headers, body, lease)
@@ -310,28 +306,15 @@ class Lane:
                     self._on_failure(outcome, lease)
                 else:
                     self.stats.upstream_latency.observe(now - lease.sent)
-                    verdict = self.provider.judge(outcome, wall)
-                    if self._is_traced:
-                        self._trace(verdict, lease)
-                    self._verdicts.apply_verdict(verdict, lease)
+                    lease.answered = now
+                    self._verdicts.apply_verdict(self.provider.judge(outcome, wall), lease)
             except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
                 self._verdicts.fail_internally(lease, Failure())
         self._pumping = was_pumping
         self.pump()
 
-    def _trace(self, verdict: Verdict, lease: Lease) -> None:
-        """Log under which name the service took a push."""
-        if isinstance(verdict, NewToken):
-            verdict = verdict.verdict
-        if isinstance(verdict, Delivered):
-            log.debug(
-                "{route}: push to {target} sent: {name}",
-                route=self.route,
-                target=shorten(lease.push.device),
-                name=verdict.message_id.decode("utf-8", "replace"),
-            )
-
     def _on_failure(self, error: RequestFailed, lease: Lease) -> None:
+        lease.answered = None
         if not isinstance(error, NotSent):
             self.stats.messages_ambiguous += 1
         if self._aborted:

@@ -1,4 +1,4 @@
-"""The ends of pushes: one terminal counter each, and a trace of every one that nobody gets."""
+"""The end of a push: one terminal counter, and a trace of every push that nobody gets."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from node2dm_tw.core.logs import Throttle, logger, shorten
+from node2dm_tw.core.outcome import Ended, OnEnded, PushOutcome
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.blame import Blame
@@ -14,22 +15,19 @@ from node2dm_tw.queues.interface import Lease, PushQueue
 
 log = logger()
 
-OnBadOutcome = Callable[[str, Push, str], None]
-"""Takes the name of a push's terminal counter without `messages_`, the push, and the reason."""
-
 
 @attrs.define(eq=False)
 class Settlement:
-    """Ends the pushes of one lane: each method counts one, settles it, and leaves a trace.
+    """Ends the pushes of one lane.
 
     Args:
         route: its name, for the log.
         queue: forgets the pushes.
         stats: counts them.
         blame: is told when a suspected push has ended.
-        on_bad_outcome: called when a push ended badly, with its outcome and the reason.
         clock: monotonic seconds.
         wall: seconds since the epoch.
+        on_bad_outcome: called when a push ended that was neither sent nor collapsed.
 
     Attributes:
         errors: what went wrong of late, endings and tries that failed alike.
@@ -41,74 +39,95 @@ class Settlement:
     blame: Blame
     clock: IReactorTime
     wall: Callable[[], float]
-    on_bad_outcome: OnBadOutcome
+    on_bad_outcome: OnEnded
     errors: RecentErrors = attrs.field(factory=RecentErrors, init=False)
+    _on_outcome: OnEnded | None = attrs.field(default=None, init=False)
+    _is_traced: bool = attrs.field(default=False, init=False)
     _throttle: Throttle = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(log, self.clock)
 
-    def sent(self, lease: Lease) -> None:
-        """The service took the push."""
-        self.stats.messages_sent += 1
-        lease.is_settled = True  # `_settle`, without the call: most pushes end here
-        if lease.suspicion is not None:
-            self.blame.on_ended()
-        self.queue.settle(lease)
+    def report_pushes(self, *, is_traced: bool, on_outcome: OnEnded | None) -> None:
+        """Log how each push ends, and call `on_outcome` with it; without both, no push pays."""
+        self._is_traced = is_traced
+        self._on_outcome = on_outcome
 
-    def bad_device(self, lease: Lease, reason: str) -> None:
-        """The device is gone or never was."""
-        self.stats.messages_bad_device += 1
-        self._end(lease, "bad_device", reason)
+    def end(
+        self,
+        lease: Lease,
+        outcome: PushOutcome,
+        reason: str = "",
+        message_name: bytes | None = None,
+    ) -> None:
+        """End a push: count it, settle it, and tell whoever wants to know.
 
-    def rejected(self, lease: Lease, reason: str) -> None:
-        """The service will never take the push, or we cannot send it."""
-        self.stats.refuse(reason)
-        self._end(lease, "refused", reason)
-
-    def blocked(self, lease: Lease) -> None:
-        """The device is over its quota."""
-        self.stats.messages_blocked += 1
-        self._end(lease, "blocked", "the device is over its quota")
-
-    def expired(self, lease: Lease, limit: str) -> None:
-        """The push is older than a limit allows."""
-        self.stats.messages_expired += 1
-        self._end(lease, "expired", f"older than its {limit}")
-
-    def collapsed(self, lease: Lease) -> None:
-        """A newer push for the same device and collapse key took its place: no error."""
-        self.stats.messages_collapsed += 1
-        self.record("collapsed", "a newer push took its place", lease)
-        self._settle(lease)
-
-    def overflowed(self, lease: Lease, reason: str) -> None:
-        """There is no room for the push."""
-        self.stats.messages_overflowed += 1
-        self._end(lease, "overflowed", reason)
-
-    def _end(self, lease: Lease, outcome: str, reason: str) -> None:
-        self.warn(outcome.replace("_", " "), reason, lease)
-        self._settle(lease)
-        self._report(outcome, lease.push, reason)
-
-    def _settle(self, lease: Lease) -> None:
-        lease.is_settled = True
-        if lease.suspicion is not None:
-            self.blame.on_ended()
-        self.queue.settle(lease)
+        Every end of every push comes through here; see `Ended` for the arguments.
+        """
+        if not lease.is_settled:  # otherwise the queue dropped and counted it
+            lease.is_settled = True
+            if outcome == "sent":
+                self.stats.messages_sent += 1
+            else:
+                self.stats.count_unsent(outcome, reason)
+            if lease.suspicion is not None:
+                self.blame.on_ended()
+            self.queue.settle(lease)
+        if outcome != "sent":
+            self._show(lease, outcome, reason)
+        if self._is_traced:
+            self._trace(lease.push, outcome, reason, message_name)
+        if self._on_outcome is not None:
+            self._call(self._on_outcome, lease, outcome, reason, message_name)
 
     def on_overflow(self, push: Push, limit: str) -> None:
-        """Leave a trace of a push that the queue dropped and counted."""
-        self._warn("overflowed", limit, push, limit)
-        self._report("overflowed", push, limit)
+        """End a push that the queue dropped and counted."""
+        self.end(Lease(push, is_settled=True), "overflowed", limit)
 
-    def _report(self, outcome: str, push: Push, reason: str) -> None:
+    def _show(self, lease: Lease, outcome: PushOutcome, reason: str) -> None:
+        """Show an end that nobody gets; a newer push in its place is no error."""
+        if outcome == "collapsed":
+            self.record(outcome, reason, lease)
+        else:
+            self.warn(outcome.replace("_", " "), reason, lease)
+            self._call(self.on_bad_outcome, lease, outcome, reason, None)
+
+    def _trace(self, push: Push, outcome: str, reason: str, message_name: bytes | None) -> None:
+        route, target = self.route, shorten(push.device)
+        if message_name is not None:
+            name = message_name.decode("utf-8", "replace")
+            log.debug(
+                "{route}: push to {target} sent: {name}", route=route, target=target, name=name
+            )
+        else:
+            log.debug(
+                "{route}: push to {target} ended: {outcome}: {reason}",
+                route=route,
+                target=target,
+                outcome=outcome,
+                reason=reason,
+            )
+
+    def _call(
+        self,
+        on_ended: OnEnded,
+        lease: Lease,
+        outcome: PushOutcome,
+        reason: str,
+        message_name: bytes | None,
+    ) -> None:
         """Hand on how a push ended; a fault there must change nothing about the push."""
+        sends, sent = lease.sends, lease.sent
+        answered = None if lease.answered is None else lease.answered - sent
         try:
-            self.on_bad_outcome(outcome, push, reason)
+            waited = (sent if sends else self.clock.seconds()) - lease.push.received
+            on_ended(
+                Ended(
+                    self.route, lease.push, outcome, reason, message_name, sends, waited, answered
+                )
+            )
         except Exception:  # noqa: BLE001 - the push has ended, and is counted
-            self._throttle.failure("a callback could not be queued")
+            self._throttle.failure("the outcome of a push could not be handed on")
 
     def warn(self, kind: str, reason: str, lease: Lease, *, key: str = "") -> None:
         """Record what went wrong with a push, and log it once a second.
@@ -117,67 +136,16 @@ class Settlement:
             kind: what became of the push or the request, in a word or two.
             key: stands for the reason, where its words are never the same.
         """
-        self._warn(kind, reason, lease.push, key or reason)
-
-    def record(self, kind: str, reason: str, lease: Lease) -> None:
-        """Let the status page show what went wrong with a push."""
-        self._record(kind, reason, lease.push)
-
-    def _warn(self, kind: str, reason: str, push: Push, key: str) -> None:
-        self._record(kind, reason, push)
+        self.record(kind, reason, lease)
         self._throttle.warn(
             "{route}: push to {target}: {kind}: {reason}",
-            key=(kind, key),
+            key=(kind, key or reason),
             route=self.route,
-            target=shorten(push.device),
+            target=shorten(lease.push.device),
             kind=kind,
             reason=reason,
         )
 
-    def _record(self, kind: str, reason: str, push: Push) -> None:
-        self.errors.record(kind, reason, push.device, self.wall())
-
-
-class TracedSettlement(Settlement):
-    """A settlement that also logs the end of every push that was not sent, at level debug.
-
-    It takes the place of the other, so that pushes pay nothing for lines that nobody wants.
-    """
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, plain: Settlement) -> "TracedSettlement":
-        """Make one that goes on with what `plain` keeps."""
-        traced = cls(
-            plain.route,
-            plain.queue,
-            plain.stats,
-            plain.blame,
-            plain.clock,
-            plain.wall,
-            plain.on_bad_outcome,
-        )
-        traced.errors = plain.errors
-        return traced
-
-    def collapsed(self, lease: Lease) -> None:
-        self._trace("collapsed", "a newer push took its place", lease.push)
-        Settlement.collapsed(self, lease)
-
-    def on_overflow(self, push: Push, limit: str) -> None:
-        self._trace("overflowed", limit, push)
-        Settlement.on_overflow(self, push, limit)
-
-    def _end(self, lease: Lease, outcome: str, reason: str) -> None:
-        self._trace(outcome, reason, lease.push)
-        Settlement._end(self, lease, outcome, reason)
-
-    def _trace(self, outcome: str, reason: str, push: Push) -> None:
-        log.debug(
-            "{route}: push to {target} ended: {outcome}: {reason}",
-            route=self.route,
-            target=shorten(push.device),
-            outcome=outcome,
-            reason=reason,
-        )
+    def record(self, kind: str, reason: str, lease: Lease) -> None:
+        """Let the status page show what went wrong with a push."""
+        self.errors.record(kind, reason, lease.push.device, self.wall())

@@ -60,6 +60,7 @@ MAX_PASSED_OVER = 1_000
 """Pushes set aside at the most in search of a probe."""
 
 FULL = "the retry queue is full"
+OVER_QUOTA = "the device is over its quota"
 
 
 @attrs.define(eq=False)
@@ -97,10 +98,6 @@ class VerdictApplier:
     _opener: Lease | None = attrs.field(default=None, init=False)
     _suspects: set[bytes] = attrs.field(factory=set, init=False)
 
-    def settle_by(self, settlement: Settlement) -> None:
-        """End pushes by another settlement from now on."""
-        self.settlement = settlement
-
     # Pushes that are not sent
 
     def apply_decision(self, decision: Decision, lease: Lease, *, is_fresh: bool) -> None:
@@ -111,11 +108,11 @@ class VerdictApplier:
         """
         match decision:
             case Collapsed(older):
-                self.settlement.collapsed(older)
+                self.settlement.end(older, "collapsed", "a newer push took its place")
             case Expired(limit):
-                self.settlement.expired(lease, limit)
+                self.settlement.end(lease, "expired", f"older than its {limit}")
             case Blocked():
-                self.settlement.blocked(lease)
+                self.settlement.end(lease, "blocked", OVER_QUOTA)
             case Delayed(seconds, with_target=True):
                 if self._may_sleep(lease):
                     self.admission.retry_queue.park(lease, seconds, first=not is_fresh)
@@ -126,7 +123,7 @@ class VerdictApplier:
         """Look again at a push that was refused with the present credential."""
         match self.session.signin.on_still_refused(lease.refused):
             case Refusal.REJECT:
-                self.settlement.rejected(lease, UNAUTHORIZED.reason)
+                self.settlement.end(lease, "refused", UNAUTHORIZED.reason)
             case Refusal.SLEEP:
                 self._sleep(lease)
             case Refusal.SEND_AGAIN:
@@ -136,7 +133,7 @@ class VerdictApplier:
         """End a push that met a fault of ours, not the upstream's, if it has not ended already."""
         log.failure("{route}: a push could not be handled", failure, route=self.route)
         if not lease.is_settled:
-            self.settlement.rejected(lease, "internal_error")
+            self.settlement.end(lease, "refused", "internal_error")
 
     # Pushes that failed for what may be the service's fault, and go behind all others
 
@@ -183,7 +180,7 @@ class VerdictApplier:
     def apply_verdict(self, verdict: Verdict, lease: Lease) -> None:
         """Do what a verdict asks for."""
         if type(verdict) is Delivered:
-            self.settlement.sent(lease)
+            self.settlement.end(lease, "sent", "", verdict.message_name)
             self._on_explained(lease, verdict)
         else:
             self._apply_other_verdict(verdict, lease)
@@ -195,10 +192,10 @@ class VerdictApplier:
                 self.session.signin.replace(token)
                 self.apply_verdict(verdict_of_push, lease)
             case BadDevice(reason):
-                self.settlement.bad_device(lease, reason)
+                self.settlement.end(lease, "bad_device", reason)
                 self._on_explained(lease, verdict)
             case Rejected(reason, is_explained):
-                self.settlement.rejected(lease, reason)
+                self.settlement.end(lease, "refused", reason)
                 if is_explained:
                     self._on_explained(lease, verdict)
                 else:
@@ -206,7 +203,7 @@ class VerdictApplier:
             case DeviceOverQuota(after):
                 self.stats.quota_answers += 1
                 self.admission.block(lease.push.device, after)
-                self.settlement.blocked(lease)
+                self.settlement.end(lease, "blocked", OVER_QUOTA)
                 self._on_explained(lease, verdict)
             case TargetDelayed():
                 self._on_target_delayed(lease, verdict)
@@ -292,7 +289,7 @@ class VerdictApplier:
         if fate is Fate.RELEASE:
             self.release(lease)
         elif self.blame.on_unexplained(lease):
-            self.settlement.rejected(lease, verdict.reason)
+            self.settlement.end(lease, "refused", verdict.reason)
         else:
             self.admission.targets.on_unexplained(lease.push.device, lease.sent)
             self._sleep(lease, verdict.after)
@@ -325,7 +322,7 @@ class VerdictApplier:
         lease.generation = 0  # a refused credential is no try of the push
         match self.session.signin.on_unauthorized(lease.refused, first_refused):
             case Refusal.REJECT:
-                self.settlement.rejected(lease, UNAUTHORIZED.reason)
+                self.settlement.end(lease, "refused", UNAUTHORIZED.reason)
             case Refusal.SLEEP:
                 self._on_unexplained(lease, UNAUTHORIZED)
             case Refusal.SEND_AGAIN:
@@ -379,17 +376,18 @@ class VerdictApplier:
             return False
         most = retry_queue.target_capacity
         if not retry_queue.has_room(lease.push.device, most):
-            self.settlement.overflowed(lease, f"{most} pushes for the target sleep already")
+            reason = f"{most} pushes for the target sleep already"
+            self.settlement.end(lease, "overflowed", reason)
             return False
         return True
 
     def _sleep_for_rate(self, lease: Lease, seconds: float) -> None:
         retry_queue = self.admission.retry_queue
         if retry_queue.is_full:
-            self.settlement.overflowed(lease, FULL)
+            self.settlement.end(lease, "overflowed", FULL)
         elif not retry_queue.has_room(lease.push.device, MAX_PER_DEVICE):
             reason = f"over device_rate, and {MAX_PER_DEVICE} pushes for the device sleep already"
-            self.settlement.overflowed(lease, reason)
+            self.settlement.end(lease, "overflowed", reason)
         else:
             retry_queue.sleep(lease, seconds)
 

@@ -48,7 +48,7 @@ def request_headers(header: bytes, content_type: bytes) -> Headers:
 class Delivered(NamedTuple):
     """The service accepted the push under this name. A tuple, because most answers make one."""
 
-    message_id: bytes
+    message_name: bytes
 
 
 delivered = functools.partial(tuple.__new__, Delivered)

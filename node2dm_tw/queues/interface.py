@@ -30,6 +30,7 @@ class Lease:
         generation: generation of the credential with which it was last sent.
         epoch: number of the period between two pauses in which it was last sent.
         sent: when it was last sent, in seconds of the monotonic clock.
+        answered: when its last request was answered, on the same clock; None if it was not.
     """
 
     push: Push
@@ -41,6 +42,7 @@ class Lease:
     generation: int = 0
     epoch: int = 0
     sent: float = 0.0
+    answered: float | None = None
     suspicion: object = None
     is_settled: bool = False
 

@@ -13,6 +13,7 @@ import attrs
 
 from node2dm_tw.app.route import Route
 from node2dm_tw.config.load import Settings
+from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
 from node2dm_tw.emulator.settings import PROJECT
@@ -169,7 +170,7 @@ class Day:
         provider.validate(push)
         return push
 
-    def _on_bad_outcome(self, route: str, outcome: str, push: Push, reason: str) -> None:
-        if outcome == "bad_device":
-            assert reason == "UNREGISTERED"
-            self.bad_devices.add(push.device)
+    def _on_bad_outcome(self, ended: Ended) -> None:
+        if ended.outcome == "bad_device":
+            assert ended.reason == "UNREGISTERED"
+            self.bad_devices.add(ended.push.device)

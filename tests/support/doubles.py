@@ -11,7 +11,8 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from node2dm_tw.core.push import Push, read_json, split_at_colons
+from node2dm_tw.core.outcome import Ended, OnEnded
+from node2dm_tw.core.push import read_json, split_at_colons
 from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
 from node2dm_tw.delivery.admission import Admission, LaneSettings
 from node2dm_tw.delivery.blocked_devices import BlockedDevices
@@ -20,7 +21,6 @@ from node2dm_tw.delivery.lane import Lane
 from node2dm_tw.delivery.rates import DeviceRates, Limit
 from node2dm_tw.delivery.retry_queue import RetryQueue
 from node2dm_tw.delivery.session import LockReason, Session
-from node2dm_tw.delivery.settlement import OnBadOutcome
 from node2dm_tw.delivery.signin import SignIn
 from node2dm_tw.delivery.target_delays import TargetDelays
 from node2dm_tw.http.interface import (
@@ -223,7 +223,7 @@ def bench(
     bad_device_alarm: int | None = None,
     provider: Provider | None = None,
     random: Callable[[], float] = no_jitter,
-    on_bad_outcome: OnBadOutcome | None = None,
+    on_bad_outcome: OnEnded | None = None,
 ) -> Bench:
     """Put a lane together around in-memory twins; it is not started."""
     clock = Clock()
@@ -247,12 +247,12 @@ def bench(
     reported: Counter[str] = Counter()
     locked: list[LockReason] = []
 
-    def report(outcome: str, push: Push, reason: str) -> None:
-        reported[outcome] += 1
-        if outcome == "bad_device":
-            bad_devices.append((push.device, reason))
+    def report(ended: Ended) -> None:
+        reported[ended.outcome] += 1
+        if ended.outcome == "bad_device":
+            bad_devices.append((ended.push.device, ended.reason))
         if on_bad_outcome is not None:
-            on_bad_outcome(outcome, push, reason)
+            on_bad_outcome(ended)
 
     provider = provider or C2DM("http://upstream/send")
     settings = LaneSettings(

@@ -7,7 +7,7 @@ from typing import Any
 from node2dm_tw.app import route as wiring
 from node2dm_tw.app.route import Route, RouteContext
 from node2dm_tw.config.load import Settings, load
-from node2dm_tw.core.push import Push
+from node2dm_tw.core.outcome import OnEnded
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.http.interface import HTTPClient, OnOutcomes
 from node2dm_tw.queues.budget import ByteBudget
@@ -29,7 +29,7 @@ def build_route(
     make_client: Callable[[OnOutcomes], HTTPClient],
     *,
     random: Callable[[], float] = lambda: 0.5,
-    on_bad_outcome: Callable[[str, str, Push, str], None] = lambda *_: None,
+    on_bad_outcome: OnEnded = lambda _: None,
 ) -> Route:
     """Wire the first route; nothing is started."""
     context = RouteContext(

@@ -117,7 +117,7 @@ def test_only_what_is_asked_for_is_posted(tmp_path, outcome):
     """An outcome that `events` does not name makes no callback."""
     sender = make(tmp_path, targets={None: target_with(outcomes=frozenset({outcome}))})
     for each in EVENTS:
-        sender.callbacks.enqueue("c2dm", each, PUSH, "why")
+        sender.enqueue("c2dm", PUSH, "why", outcome=each)
     (posted,) = sender.http.posted
     assert parse_qs(posted.body.decode())["outcome"] == [outcome]
     assert len(sender) == 1
@@ -130,7 +130,7 @@ def test_a_flood_of_overflows_takes_64_mib_and_is_counted(tmp_path):
     count = 200_000
     with capturedLogs() as events:
         for number in range(count):
-            sender.callbacks.enqueue("c2dm", "overflowed", push(number, 300), "max_queued")
+            sender.enqueue("c2dm", push(number, 300), "max_queued", outcome="overflowed")
     assert sender.budget.used <= MAX_WAITING_BYTES
     assert len(sender) + sender.stats["c2dm"].callbacks_dropped == count
     assert sender.budget.used > MAX_WAITING_BYTES - 2_000
@@ -151,7 +151,7 @@ def test_a_route_with_a_section_of_its_own_inherits_nothing(tmp_path):
     sender = make(tmp_path, **by_route(shop=SHOP))
     for route in ("c2dm", "shop"):
         for outcome in ("bad_device", "refused"):
-            sender.callbacks.enqueue(route, outcome, PUSH, "why")
+            sender.enqueue(route, PUSH, "why", outcome=outcome)
     first, second = sender.http.posted
     assert (first.url, second.url) == ("https://app/bad", "https://shop/bad")
     assert parse_qs(first.body.decode())["outcome"] == ["bad_device"]
@@ -186,8 +186,8 @@ def test_callbacks_of_all_routes_survive_a_restart(tmp_path):
     """In one file; each goes to the webhook of its route, with all its fields."""
     sender = make(tmp_path, **by_route(shop=SHOP))
     sender.start()
-    sender.callbacks.enqueue("c2dm", "bad_device", PUSH, "gone")
-    sender.callbacks.enqueue("shop", "refused", PUSH, "why")
+    sender.enqueue("c2dm", PUSH, "gone", outcome="bad_device")
+    sender.enqueue("shop", PUSH, "why", outcome="refused")
     sender.stop()
     again = make(tmp_path, **by_route(shop=SHOP))
     again.start()
@@ -208,7 +208,7 @@ def test_a_callback_whose_section_is_gone_is_counted_and_logged(tmp_path):
     assert counters(sender) == (0, 0, 1)
     line = "no section for callbacks of c2dm: callback dropped"
     assert [formatEvent(event) for event in events] == [line]
-    sender.callbacks.enqueue("c2dm", "refused", PUSH, "why")
+    sender.enqueue("c2dm", PUSH, "why", outcome="refused")
     assert not sender.http.posted
 
 
@@ -231,7 +231,7 @@ def test_what_is_held_waits_and_others_go(tmp_path):
     targets = {None: target_with(outcomes=frozenset(EVENTS))}
     sender = make(tmp_path, targets=targets, should_hold=should_hold)
     for outcome in EVENTS:
-        sender.callbacks.enqueue("c2dm", outcome, PUSH, "why")
+        sender.enqueue("c2dm", PUSH, "why", outcome=outcome)
     sender.clock.advance(HOLD_INTERVAL)
     for posted in sender.http.posted:
         posted.say(200, b"")

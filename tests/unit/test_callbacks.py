@@ -29,6 +29,7 @@ from node2dm_tw.callbacks import (
     Callbacks,
     CallbackSender,
 )
+from node2dm_tw.core.outcome import Ended, PushOutcome
 from node2dm_tw.core.push import Push, read_json, split_at_colons
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.http.interface import NoAnswer, NotSent
@@ -73,8 +74,16 @@ class Bench:
     def __len__(self) -> int:
         return len(self.callbacks)
 
-    def enqueue(self, route: str, push: Push, reason: str, delay: float = 0.0) -> None:
-        self.callbacks.enqueue(route, "bad_device", push, reason, delay)
+    def enqueue(
+        self,
+        route: str,
+        push: Push,
+        reason: str,
+        delay: float = 0.0,
+        outcome: PushOutcome = "bad_device",
+    ) -> None:
+        ended = Ended(route, push, outcome, reason, None, 1, 0.0, None)
+        self.callbacks.enqueue(ended, delay)
 
     def start(self) -> None:
         self.callbacks.start()

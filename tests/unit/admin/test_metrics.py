@@ -41,7 +41,7 @@ def make():
         stats = gateway.add_route(name, state=state, token_age=5, token_left=5).stats
         for number, ending in enumerate(TERMINAL_COUNTERS):
             setattr(stats, ending, number)
-        stats.refuse('Odd "reason"\n')
+        stats.count_unsent("refused", 'Odd "reason"\n')
         stats.upstream_latency.observe(0.03)
         stats.upstream_latency.observe(99.0)
         stats.queue_age.observe(-1.0)

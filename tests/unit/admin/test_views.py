@@ -119,7 +119,7 @@ def test_every_view_shows_the_same_at_the_same_moment(statsd):
     bench.gateway.invalid["colons"] += 2
     for number, name in enumerate(COUNTERS):
         setattr(route.stats, name, number)
-    route.stats.refuse("MessageTooBig")
+    route.stats.count_unsent("refused", "MessageTooBig")
     route.values |= {"state": "paused", "state_reason": "503, Retry-After", "backing_off": True}
     route.live = lambda: {
         "pause_left": round(100 - bench.clock.seconds(), 1),

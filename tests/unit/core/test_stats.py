@@ -16,8 +16,8 @@ def test_an_upstream_cannot_fill_the_memory_with_reasons():
     """The hundredth and later words are `other`; nothing is lost from the sum."""
     route = RouteStats()
     for number in range(1_000):
-        route.refuse(f"reason{number}")
-    route.refuse("reason5")
+        route.count_unsent("refused", f"reason{number}")
+    route.count_unsent("refused", "reason5")
     assert len(route.refused_reasons) == 100
     assert route.refused_reasons["other"] == 901
     assert route.refused_reasons["reason5"] == 2

@@ -55,7 +55,7 @@ def blocked_before(lane):
     lane.push(b"phone:key:y")
 
 
-def broken(outcome, push, reason):
+def broken(ended):
     raise RuntimeError("no")
 
 

@@ -89,7 +89,7 @@ def test_a_line_reaches_the_phone(gateway):
     """Its payload is data.data, its collapse key its own."""
     verdict = gateway.send(b'demo-phone:greeting:{"hello":"w\xc3\xb6rld"}')
     assert isinstance(verdict, Delivered)
-    assert verdict.message_id.startswith(b"projects/%b/messages/" % PROJECT.encode())
+    assert verdict.message_name.startswith(b"projects/%b/messages/" % PROJECT.encode())
     (message,) = gateway.shown
     assert message.data == {"data": '{"hello":"w\u00f6rld"}'}
     assert message.collapse_key == "greeting"
