@@ -26,6 +26,7 @@ DEV = [
     "setuptools>=77",  # Also pip's, to build the package: constraints.txt has its version.
     "PyYAML",
     "ruff",
+    "schemathesis",
     "trustme",
     "standardwebhooks",
     "types-psutil",

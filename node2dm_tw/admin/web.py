@@ -35,6 +35,8 @@ PAGE = {
     b"page.css": ("page.css", "text/css; charset=utf-8"),
     b"page.js": ("page.js", "text/javascript; charset=utf-8"),
     b"plot.js": ("plot.js", "text/javascript; charset=utf-8"),
+    b"push.js": ("push.js", "text/javascript; charset=utf-8"),
+    b"openapi.json": ("openapi.json", "application/json"),
     b"icon.svg": ("icon.svg", "image/svg+xml"),
 }
 """The files of the status page by their paths, and their types."""

@@ -97,7 +97,7 @@ def test_the_page_names_no_other_place():
         hosts = set(re.findall(r"https?://[^\"' )]+", text))
         assert hosts <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<style|<script>|\sstyle=|\son\w+=|javascript:", texts["index.html"])
-    code = texts["page.js"] + texts["plot.js"]
+    code = texts["page.js"] + texts["plot.js"] + texts["push.js"]
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(|document\.write", code)
 
 
