@@ -34,8 +34,8 @@ MAX_RECENT = 100_000
 MAX_RECENT_BYTES = 64 << 20
 """Bounds of the records that can be found by id."""
 
-RECENT_OVERHEAD_BYTES = 300
-"""Bytes that such a record takes in addition to its text. Measured: 260."""
+RECENT_OVERHEAD_BYTES = 200
+"""Bytes that such a record takes in addition to its texts. Measured: 172."""
 
 _LINE_START = b'{"time":"'
 
@@ -178,10 +178,10 @@ def _cut_unfinished_line(descriptor: int) -> None:
     size = os.fstat(descriptor).st_size
     tail = os.pread(descriptor, MAX_LINE_BYTES, max(0, size - MAX_LINE_BYTES))
     unfinished = tail[tail.rfind(b"\n") + 1 :]
-    if unfinished.startswith(_LINE_START[: len(unfinished)]):
-        os.ftruncate(descriptor, size - len(unfinished))
-    else:
+    if not unfinished.startswith(_LINE_START[: len(unfinished)]):
         os.write(descriptor, b"\n")
+    elif unfinished:
+        os.ftruncate(descriptor, size - len(unfinished))
 
 
 @attrs.define(eq=False)
@@ -232,9 +232,24 @@ class OutcomeRecorder:
     _second: int = attrs.field(default=-1, init=False)
     _time: str = attrs.field(default="", init=False)
 
+    def open(self) -> None:
+        """Open the file. Raises OSError."""
+        if self.file is not None:
+            self.file.open()
+
+    def reopen(self) -> None:
+        """Open the file that is at the path now, after a rotation."""
+        if self.file is not None:
+            self.file.reopen()
+
+    def stop(self) -> None:
+        """Write what waits; nothing may end any more."""
+        if self.file is not None:
+            self.file.stop()
+
     @property
     def on_ended(self) -> OnEnded | None:
-        """Takes the end of each push; None if no record is wanted."""
+        """Takes the end of each push; None if nothing is recorded."""
         return None if self.file is None and self.recent is None else self.record
 
     @property
@@ -252,7 +267,7 @@ class OutcomeRecorder:
             self.recent = RecentOutcomes() if is_on else None
 
     def record(self, ended: Ended) -> None:
-        """Record the end of a push where it is wanted."""
+        """Record the end of a push in the file, if it is in the sample, and by its id."""
         push_id = ended.push.id
         recent = self.recent if push_id is not None else None
         file = self.file if ended.outcome != "sent" or self._is_in_sample() else None
@@ -271,7 +286,7 @@ class OutcomeRecorder:
         return self.sample >= 100 or self.random() * 100 < self.sample
 
     def _format(self, ended: Ended, push_id: str) -> str:
-        """Build the line: this is a third of the cost of `json.dumps`."""
+        """Build the line: this takes half as long as `json.dumps`."""
         route, push, outcome, reason, message_name, sends, waited, answered = ended
         target = name = "null"
         if self.targets == "short":
