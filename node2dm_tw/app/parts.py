@@ -16,6 +16,7 @@ from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.intake.parser import LineParser
+from node2dm_tw.intake.signatures import SignatureVerifier
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.interface import PushEngine
 from node2dm_tw.queues.memory_engine import MemoryEngine
@@ -28,12 +29,14 @@ class Parts:
 
     Args:
         engine: made the queues of the routes.
+        verifier: checks the signatures of all datagrams.
         callbacks: None: the configuration has no [callback].
     """
 
     routes: Mapping[str, Route]
     engine: PushEngine
     parser: LineParser
+    verifier: SignatureVerifier
     callbacks: Callbacks | None
 
     def report_pushes(self) -> None:
@@ -84,4 +87,5 @@ def build_parts(
     intake = {name.encode(): route.route for route in routes.values() for name in route.names}
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
-    return Parts(routes, engine, parser, callbacks)
+    verifier = SignatureVerifier(settings.gateway.datagram_key, runtime.wall, runtime.reactor)
+    return Parts(routes, engine, parser, verifier, callbacks)

@@ -44,7 +44,6 @@ from node2dm_tw.core.logs import logger, set_level
 from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LockReason
-from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.intake.udp import BatchingUDPPort, UDPIntake, bind, listen
 from node2dm_tw.state.directory import StateDir
 from node2dm_tw.state.quota_lock import QuotaLock
@@ -124,7 +123,7 @@ class GatewayService(Service):
         parts = self._parts = build_parts(
             self._settings, self._runtime, self._stats, self._clients, self._on_locked
         )
-        self._open_udp(parts.parser)
+        self._open_udp(parts)
         parts.report_pushes()
         self._open_views(view_limits)
         for path in find_stray_files(self._settings):
@@ -132,10 +131,10 @@ class GatewayService(Service):
         # What an earlier process left is restored once a signal no longer ends this one at once.
         self._reactor.callWhenRunning(self._run, parts)
 
-    def _open_udp(self, parser: LineParser) -> None:
+    def _open_udp(self, parts: Parts) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
-            intake = UDPIntake(parser, gateway.allow)
+            intake = UDPIntake(parts.parser, gateway.allow, parts.verifier)
             bound = open_or_fail(
                 "udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port)
             )

@@ -44,7 +44,7 @@ class Settings:
 
 NOT_IMPLEMENTED = {
     "node2dm": (
-        "push_token", "push_token_file", "datagram_key", "datagram_key_file", "claim_after",
+        "push_token", "push_token_file", "claim_after",
     ),
 }  # fmt: skip
 ROUTE = re.compile(r"(c2dm|fcm)(:[A-Za-z0-9_.-]+)?")
