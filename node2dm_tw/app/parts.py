@@ -14,7 +14,9 @@ from node2dm_tw.config.load import Settings
 from node2dm_tw.core.logs import is_traced
 from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.stats import Stats
+from node2dm_tw.core.web import Endpoint
 from node2dm_tw.delivery.session import LockReason
+from node2dm_tw.intake.http import BearerCheck, OutcomeEndpoint, PushEndpoint
 from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.interface import PushEngine
@@ -28,12 +30,16 @@ class Parts:
 
     Args:
         engine: made the queues of the routes.
+        pushes: takes pushes by HTTP.
+        endpoints: what the web port answers beside the views, by path.
         callbacks: None: the configuration has no [callback].
     """
 
     routes: Mapping[str, Route]
     engine: PushEngine
     parser: LineParser
+    pushes: PushEndpoint
+    endpoints: Mapping[bytes, Endpoint]
     callbacks: Callbacks | None
 
     def report_pushes(self) -> None:
@@ -49,6 +55,7 @@ def build_parts(
     stats: Stats,
     clients: HTTPClients,
     on_locked: Callable[[QuotaLock, LockReason], None],
+    push_token: Callable[[], str | None],
 ) -> Parts:
     """Put the parts together; nothing is started."""
     routes: dict[str, Route] = {}
@@ -84,4 +91,8 @@ def build_parts(
     intake = {name.encode(): route.route for route in routes.values() for name in route.names}
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
-    return Parts(routes, engine, parser, callbacks)
+    bearer = BearerCheck(push_token, runtime.reactor)
+    pushes = PushEndpoint(parser, engine, runtime.wall, bearer)
+    outcomes = OutcomeEndpoint(bearer, lambda push_id: None)
+    endpoints: dict[bytes, Endpoint] = {b"/v1/push": pushes, b"/v1/push/": outcomes}
+    return Parts(routes, engine, parser, pushes, endpoints, callbacks)

@@ -72,7 +72,8 @@ class InvalidPush(Exception):
     def detail(self) -> str:
         """A description for people, with the invalid field but never with its value."""
         if self._expected:
-            return f"{self.field} must be {self._expected}"
+            verb = f"{self.field} must be" if self.field else "expected"
+            return f"{verb} {self._expected}"
         why = REASONS[self.reason]
         return f"{self.field}: {why}" if self.field else why
 
@@ -264,7 +265,7 @@ def decode_json(line: bytes) -> Any:
         InvalidPush: `utf8`, `json`, or `field` for a repeated name.
     """
     try:
-        return _decode(line.decode())
+        return DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         raise InvalidPush("utf8") from error
     except (ValueError, RecursionError) as error:
@@ -283,9 +284,11 @@ def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(
+DECODER = json.JSONDecoder(
     object_pairs_hook=_reject_repeated_names, parse_constant=_reject_constant
-).decode
+)
+"""Decodes JSON as in RFC 8259, without NaN; raises InvalidPush for a name that is given twice."""
+
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
