@@ -11,6 +11,7 @@ from node2dm_tw.app.webhooks import build_callbacks
 from node2dm_tw.callback_target import BAD_DEVICE, Callback
 from node2dm_tw.callbacks import Callbacks
 from node2dm_tw.config.load import Settings
+from node2dm_tw.config.sections import GatewaySection
 from node2dm_tw.core.logs import is_traced
 from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.stats import Stats
@@ -18,6 +19,7 @@ from node2dm_tw.core.web import Endpoint
 from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.intake.http import BearerCheck, OutcomeEndpoint, PushEndpoint
 from node2dm_tw.intake.parser import LineParser
+from node2dm_tw.outcomes import LineFile, OutcomeRecorder
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.interface import PushEngine
 from node2dm_tw.queues.memory_engine import MemoryEngine
@@ -32,6 +34,7 @@ class Parts:
         engine: made the queues of the routes.
         pushes: takes pushes by HTTP.
         endpoints: what the web port answers beside the views, by path.
+        outcomes: records the end of each push.
         callbacks: None: the configuration has no [callback].
     """
 
@@ -40,13 +43,16 @@ class Parts:
     parser: LineParser
     pushes: PushEndpoint
     endpoints: Mapping[bytes, Endpoint]
+    outcomes: OutcomeRecorder
     callbacks: Callbacks | None
 
     def report_pushes(self) -> None:
-        """Log what becomes of each push, where the level is debug."""
+        """Log what becomes of each push, where the level is debug, and record its end."""
         self.parser.trace_pushes(is_traced("intake"))
         for route in self.routes.values():
-            route.lane.report_pushes(is_traced=is_traced("delivery"), on_outcome=None)
+            route.lane.report_pushes(
+                is_traced=is_traced("delivery"), on_outcome=self.outcomes.on_ended
+            )
 
 
 def build_parts(
@@ -91,8 +97,24 @@ def build_parts(
     intake = {name.encode(): route.route for route in routes.values() for name in route.names}
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
+    outcomes = _build_outcomes(gateway, runtime)
     bearer = BearerCheck(push_token, runtime.reactor)
     pushes = PushEndpoint(parser, engine, runtime.wall, bearer)
-    outcomes = OutcomeEndpoint(bearer, lambda push_id: None)
-    endpoints: dict[bytes, Endpoint] = {b"/v1/push": pushes, b"/v1/push/": outcomes}
-    return Parts(routes, engine, parser, pushes, endpoints, callbacks)
+    endpoints: dict[bytes, Endpoint] = {
+        b"/v1/push": pushes,
+        b"/v1/push/": OutcomeEndpoint(bearer, outcomes.find_outcome),
+    }
+    return Parts(routes, engine, parser, pushes, endpoints, outcomes, callbacks)
+
+
+def _build_outcomes(gateway: GatewaySection, runtime: Runtime) -> OutcomeRecorder:
+    path = gateway.outcomes
+    recorder = OutcomeRecorder(
+        None if path is None else LineFile(path, runtime.reactor),
+        gateway.outcomes_sample,
+        gateway.outcomes_targets,
+        runtime.wall,
+        runtime.random,
+    )
+    recorder.keep_recent(gateway.push_token is not None)
+    return recorder

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.core.push import DECODER, InvalidPush, Push, decode_json, read_fields
+from node2dm_tw.core.json_form import DECODER, decode_json, read_fields
+from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.web import WebResponse
 from node2dm_tw.intake.parser import IntakeRoute, LineParser
 
