@@ -11,6 +11,7 @@ import attrs
 from benchmarks.machine import MEASURED
 from benchmarks.upstream import Upstream
 from tests.support.gateway import GatewayProcess
+from tests.support.ports import free_port
 
 CHECKOUT = Path(__file__).parents[1]
 CURL1, CURL2, FCM2 = "curl, HTTP/1.1", "curl, HTTP/2", "FCM, curl, HTTP/2"
@@ -22,6 +23,9 @@ SUBJECTS: dict[str, dict[str, Any]] = {
     TREQ: {"client": "treq"},
 }
 """The gateways that are compared: the arguments of `make_gateway` for each."""
+
+TOKEN = "benchmark-push-token-of-32-chars"
+"""The bearer token of pushes by HTTP."""
 
 _SECTIONS = {
     "c2dm": """
@@ -43,6 +47,8 @@ project_rate = 1000000000/s
 class BenchmarkGateway(GatewayProcess):
     """A gateway, and what the kernel knows of it."""
 
+    web: int = attrs.field(factory=free_port)
+
     def sent(self) -> int:
         """Ask how many pushes were sent."""
         return int(self.stats()["messages_sent"])
@@ -63,12 +69,14 @@ def make_gateway(
     answers: str = "",
     max_in_flight: int = 64,
     wrapper: Sequence[str] = (),
+    queue: str = "",
 ) -> BenchmarkGateway:
     """Make a gateway with one route; nothing is started.
 
     Args:
         answers: how C2DM answers: "" at once, "/slow" after 50 ms, "/outage" by 503 in an outage.
         wrapper: a command that runs the gateway's, such as valgrind.
+        queue: the queue engine of a gateway that takes pushes by HTTP; "": memory, by UDP alone.
     """
     section = _SECTIONS[service].format(
         login_url=upstream.url("/accounts/ClientLogin", http2=False),
@@ -77,7 +85,7 @@ def make_gateway(
         service_account=upstream.places.service_account,
     )
     ca_file = upstream.places.ca_file
-    return BenchmarkGateway(
+    made = BenchmarkGateway(
         folder,
         f"[{service}]{section}ca_file = {ca_file}\n"
         f"max_in_flight = {max_in_flight}\ntimeout = 600\n",
@@ -86,3 +94,7 @@ def make_gateway(
         prefix=(*MEASURED, *wrapper),
         environment={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )
+    if queue:
+        web = f"tcp:{made.web}:interface=127.0.0.1"
+        made.node2dm += f"\nqueue = {queue}\nweb = {web}\npush_token = {TOKEN}"
+    return made

@@ -18,6 +18,7 @@ from node2dm_tw.config.converters import (
     networks,
     number,
     path,
+    percent,
     plain_word,
     proxy_url,
     seconds,
@@ -52,6 +53,8 @@ def _log_levels(value: str, folder: Path) -> str:
     parse_levels(value)
     return value
 
+
+_bearer = full_match(r"[!-~]{1,1024}", "1 to 1024 visible ASCII characters, without blanks")
 
 _url_path = full_match(r"/[!-~]*", "a path that begins with /")
 
@@ -141,7 +144,7 @@ class GatewaySection:
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
-        "networks that may send pushes; a filter, not authentication",
+        "networks that may send pushes by UDP; a filter, not authentication",
         shown=True,
         reloads=True,
     )
@@ -149,6 +152,13 @@ class GatewaySection:
         _datagram_key,
         "",
         "the key of signed datagrams, at least 16 bytes; unsigned ones are then invalid",
+        secret=True,
+        reloads=True,
+    )
+    push_token: str | None = option(
+        _bearer,
+        "",
+        "the bearer token of POST /v1/push, which needs web; empty: no pushes by HTTP",
         secret=True,
         reloads=True,
     )
@@ -205,6 +215,21 @@ class GatewaySection:
         secret=True,
     )
     queue: str = option(_queue, "memory", "where pushes wait: memory", shown=True)
+    outcomes: Path | None = option(
+        path,
+        "",
+        "the file that gets a record of each push that ended, such as outcomes.jsonl; empty: off",
+        shown=True,
+    )
+    outcomes_sample: float = option(
+        percent, "100", "percent of the sent pushes that get a record; all others do", shown=True
+    )
+    outcomes_targets: str = option(
+        choice("short", "full", "none"),
+        "short",
+        "the target in a record: short, which cannot be used, full, or none",
+        shown=True,
+    )
     log_level: str = option(
         _log_levels,
         "info",

@@ -1,5 +1,6 @@
-// The status page: shows the events of /events. It sends no commands.
+// The status page: shows the events of /events. Only the form of push.js sends anything.
 import { Plot, POINTS, ceiling, duration, number, spark, timeCeiling } from "./plot.js";
+import { offerRoutes } from "./push.js";
 
 const $ = (id) => document.getElementById(id);
 const OUTCOMES = { sent: "sent", refused: "failed", bad_device: "failed", blocked: "failed", expired: "failed", overflowed: "failed", collapsed: "idle", handed_over: "idle" };
@@ -83,6 +84,7 @@ function showRoutes({ routes, health }) {
     ].forEach((text, i) => say(row.children[3 + i], text));
   }
   for (const row of rows.values()) row.remove();
+  offerRoutes(Object.keys(routes));
 }
 
 function showOutcomes({ totals }) {
