@@ -31,6 +31,9 @@ from node2dm_tw.core.logs import FORMATS, LEVELS, parse_levels
 
 DAY = 86_400
 
+MIN_KEY_BYTES = 16
+"""Minimum length of `datagram_key`; a shorter key could be guessed."""
+
 HAS_CURL = importlib.util.find_spec("pycurl") is not None
 """Whether the extra `curl` is installed."""
 
@@ -50,6 +53,8 @@ def _log_levels(value: str, folder: Path) -> str:
     parse_levels(value)
     return value
 
+
+_bearer = full_match(r"[!-~]{1,1024}", "1 to 1024 visible ASCII characters, without blanks")
 
 _url_path = full_match(r"/[!-~]*", "a path that begins with /")
 
@@ -95,6 +100,15 @@ def _signing_secret(value: str, folder: Path) -> bytes:
     return key
 
 
+def _datagram_key(value: str, folder: Path) -> bytes:
+    key = value.encode()
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(
+            f"at least {MIN_KEY_BYTES} bytes, such as the output of: openssl rand -hex 32"
+        )
+    return key
+
+
 @attrs.frozen
 class GatewaySection:
     """The section [node2dm]: the options of the whole process."""
@@ -130,8 +144,22 @@ class GatewaySection:
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
-        "networks that may send pushes; a filter, not authentication",
+        "networks that may send pushes by UDP; a filter, not authentication",
         shown=True,
+        reloads=True,
+    )
+    datagram_key: bytes | None = option(
+        _datagram_key,
+        "",
+        "the key of signed datagrams, at least 16 bytes; unsigned ones are then invalid",
+        secret=True,
+        reloads=True,
+    )
+    push_token: str | None = option(
+        _bearer,
+        "",
+        "the bearer token of POST /v1/push, which needs web; empty: no pushes by HTTP",
+        secret=True,
         reloads=True,
     )
     state_dir: Path = option(
