@@ -248,7 +248,7 @@ def _fcm(
     section: FCMRoute, key: ServiceAccountKey, post: Post, wall: Callable[[], float]
 ) -> Service:
     credentials = ServiceAccountCredentials(post, wall, key)
-    provider = FCM(send_url(section.project or key.project, section.url))
+    provider = FCM(send_url(section.project or key.project, section.url), wall)
     return provider, credentials, credentials.update
 
 

@@ -16,7 +16,7 @@ from node2dm_tw.core.push import (
 )
 
 MAX_NESTING = 16
-"""Maximum nesting depth of `notification`, far below any JSON parser's recursion limit."""
+"""Maximum nesting depth of an object, far below any JSON parser's recursion limit."""
 
 
 def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
@@ -43,7 +43,7 @@ def read_fields(found: dict[str, Any], received: float) -> tuple[str | None, Pus
     target = _find_target(fields)
     try:
         device = fields[target].encode()
-        key = fields.get("collapse_key", "").encode()
+        key = _find_collapse_key(fields).encode()
         payload = _dumps(fields).encode()
     except ValueError:
         raise _find_unwritable(fields) from None
@@ -97,6 +97,13 @@ def _find_target(fields: dict[str, Any]) -> str:
     if len(targets) > 1:
         raise InvalidPush("target", targets[1])
     return targets[0]
+
+
+def _find_collapse_key(fields: dict[str, Any]) -> str:
+    """Return the collapse key, which may also stand in FCM's blocks for Android."""
+    places = (fields, fields.get("android", {}), fields.get("android_v2", {}))
+    found = (place.get("collapse_key") for place in places)
+    return next((key for key in found if isinstance(key, str)), "")
 
 
 def _find_unwritable(fields: dict[str, Any]) -> InvalidPush:
@@ -173,10 +180,13 @@ def _read_boolean(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _read_object(value: object) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) and _is_shallow(value, MAX_NESTING) else None
+
+
 def _read_notification(value: object) -> dict[str, Any] | None:
-    if not isinstance(value, dict) or not _is_shallow(value, MAX_NESTING):
-        return None
-    return {name: inner for name, inner in value.items() if inner is not None}
+    found = _read_object(value)
+    return found and {name: inner for name, inner in found.items() if inner is not None}
 
 
 def _is_shallow(value: object, levels: int) -> bool:
@@ -186,6 +196,8 @@ def _is_shallow(value: object, levels: int) -> bool:
     return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
+_OBJECT = f"an object, nested at most {MAX_NESTING} deep"
+
 _FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
     **dict.fromkeys(("route", *TARGETS, "collapse_key"), (_read_text, "a text")),
     "id": (_read_id, "1 to 64 of the characters A-Z a-z 0-9 . _ : -"),
@@ -193,6 +205,10 @@ _FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
     "ttl": (_read_seconds, f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),
     "priority": (_read_priority, "normal or high"),
     "delay_while_idle": (_read_boolean, "true or false"),
-    "notification": (_read_notification, f"an object, nested at most {MAX_NESTING} deep"),
+    "notification": (_read_notification, _OBJECT),
+    **dict.fromkeys(
+        ("android", "android_v2", "apns", "webpush", "fcm_options"), (_read_object, _OBJECT)
+    ),
+    "validate_only": (_read_boolean, "true or false"),
 }
 """For each field its converter, which returns None for an invalid value, and what is expected."""

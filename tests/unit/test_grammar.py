@@ -20,7 +20,7 @@ from node2dm_tw.providers.fcm import FCM
 from tests.support.grammar import LINES, OBJECTS, Case
 from tests.unit.intake.support import Intake
 
-SERVICES = {"c2dm": C2DM("https://x.example/"), "fcm": FCM("https://x.example/")}
+SERVICES = {"c2dm": C2DM("https://x.example/"), "fcm": FCM("https://x.example/", lambda: 0.0)}
 
 
 def parse(line: bytes, service: str):
