@@ -9,7 +9,7 @@ from urllib.parse import quote as quote_path
 import attrs
 
 from node2dm_tw.core.push import InvalidPush, Push, check_token, check_utf8, split_at_colons
-from node2dm_tw.providers import fcm_answers, fcm_message
+from node2dm_tw.providers import fcm_answers, fcm_message, fcm_topics
 from node2dm_tw.providers.interface import Credential, Request, request_headers
 
 _CONTENT_TYPE = b"application/json; charset=UTF-8"
@@ -44,6 +44,7 @@ class FCM:
     wall: Callable[[], float]
     first_delay: ClassVar[float] = 20.0  # half of it is FCM's "wait at least 10 s before retrying"
     judge = staticmethod(fcm_answers.judge)
+    judge_subscription = staticmethod(fcm_topics.judge)
 
     def split(self, line: bytes, received: float) -> Push:
         """Find the payload at the first ``:{``, because tokens contain a colon."""
@@ -57,7 +58,12 @@ class FCM:
         return split_at_colons(line, received, key_end)
 
     def validate(self, push: Push) -> None:
-        most = fcm_message.check(push.fields) if push.is_json else fcm_message.MAX_BYTES
+        most = fcm_message.MAX_BYTES
+        if push.is_json:
+            if push.is_subscription:
+                fcm_topics.check(push.fields)
+                return
+            most = fcm_message.check(push.fields)
         if len(push.line) >= most:  # no part of a shorter line is too large
             fcm_message.check_sizes(push, most)
 
@@ -65,11 +71,15 @@ class FCM:
         return fcm_message.read_ttl(push.fields)
 
     def request(self, push: Push, credential: Credential, now: float) -> Request:
-        if push.is_json:
-            body = _dumps(fcm_message.build(push, now, self.wall)).encode()
-        else:
+        url: str = self.url
+        body: bytes | None
+        if not push.is_json:
             body = _line_body(push)
-        return _request((self.url, request_headers(credential.header, _CONTENT_TYPE), body))
+        elif push.is_subscription:
+            url, body = fcm_topics.build(push, url)
+        else:
+            body = _dumps(fcm_message.build(push, now, self.wall)).encode()
+        return _request((url, request_headers(credential.header, _CONTENT_TYPE), body))
 
 
 def _line_body(push: Push) -> bytes:
