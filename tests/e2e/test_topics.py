@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,6 +150,17 @@ def test_a_project_over_its_quota_waits(gateway, push_emulator, phones):
         gateway.push(subscription(phone.registration_id))
     stats = gateway.wait_for(messages_sent=5, messages_in_queue=0)
     assert stats["quota_answers"] >= 1
+
+
+def test_the_documented_lines(make_gateway):
+    """Both lines of docs/fcm.md, sent to a route of the emulator, are done."""
+    page = (Path(__file__).parents[2] / "docs/fcm.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r'```json\n(\{"route": "fcm", "subscribe".*?)```', page, re.DOTALL)
+    config = "[fcm]\n[emulator]\nphones = demo-fcm-phone\n"
+    gateway = make_gateway(config).start()
+    lines = block.encode().splitlines()
+    gateway.push(*lines)
+    gateway.wait_for(messages_sent=len(lines))
 
 
 def test_other_fields_and_other_services(gateway, make_gateway):
