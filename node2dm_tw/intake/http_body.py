@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.core.json_form import DECODER, decode_json, read_fields
+from node2dm_tw.core.json_form import DECODER, decode_json
 from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.web import WebResponse
 from node2dm_tw.intake.parser import IntakeRoute, LineParser
@@ -165,11 +165,7 @@ class Batch:
             raise InvalidPush("json", "", "a JSON object")
         if value.get("id") is None:
             value["id"] = f"{self.prefix}{self.count}"
-        name, push = read_fields(value, self.received)
-        route = self.parser.default
-        if name is not None:
-            route = self.parser.find_route(name.encode("utf-8", "replace"))
-        route.provider.validate(push)
+        route, push = self.parser.read_object(value, self.received)
         self.pushes.setdefault(route, []).append(push)
         self.ids.append(value["id"])
 
