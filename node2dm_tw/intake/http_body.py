@@ -22,9 +22,7 @@ MAX_ERRORS = 100
 """Maximum number of invalid pushes that an answer describes."""
 
 _LINES = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
-_TYPE = re.compile(
-    rb'\s*([^;\s]*)\s*(?:;\s*charset\s*=\s*"?(?:utf-8|us-ascii)"?\s*)?', re.IGNORECASE
-)
+_TYPE = re.compile(rb'([^;\s]*)\s*(?:;\s*charset\s*=\s*"?(?:utf-8|us-ascii)"?\s*)?', re.IGNORECASE)
 
 _START = re.compile(r"\[[ \t\r\n]*(\][ \t\r\n]*\Z)?")
 _SEPARATOR = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|(\][ \t\r\n]*\Z))")
