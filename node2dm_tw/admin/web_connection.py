@@ -92,6 +92,13 @@ class HeadChannel(HTTPChannel):
         headers.removeHeader(b"Expect")
         HTTPChannel.allHeadersReceived(self)
 
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            return HTTPChannel.headerReceived(self, line)
+        except ValueError:  # a length of thousands of digits, which Python does not convert
+            self._respondToBadRequestAndDisconnect()
+            return False
+
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         persists: bool = HTTPChannel.checkPersistence(self, request, version)
         if not persists:
