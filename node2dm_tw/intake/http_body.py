@@ -24,6 +24,9 @@ MAX_ERRORS = 100
 _LINES = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
 _TYPE = re.compile(rb'([^;\s]*)\s*(?:;\s*charset\s*=\s*"?(?:utf-8|us-ascii)"?\s*)?', re.IGNORECASE)
 
+_LINE = re.compile(rb"[^\s\0\xef\xbb\xbf][^\n]*")
+"""What is on a line, without the blanks and byte-order marks before it."""
+
 _START = re.compile(r"\[[ \t\r\n]*(\][ \t\r\n]*\Z)?")
 _SEPARATOR = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|(\][ \t\r\n]*\Z))")
 """What stands before the elements of an array; group 1: the array ends here."""
@@ -66,10 +69,9 @@ def read_values(body: bytes, headers: Headers) -> Iterator[Value]:
 
 
 def _read_lines(body: bytes) -> Iterator[Value]:
-    for line in body.split(b"\n"):
-        text = line.strip(b"\xef\xbb\xbf \t\r\0")
-        if text:
-            yield _decode(text, "a JSON object on each line"), len(text)
+    for line in _LINE.finditer(body):
+        text = line[0].rstrip(b" \t\r\0")
+        yield _decode(text, "a JSON object on each line"), len(text)
 
 
 def _read_single(body: bytes) -> Iterator[Value]:
