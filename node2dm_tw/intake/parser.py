@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.logs import Throttle, logger, shorten
-from node2dm_tw.core.push import InvalidPush, Push, read_json
+from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.stats import RouteStats, Stats
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.queues.interface import PushQueue

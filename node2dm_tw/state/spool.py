@@ -13,7 +13,8 @@ from typing import BinaryIO, Generic, TypeVar
 
 import attrs
 
-from node2dm_tw.core.push import InvalidPush, Push, read_json
+from node2dm_tw.core.json_form import read_json
+from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.state.atomic import (
     as_number,
     find_free_name,

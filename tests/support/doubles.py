@@ -11,8 +11,9 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.outcome import Ended, OnEnded
-from node2dm_tw.core.push import read_json, split_at_colons
+from node2dm_tw.core.push import split_at_colons
 from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
 from node2dm_tw.delivery.admission import Admission, LaneSettings
 from node2dm_tw.delivery.blocked_devices import BlockedDevices

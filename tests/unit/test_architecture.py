@@ -32,7 +32,7 @@ The parts and modules that each part may import beside its own. Only `app` may i
 nobody imports `app`.
 """
 
-STANDARD_LIBRARY_ONLY = {"client", "core.push"}
+STANDARD_LIBRARY_ONLY = {"client", "core.push", "core.json_form"}
 
 WIRING = ("app.", "cli.", "client", "emulator.server.", "emulator.phone.", "emulator.__main__")
 """How the names of the modules begin that may ask for the reactor or the time."""

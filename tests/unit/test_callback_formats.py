@@ -12,7 +12,8 @@ from twisted.logger import capturedLogs, formatEvent
 from node2dm_tw.callback_target import Callback, CallbackTarget
 from node2dm_tw.callbacks import HOLD_INTERVAL, IN_FLIGHT, MAX_WAITING_BYTES
 from node2dm_tw.config.sections import EVENTS
-from node2dm_tw.core.push import read_json, split_at_colons
+from node2dm_tw.core.json_form import read_json
+from node2dm_tw.core.push import split_at_colons
 from node2dm_tw.core.stats import TERMINAL_COUNTERS
 from node2dm_tw.state.spool import Spool
 from tests.support.doubles import WALL

@@ -29,8 +29,9 @@ from node2dm_tw.callbacks import (
     Callbacks,
     CallbackSender,
 )
+from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.outcome import Ended, PushOutcome
-from node2dm_tw.core.push import Push, read_json, split_at_colons
+from node2dm_tw.core.push import Push, split_at_colons
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.http.interface import NoAnswer, NotSent
 from node2dm_tw.state.spool import Spool

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from node2dm_tw import client as client_module
 from node2dm_tw.client import MAX_DATAGRAM, Counters, Push, PushClient, connect, pack
-from node2dm_tw.core.push import read_json, split_at_colons
+from node2dm_tw.core.json_form import read_json
+from node2dm_tw.core.push import split_at_colons
 from tests.support.grammar import TOKENS
 
 ROOT = Path(__file__).parents[2]

@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node2dm_tw.core.push import (
-    MAX_NESTING,
-    MAX_TOKEN_BYTES,
-    REASONS,
-    InvalidPush,
-    check_token,
-    read_json,
-    split_at_colons,
-)
+from node2dm_tw.core.json_form import MAX_NESTING, read_json
+from node2dm_tw.core.push import MAX_TOKEN_BYTES, REASONS, InvalidPush, check_token, split_at_colons
 from tests.support.grammar import TOKENS
 
 NOW = 1_800_000_000.0

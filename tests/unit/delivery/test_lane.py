@@ -393,7 +393,7 @@ def test_a_push_past_its_age_is_dropped(tmp_path):
 
 def test_ttl_of_the_json_form_ends_a_push_before_max_age(lane):
     """A push that says it is of no use after 5 s is not sent after 6 s."""
-    from node2dm_tw.core.push import read_json
+    from node2dm_tw.core.json_form import read_json
 
     line = b'{"token": "phone", "collapse_key": "k", "data": "x", "ttl": 5}'
     lane.push_many(8)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from node2dm_tw.core.push import read_json
+from node2dm_tw.core.json_form import read_json
 from node2dm_tw.http.interface import NotSent
 from node2dm_tw.providers.fcm import FCM
 from tests.support.doubles import Bench, bench

@@ -3,7 +3,8 @@
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
-from node2dm_tw.core.push import read_json, split_at_colons
+from node2dm_tw.core.json_form import read_json
+from node2dm_tw.core.push import split_at_colons
 from node2dm_tw.queues.interface import Lease
 from tests.support.doubles import bench
 

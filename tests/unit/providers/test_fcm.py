@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node2dm_tw.core.push import InvalidPush, read_json
+from node2dm_tw.core.json_form import read_json
+from node2dm_tw.core.push import InvalidPush
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Delivered
 from tests.support.grammar import TOKENS

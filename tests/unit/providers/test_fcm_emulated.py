@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from node2dm_tw.core.push import read_json
+from node2dm_tw.core.json_form import read_json
 from node2dm_tw.emulator.google.fcm import FCM_ERRORS, PLAIN_ERRORS
 from node2dm_tw.emulator.google.messages import Message
 from node2dm_tw.emulator.settings import PROJECT
