@@ -27,7 +27,7 @@ EXCLUDED = (
 
 
 def spell_out(pattern: str) -> str:
-    """Replace Unicode's categories, such as ``\\p{Cc}``, by their characters."""
+    r"""Replace Unicode's categories, such as ``\p{Cc}``, by their characters."""
 
     def spell(match: re.Match[str]) -> str:
         letters = (n for n in range(sys.maxunicode) if unicodedata.category(chr(n)) == match[1])
