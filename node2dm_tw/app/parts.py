@@ -11,11 +11,13 @@ from node2dm_tw.app.webhooks import build_callbacks
 from node2dm_tw.callback_target import BAD_DEVICE, Callback
 from node2dm_tw.callbacks import Callbacks
 from node2dm_tw.config.load import Settings
+from node2dm_tw.config.sections import GatewaySection
 from node2dm_tw.core.logs import is_traced
 from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.intake.parser import LineParser
+from node2dm_tw.outcomes import LineFile, OutcomeRecorder
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.interface import PushEngine
 from node2dm_tw.queues.memory_engine import MemoryEngine
@@ -28,19 +30,23 @@ class Parts:
 
     Args:
         engine: made the queues of the routes.
+        outcomes: records the end of each push.
         callbacks: None: the configuration has no [callback].
     """
 
     routes: Mapping[str, Route]
     engine: PushEngine
     parser: LineParser
+    outcomes: OutcomeRecorder
     callbacks: Callbacks | None
 
     def report_pushes(self) -> None:
-        """Log what becomes of each push, where the level is debug."""
+        """Log what becomes of each push, where the level is debug, and record its end."""
         self.parser.trace_pushes(is_traced("intake"))
         for route in self.routes.values():
-            route.lane.report_pushes(is_traced=is_traced("delivery"), on_outcome=None)
+            route.lane.report_pushes(
+                is_traced=is_traced("delivery"), on_outcome=self.outcomes.on_ended
+            )
 
 
 def build_parts(
@@ -84,4 +90,15 @@ def build_parts(
     intake = {name.encode(): route.route for route in routes.values() for name in route.names}
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
-    return Parts(routes, engine, parser, callbacks)
+    return Parts(routes, engine, parser, _build_outcomes(gateway, runtime), callbacks)
+
+
+def _build_outcomes(gateway: GatewaySection, runtime: Runtime) -> OutcomeRecorder:
+    path = gateway.outcomes
+    return OutcomeRecorder(
+        None if path is None else LineFile(path, runtime.reactor),
+        gateway.outcomes_sample,
+        gateway.outcomes_targets,
+        runtime.wall,
+        runtime.random,
+    )

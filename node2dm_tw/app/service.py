@@ -124,6 +124,7 @@ class GatewayService(Service):
         parts = self._parts = build_parts(
             self._settings, self._runtime, self._stats, self._clients, self._on_locked
         )
+        open_or_fail("outcomes", parts.outcomes.open)
         self._open_udp(parts.parser)
         parts.report_pushes()
         self._open_views(view_limits)
@@ -191,6 +192,7 @@ class GatewayService(Service):
         """Read the configuration again (SIGHUP); a faulty one changes nothing."""
         if self._is_ending or self._parts is None:
             return
+        self._parts.outcomes.reopen()  # whatever the configuration says: it may have been rotated
         running = Configuration(self._settings, self._emulated)
         changes = read_changes(self._config_file, running, self._descriptors)
         if changes is not None:
@@ -198,9 +200,9 @@ class GatewayService(Service):
             apply(changes, self._parts, self._intakes)
 
     def _take_snapshot(self) -> ProcessSnapshot:
-        callbacks = None if self._parts is None else self._parts.callbacks
-        maximum = self._settings.gateway.max_queued_bytes
-        return self._snapshots.take(self._routes, self._intakes, callbacks, maximum)
+        parts, maximum = self._parts, self._settings.gateway.max_queued_bytes
+        callbacks, dropped = (parts.callbacks, parts.outcomes.dropped) if parts else (None, 0)
+        return self._snapshots.take(self._routes, self._intakes, callbacks, dropped, maximum)
 
     def _on_locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -279,6 +281,8 @@ class GatewayService(Service):
             (f"save what is left of {name}", route.queue.stop)
             for name, route in self._routes.items()
         ]
+        if self._parts is not None:
+            steps.append(("write the outcomes", self._parts.outcomes.stop))
         steps.append(("unlock state_dir", self._state_dir.unlock))
         return steps
 

@@ -18,6 +18,7 @@ from node2dm_tw.config.converters import (
     networks,
     number,
     path,
+    percent,
     plain_word,
     proxy_url,
     seconds,
@@ -186,6 +187,21 @@ class GatewaySection:
         secret=True,
     )
     queue: str = option(_queue, "memory", "where pushes wait: memory", shown=True)
+    outcomes: Path | None = option(
+        path,
+        "",
+        "the file that gets a record of each push that ended, such as outcomes.jsonl; empty: off",
+        shown=True,
+    )
+    outcomes_sample: float = option(
+        percent, "100", "percent of the sent pushes that get a record; all others do", shown=True
+    )
+    outcomes_targets: str = option(
+        choice("short", "full", "none"),
+        "short",
+        "the target in a record: short, which cannot be used, full, or none",
+        shown=True,
+    )
     log_level: str = option(
         _log_levels,
         "info",

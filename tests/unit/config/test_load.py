@@ -53,8 +53,10 @@ def test_a_minimal_file(tmp_path):
 def test_paths_are_relative_to_the_file(tmp_path):
     """The folder in which the process is started has no part in it."""
     (tmp_path / "ca.pem").write_bytes(CERTIFICATE)
-    settings = load(tmp_path, "[node2dm]\nstate_dir = ../x\n" + MINIMAL + "ca_file = ca.pem\n")
+    gateway = "[node2dm]\nstate_dir = ../x\noutcomes = y/outcomes.jsonl\n"
+    settings = load(tmp_path, f"{gateway}{MINIMAL}ca_file = ca.pem\n")
     assert settings.gateway.state_dir == tmp_path.parent / "x"
+    assert settings.gateway.outcomes == tmp_path / "y/outcomes.jsonl"
     assert settings.routes[0].ca_file == FileContent(tmp_path / "ca.pem", CERTIFICATE)
 
 
