@@ -1,4 +1,4 @@
-"""The programs and the configuration of docs/http-intake.md that the page's own shell cannot run."""
+"""The programs and the configuration of docs/http-intake.md."""
 
 import json
 import re
