@@ -32,6 +32,9 @@ from node2dm_tw.state.spool import Spool, to_record
 
 log = logger()
 
+FILE_NAME = "queue.sqlite"
+"""The name of the database in state_dir."""
+
 UPGRADES: tuple[str, ...] = ()
 """SQL that brings a database to the next version: the first from version 1 to 2, and so on."""
 
