@@ -111,5 +111,5 @@ def test_the_quickstart_file_loads(tmp_path):
     settings = load(ROOT / "etc/quickstart.ini", tmp_path, lambda *_: made, any_key)
     assert settings.gateway.state_dir == ROOT / "run"
     assert [route.name for route in settings.routes] == ["c2dm", "fcm"]
-    # Its push_token is no secret. `make run` takes the right to read it away for the warning's sake.
+    # Everybody knows its push_token; `make run` changes the mode, so that nothing is logged.
     assert all("can be read by other users" in each for each in settings.warnings)
