@@ -12,6 +12,7 @@ from node2dm_tw.core.json_form import check_fields, decode_json, make_push
 from node2dm_tw.core.logs import Throttle, logger, shorten
 from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.stats import RouteStats, Stats
+from node2dm_tw.intake.signatures import skip_signature
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.queues.interface import PushQueue
 
@@ -234,7 +235,11 @@ def _log_failed_put(failure: Failure, route: IntakeRoute) -> None:
 
 
 def _split(datagram: bytes) -> list[bytes]:
-    """Split a datagram into its lines, without empty ones; if all are empty, return it whole."""
+    """Split a datagram into its lines, without empty ones and the signature.
+
+    If all are empty, return the datagram whole.
+    """
+    datagram = skip_signature(datagram)
     return [line for line in datagram.split(b"\n") if line.rstrip(b"\r\0")] or [datagram]
 
 

@@ -105,6 +105,22 @@ def test_a_value_that_is_not_implemented_yet(tmp_path, line, kind):
     assert fault.endswith(f"{kind} is not implemented yet; remove it")
 
 
+def test_the_key_of_datagrams(tmp_path):
+    """As a text or in a file; a short one is refused, and none of it is shown."""
+    (tmp_path / "key").write_text("sixteen byte key\n", encoding="utf-8")
+    (tmp_path / "key").chmod(0o600)
+    for line in ("datagram_key = sixteen byte key", "datagram_key_file = key"):
+        gateway = load(tmp_path, f"[node2dm]\n{line}\n{MINIMAL}").gateway
+        assert gateway.datagram_key == b"sixteen byte key"
+        assert "sixteen" not in repr(gateway)
+    assert load(tmp_path, MINIMAL).gateway.datagram_key is None
+    (fault,) = errors(tmp_path, f"[node2dm]\ndatagram_key = fifteen bytes..\n{MINIMAL}")
+    assert fault == (
+        "[node2dm] datagram_key: expected at least 16 bytes, such as the output of:"
+        " openssl rand -hex 32"
+    )
+
+
 def test_a_file_without_a_route(tmp_path):
     """There is nothing to send then."""
     assert errors(tmp_path, "[node2dm]\n") == [
