@@ -94,10 +94,11 @@ class HeadChannel(HTTPChannel):
 
     def headerReceived(self, line: bytes) -> bool:
         try:
-            return HTTPChannel.headerReceived(self, line)
+            is_valid: bool = HTTPChannel.headerReceived(self, line)
         except ValueError:  # a length of thousands of digits, which Python does not convert
-            self._respondToBadRequestAndDisconnect()
+            self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
             return False
+        return is_valid
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         persists: bool = HTTPChannel.checkPersistence(self, request, version)
