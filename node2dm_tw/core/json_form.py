@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from node2dm_tw.core.push import (
@@ -15,6 +15,11 @@ from node2dm_tw.core.push import (
     Push,
     check_token,
 )
+
+MANY_TARGETS = ("tokens", "fids")
+
+MAX_DEVICES = 500
+"""Maximum number of `tokens` or `fids` of one object."""
 
 MAX_NESTING = 16
 """Maximum nesting depth of an object, far below any JSON parser's recursion limit."""
@@ -29,18 +34,75 @@ def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
 
 
 def read_fields(found: dict[str, Any], received: float) -> tuple[str | None, Push]:
-    """Check the decoded object of the JSON form.
+    """Make a push of the decoded object of the JSON form.
 
     Returns:
-        The route that it names, or None, and the push. The payload of the push is the object
-        without route, blanks and nulls.
+        The route that it names, or None, and the push.
 
     Raises:
-        InvalidPush: `field`, `token` (no target), `target` (several), or `utf8` and `json` for
-            values that cannot be encoded.
+        InvalidPush: see `check_fields` and `make_push`.
     """
-    fields = {name: _read_field(name, value) for name, value in found.items() if value is not None}
+    fields = check_fields(found)
     route = fields.pop("route", None)
+    return route, make_push(fields, received)
+
+
+def check_fields(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a decoded object in the form that the gateway uses, without nulls.
+
+    Raises:
+        InvalidPush: `field`.
+    """
+    fields = {}
+    for name, value in found.items():
+        if value is None:
+            continue
+        if name not in _FIELDS:
+            raise InvalidPush("field", name, NO_SUCH_FIELD)
+        read, expected = _FIELDS[name]
+        fields[name] = read(value)
+        if fields[name] is None:
+            raise InvalidPush("field", name, expected)
+    return fields
+
+
+def split_targets(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the fields of each push: one for each of `tokens` or `fids`, otherwise one in all.
+
+    Raises:
+        InvalidPush: `target` (there is another target), or `token` (one is empty).
+    """
+    many = next((name for name in MANY_TARGETS if name in fields), None)
+    if many is None:
+        return [fields]
+    rest = {name: value for name, value in fields.items() if name != many}
+    if other := next((name for name in (*TARGETS, *MANY_TARGETS) if name in rest), None):
+        raise InvalidPush("target", other)
+    devices = fields[many]
+    if "" in devices:
+        raise InvalidPush("token", f"{many}[{devices.index('')}]")
+    split = [{many[:-1]: device} | rest for device in devices]
+    if "id" in rest:
+        for each, id_ in zip(split, list_ids(fields), strict=True):
+            each["id"] = id_
+    return split
+
+
+def list_ids(fields: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the pushes that `split_targets` makes of fields with an id."""
+    many = next((fields[name] for name in MANY_TARGETS if fields.get(name)), None)
+    if many is None:
+        return [fields["id"]]
+    return [f"{fields['id']}/{index}" for index in range(len(many))]
+
+
+def make_push(fields: dict[str, Any], received: float) -> Push:
+    """Make a push of what `check_fields` returned, without the route. That is its payload.
+
+    Raises:
+        InvalidPush: `token` (no target), `target` (several), or `utf8` and `json` for values that
+            cannot be encoded.
+    """
     target = _find_target(fields)
     try:
         device = fields[target].encode()
@@ -51,7 +113,7 @@ def read_fields(found: dict[str, Any], received: float) -> tuple[str | None, Pus
     if target in ("token", "fid"):
         check_token(device, target)
     end = len(device)
-    return route, Push(b":".join((device, key, payload)), end, end + 1 + len(key), received, True)
+    return Push(b":".join((device, key, payload)), end, end + 1 + len(key), received, True)
 
 
 def decode_json(line: bytes) -> Any:
@@ -132,17 +194,6 @@ def _paths(fields: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _read_field(name: str, value: Any) -> Any:
-    """Convert the value of a field to the form that the rest of the gateway uses."""
-    if name not in _FIELDS:
-        raise InvalidPush("field", name, NO_SUCH_FIELD)
-    read, expected = _FIELDS[name]
-    found = read(value)
-    if found is None:
-        raise InvalidPush("field", name, expected)
-    return found
-
-
 def _read_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -151,11 +202,18 @@ def _read_topic(value: object) -> str | None:
     return value.removeprefix("/topics/") if isinstance(value, str) else None
 
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}(?:/[0-9]{1,3})?")
+"""What is after the slash is ours: the index of one of many targets."""
 
 
 def _read_id(value: object) -> str | None:
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def _read_devices(value: object) -> list[str] | None:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_DEVICES:
+        return None
+    return value if all(isinstance(each, str) for each in value) else None
 
 
 def _read_data(value: object) -> str | dict[str, str] | None:
@@ -205,6 +263,7 @@ _OBJECT = f"an object, nested at most {MAX_NESTING} deep"
 
 _FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
     **dict.fromkeys(("route", *TARGETS, "collapse_key"), (_read_text, "a text")),
+    **dict.fromkeys(MANY_TARGETS, (_read_devices, f"a list of 1 to {MAX_DEVICES} texts")),
     **dict.fromkeys(sorted(SUBSCRIPTIONS), (_read_topic, "a text")),
     "id": (_read_id, "1 to 64 of the characters A-Z a-z 0-9 . _ : -"),
     "data": (_read_data, "a text, or an object of names, none of them empty, and texts"),

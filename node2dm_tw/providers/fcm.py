@@ -2,8 +2,8 @@
 
 import functools
 import json
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 from urllib.parse import quote as quote_path
 
 import attrs
@@ -57,13 +57,13 @@ class FCM:
             return split_at_colons(line, received)
         return split_at_colons(line, received, key_end)
 
-    def validate(self, push: Push) -> None:
+    def validate(self, push: Push, fields: Mapping[str, Any] | None = None) -> None:
         most = fcm_message.MAX_BYTES
         if push.is_json:
             if push.is_subscription:
-                fcm_topics.check(push.fields)
+                fcm_topics.check(fields or push.fields)
                 return
-            most = fcm_message.check(push.fields)
+            most = fcm_message.check(fields or push.fields)
         if len(push.line) >= most:  # no part of a shorter line is too large
             fcm_message.check_sizes(push, most)
 

@@ -6,7 +6,7 @@ Only what the gateway itself needs of them is checked; everything else is passed
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from node2dm_tw.core.push import (
@@ -40,7 +40,7 @@ _NOTIFICATION = frozenset(("title", "body", "image"))
 _DURATION = re.compile(r"([0-9]{1,8}(?:\.[0-9]{1,9})?)s", re.ASCII)
 
 
-def check(fields: dict[str, Any]) -> int:
+def check(fields: Mapping[str, Any]) -> int:
     """Check the rules of FCM that the JSON form does not have.
 
     Returns:
@@ -59,7 +59,7 @@ def check(fields: dict[str, Any]) -> int:
     return most
 
 
-def _check_blocks(fields: dict[str, Any]) -> None:
+def _check_blocks(fields: Mapping[str, Any]) -> None:
     """Check what the gateway reads of the blocks, or writes into them."""
     for key, value in fields.get("notification", {}).items():
         field = f"notification.{key}"
@@ -86,7 +86,7 @@ def check_sizes(push: Push, most: int) -> None:
         raise InvalidPush("too_large", "collapse_key")
 
 
-def read_ttl(fields: dict[str, Any]) -> float | None:
+def read_ttl(fields: Mapping[str, Any]) -> float | None:
     """Return the time to live in seconds, wherever the message has it; None: it has none."""
     ttl: float | None = _read(fields, "ttl")
     return ttl
@@ -117,7 +117,7 @@ def build(push: Push, now: float, wall: Callable[[], float]) -> dict[str, Any]:
     return body
 
 
-def _android(name: str, fields: dict[str, Any], left: int | None) -> dict[str, Any]:
+def _android(name: str, fields: Mapping[str, Any], left: int | None) -> dict[str, Any]:
     """Put the shorthands, and what is left of the time to live, into a block for Android."""
     block = dict(fields.get(name, {}))
     if "collapse_key" in fields:
@@ -145,7 +145,7 @@ def _expire(apns: dict[str, Any], moment: float) -> dict[str, Any]:
     return apns | {"headers": headers | {"apns-expiration": str(int(moment))}}
 
 
-def _check_target(fields: dict[str, Any]) -> int:
+def _check_target(fields: Mapping[str, Any]) -> int:
     if "topic" in fields:
         if not re.fullmatch(TOPIC, fields["topic"]):
             raise InvalidPush("field", "topic", "1 to 900 letters, digits, -, _, ., ~ and %")
@@ -159,7 +159,7 @@ def _check_target(fields: dict[str, Any]) -> int:
     return MAX_BYTES
 
 
-def _read(fields: dict[str, Any], name: str) -> Any:
+def _read(fields: Mapping[str, Any], name: str) -> Any:
     """Return the value of a field that may stand in several places; None: it stands nowhere.
 
     Raises:
@@ -178,7 +178,7 @@ def _read(fields: dict[str, Any], name: str) -> Any:
     return None if first is None else first[1]
 
 
-def _places(fields: dict[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+def _places(fields: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     """Yield path and value of a field wherever it is given: as a shorthand, and in the blocks."""
     if name in fields:
         yield name, f"{fields[name]}s" if name == "ttl" else fields[name]

@@ -5,6 +5,7 @@ https://firebase.google.com/docs/reference/fcm/fcmtopics/rest/v1/projects.regist
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ _DOTS = (".", "..")
 _OTHER_FIELDS = frozenset(("id", "token", "fid", "urgent"))
 
 
-def check(fields: dict[str, Any]) -> None:
+def check(fields: Mapping[str, Any]) -> None:
     """Check the fields of a push that changes a subscription.
 
     Raises:
@@ -83,6 +84,6 @@ def _is_empty(response: Response) -> bool:
     return response.status == 200 and not response.truncated and response.body.strip() == b"{}"
 
 
-def _find_subscription(fields: dict[str, Any]) -> tuple[str, str]:
+def _find_subscription(fields: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a push does, and the topic."""
     return next((name, topic) for name, topic in fields.items() if name in SUBSCRIPTIONS)

@@ -28,7 +28,7 @@ def parse(line: bytes, service: str):
     parser = Intake().parser
     parser.default = attrs.evolve(parser.default, provider=SERVICES[service])
     try:
-        _, push = parser.read(line, 0.0)
+        _, (push,) = parser.read(line, 0.0)
     except InvalidPush as error:
         return None, (error.reason, error.field)
     content = push.fields if push.is_json else push.payload.decode()
