@@ -4,7 +4,6 @@ import heapq
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -21,7 +20,7 @@ from node2dm_tw.callback_target import (
 )
 from node2dm_tw.core.backoff import exponential, retry_after
 from node2dm_tw.core.logs import Throttle, logger
-from node2dm_tw.core.outcome import Ended
+from node2dm_tw.core.outcome import Ended, rfc3339
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.http.interface import HTTPClient, RequestFailed, Response, post
 from node2dm_tw.state.spool import Spool, SpoolReader
@@ -285,7 +284,7 @@ class Callbacks:
             ended.reason.encode("utf-8", "replace"),
             b"msg_" + uuid.uuid4().hex.encode(),
             outcome=ended.outcome,
-            received=_rfc3339(received),
+            received=rfc3339(received).encode(),
         )
         sender.add(callback, delay)
 
@@ -386,12 +385,6 @@ class Callbacks:
 def _stats_of(stats: Mapping[str, RouteStats], route: str) -> RouteStats:
     """Return the counters of a route, or of another route if it is no longer configured."""
     return stats.get(route) or next(iter(stats.values()))
-
-
-def _rfc3339(moment: float) -> bytes:
-    """Format a time, in seconds since the epoch, as UTC with milliseconds."""
-    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z").encode()
 
 
 def _log_unreadable(path: Path, error: OSError) -> None:

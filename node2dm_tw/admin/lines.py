@@ -43,6 +43,7 @@ ORDER = (
     "callbacks_failed",
     "callbacks_dropped",
     "callbacks_waiting",
+    "outcomes_dropped",
     "handshakes",
     "reconnects",
     "udp_dropped",
@@ -67,6 +68,7 @@ _COUNTER_LINES = {
     "messages_invalid",
     "handshakes",
     "reconnects",
+    "outcomes_dropped",
     "udp_dropped",
 }
 
@@ -122,6 +124,7 @@ def make_lines(snapshot: ProcessSnapshot) -> StatsLines:
         "memory_heapTotal": snapshot.memory.heap_total,
         "memory_heapUsed": snapshot.memory.heap_used,
         "callbacks_waiting": snapshot.callbacks_waiting,
+        "outcomes_dropped": snapshot.outcomes_dropped,
         "udp_dropped": snapshot.udp_dropped,
         "max_queued_bytes": snapshot.max_queued_bytes,
         "rcvbuf": snapshot.rcvbuf,

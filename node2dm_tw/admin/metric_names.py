@@ -69,6 +69,10 @@ PROCESS = {
     "rcvbuf": ("udp_receive_buffer_bytes", "Size of the receive buffer that the kernel granted."),
     "max_queued_bytes": ("queue_limit_bytes", "Bytes that all queues together can hold."),
     "callbacks_waiting": ("callbacks_waiting", "Callbacks that wait or are in flight."),
+    "outcomes_dropped": (
+        "outcome_records_dropped",
+        "Records of ended pushes that could not be written to the file, and are lost.",
+    ),
     "memory_rss": ("memory_resident_bytes", "Resident memory."),
     "memory_heapTotal": ("memory_heap_bytes", "Size of the C heap, including large blocks."),
     "memory_heapUsed": ("memory_heap_used_bytes", "Small blocks of the C heap that are in use."),

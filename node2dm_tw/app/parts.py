@@ -12,11 +12,16 @@ from node2dm_tw.app.webhooks import build_callbacks
 from node2dm_tw.callback_target import BAD_DEVICE, Callback
 from node2dm_tw.callbacks import Callbacks
 from node2dm_tw.config.load import Settings
+from node2dm_tw.config.sections import GatewaySection
 from node2dm_tw.core.logs import is_traced
 from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.stats import Stats
+from node2dm_tw.core.web import Endpoint
 from node2dm_tw.delivery.session import LockReason
+from node2dm_tw.intake.http import BearerCheck, OutcomeEndpoint, PushEndpoint
 from node2dm_tw.intake.parser import LineParser
+from node2dm_tw.intake.signatures import SignatureVerifier
+from node2dm_tw.outcomes import LineFile, OutcomeRecorder
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.interface import PushEngine
 from node2dm_tw.queues.memory_engine import MemoryEngine
@@ -29,19 +34,29 @@ class Parts:
 
     Args:
         engine: made the queues of the routes.
+        verifier: checks the signatures of all datagrams.
+        pushes: takes pushes by HTTP.
+        endpoints: what the web port answers beside the views, by path.
+        outcomes: records the end of each push.
         callbacks: None: the configuration has no [callback].
     """
 
     routes: Mapping[str, Route]
     engine: PushEngine
     parser: LineParser
+    verifier: SignatureVerifier
+    pushes: PushEndpoint
+    endpoints: Mapping[bytes, Endpoint]
+    outcomes: OutcomeRecorder
     callbacks: Callbacks | None
 
     def report_pushes(self) -> None:
-        """Log what becomes of each push, where the level is debug."""
+        """Log what becomes of each push, where the level is debug, and record its end."""
         self.parser.trace_pushes(is_traced("intake"))
         for route in self.routes.values():
-            route.lane.report_pushes(is_traced=is_traced("delivery"), on_outcome=None)
+            route.lane.report_pushes(
+                is_traced=is_traced("delivery"), on_outcome=self.outcomes.on_ended
+            )
 
 
 def build_parts(
@@ -50,6 +65,7 @@ def build_parts(
     stats: Stats,
     clients: HTTPClients,
     on_locked: Callable[[QuotaLock, LockReason], None],
+    push_token: Callable[[], str | None],
 ) -> Parts:
     """Put the parts together; nothing is started."""
     routes: dict[str, Route] = {}
@@ -86,4 +102,25 @@ def build_parts(
     intake = {name.encode(): route.route for route in routes.values() for name in route.names}
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
-    return Parts(routes, engine, parser, callbacks)
+    verifier = SignatureVerifier(settings.gateway.datagram_key, runtime.wall, runtime.reactor)
+    outcomes = _build_outcomes(gateway, runtime)
+    bearer = BearerCheck(push_token, runtime.reactor)
+    pushes = PushEndpoint(parser, engine, runtime.wall, bearer)
+    endpoints: dict[bytes, Endpoint] = {
+        b"/v1/push": pushes,
+        b"/v1/push/": OutcomeEndpoint(bearer, outcomes.find_outcome),
+    }
+    return Parts(routes, engine, parser, verifier, pushes, endpoints, outcomes, callbacks)
+
+
+def _build_outcomes(gateway: GatewaySection, runtime: Runtime) -> OutcomeRecorder:
+    path = gateway.outcomes
+    recorder = OutcomeRecorder(
+        None if path is None else LineFile(path, runtime.reactor),
+        gateway.outcomes_sample,
+        gateway.outcomes_targets,
+        runtime.wall,
+        runtime.random,
+    )
+    recorder.keep_recent(gateway.push_token is not None)
+    return recorder

@@ -43,8 +43,8 @@ from node2dm_tw.core import untracked
 from node2dm_tw.core.logs import logger, set_level
 from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot
 from node2dm_tw.core.stats import Stats
+from node2dm_tw.core.web import Endpoint
 from node2dm_tw.delivery.session import LockReason
-from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.intake.udp import BatchingUDPPort, UDPIntake, bind, listen
 from node2dm_tw.state.directory import StateDir
 from node2dm_tw.state.quota_lock import QuotaLock
@@ -122,32 +122,38 @@ class GatewayService(Service):
             self._emulator = EmulatorService(self._reactor, self._emulated, self._runtime.wall)
             open_or_fail("emulator", self._emulator.startService)
         parts = self._parts = build_parts(
-            self._settings, self._runtime, self._stats, self._clients, self._on_locked
+            self._settings,
+            self._runtime,
+            self._stats,
+            self._clients,
+            self._on_locked,
+            lambda: self._settings.gateway.push_token,
         )
-        self._open_udp(parts.parser)
+        open_or_fail("outcomes", parts.outcomes.open)
+        self._open_udp(parts)
         parts.report_pushes()
-        self._open_views(view_limits)
+        self._open_views(view_limits, parts.endpoints)
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
         # What an earlier process left is restored once a signal no longer ends this one at once.
         self._reactor.callWhenRunning(self._run, parts)
 
-    def _open_udp(self, parser: LineParser) -> None:
+    def _open_udp(self, parts: Parts) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
-            intake = UDPIntake(parser, gateway.allow)
+            intake = UDPIntake(parts.parser, gateway.allow, parts.verifier)
             bound = open_or_fail(
                 "udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port)
             )
             self._udp.append((intake, listen(self._reactor, intake, bound)))
 
-    def _open_views(self, limits: ViewLimits) -> None:
+    def _open_views(self, limits: ViewLimits, endpoints: Mapping[bytes, Endpoint]) -> None:
         gateway, statsd = self._settings.gateway, self._settings.statsd
         telnet = serverFromString(self._reactor, gateway.stats)
         open_or_fail("stats", lambda: self._admin.open_telnet(telnet, limits))
         if gateway.web is not None:
             web = serverFromString(self._reactor, gateway.web)
-            open_or_fail("web", lambda: self._admin.open_web(web, limits))
+            open_or_fail("web", lambda: self._admin.open_web(web, limits, endpoints))
         if statsd is not None:
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, self._reactor)
             self._admin.open_statsd(sender, statsd.interval)
@@ -191,6 +197,7 @@ class GatewayService(Service):
         """Read the configuration again (SIGHUP); a faulty one changes nothing."""
         if self._is_ending or self._parts is None:
             return
+        self._parts.outcomes.reopen()  # whatever the configuration says: it may have been rotated
         running = Configuration(self._settings, self._emulated)
         changes = read_changes(self._config_file, running, self._descriptors)
         if changes is not None:
@@ -198,9 +205,9 @@ class GatewayService(Service):
             apply(changes, self._parts, self._intakes)
 
     def _take_snapshot(self) -> ProcessSnapshot:
-        callbacks = None if self._parts is None else self._parts.callbacks
-        maximum = self._settings.gateway.max_queued_bytes
-        return self._snapshots.take(self._routes, self._intakes, callbacks, maximum)
+        parts, maximum = self._parts, self._settings.gateway.max_queued_bytes
+        callbacks, dropped = (parts.callbacks, parts.outcomes.dropped) if parts else (None, 0)
+        return self._snapshots.take(self._routes, self._intakes, callbacks, dropped, maximum)
 
     def _on_locked(self, lock: QuotaLock, why: LockReason) -> None:
         """A route sends nothing more; when none is left that does, the process ends."""
@@ -258,6 +265,8 @@ class GatewayService(Service):
     def shutdown_steps(self) -> list[ShutdownStep]:
         """List what a stop does, in order. What can lose pushes comes first, and is tried twice."""
         steps: list[ShutdownStep] = [("announce the stop", self._admin.drain)]
+        if self._parts is not None:
+            steps.append(("close the HTTP intake", self._parts.pushes.stop))
         for intake, port in self._udp:
             steps += [
                 ("drain a UDP socket", intake.drain_socket),
@@ -279,6 +288,8 @@ class GatewayService(Service):
             (f"save what is left of {name}", route.queue.stop)
             for name, route in self._routes.items()
         ]
+        if self._parts is not None:
+            steps.append(("write the outcomes", self._parts.outcomes.stop))
         steps.append(("unlock state_dir", self._state_dir.unlock))
         return steps
 

@@ -35,6 +35,7 @@ class SnapshotTaker:
         routes: Mapping[str, Route],
         intakes: Collection[UDPIntake],
         callbacks: Sized | None,
+        outcomes_dropped: int,
         max_queued_bytes: int,
     ) -> ProcessSnapshot:
         """Take a snapshot of these parts."""
@@ -46,6 +47,7 @@ class SnapshotTaker:
             invalid=dict(self.stats.invalid),
             latest_invalid=self.stats.latest_invalid(),
             callbacks_waiting=len(callbacks or ()),
+            outcomes_dropped=outcomes_dropped,
             udp_dropped=sum(intake.dropped for intake in intakes),
             rcvbuf=sum(intake.effective_rcvbuf for intake in intakes),
             max_queued_bytes=max_queued_bytes,

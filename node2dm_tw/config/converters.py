@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -122,18 +123,20 @@ def number(lowest: int, highest: int) -> Converter:
     return convert
 
 
-def seconds(lowest: float, highest: float) -> Converter:
-    """Make a converter to seconds."""
+def decimal(wanted: str, lowest: float, highest: float) -> Converter:
+    """Make a converter to a decimal number, of which `wanted` names the unit."""
 
     def convert(value: str, folder: Path) -> float:
-        wanted = f"seconds, from {lowest:.15g} to {highest:.15g}"
-        if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", value, re.ASCII):
-            raise ValueError(wanted)
-        if not lowest <= float(value) <= highest:
-            raise ValueError(wanted)
+        is_decimal = re.fullmatch(r"\d{1,12}(\.\d{1,6})?", value, re.ASCII)
+        if is_decimal is None or not lowest <= float(value) <= highest:
+            raise ValueError(f"{wanted}, from {lowest:.15g} to {highest:.15g}")
         return float(value)
 
     return convert
+
+
+seconds = partial(decimal, "seconds")
+percent = decimal("percent", 0, 100)
 
 
 def choice(*values: str) -> Converter:

@@ -18,6 +18,7 @@ from node2dm_tw.config.converters import (
     networks,
     number,
     path,
+    percent,
     plain_word,
     proxy_url,
     seconds,
@@ -29,6 +30,9 @@ from node2dm_tw.config.ini import NOT_IMPLEMENTED, option
 from node2dm_tw.core.logs import FORMATS, LEVELS, parse_levels
 
 DAY = 86_400
+
+MIN_KEY_BYTES = 16
+"""Minimum length of `datagram_key`; a shorter key could be guessed."""
 
 HAS_CURL = importlib.util.find_spec("pycurl") is not None
 """Whether the extra `curl` is installed."""
@@ -49,6 +53,8 @@ def _log_levels(value: str, folder: Path) -> str:
     parse_levels(value)
     return value
 
+
+_bearer = full_match(r"[!-~]{1,1024}", "1 to 1024 visible ASCII characters, without blanks")
 
 _url_path = full_match(r"/[!-~]*", "a path that begins with /")
 
@@ -94,6 +100,15 @@ def _signing_secret(value: str, folder: Path) -> bytes:
     return key
 
 
+def _datagram_key(value: str, folder: Path) -> bytes:
+    key = value.encode()
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(
+            f"at least {MIN_KEY_BYTES} bytes, such as the output of: openssl rand -hex 32"
+        )
+    return key
+
+
 @attrs.frozen
 class GatewaySection:
     """The section [node2dm]: the options of the whole process."""
@@ -129,8 +144,22 @@ class GatewaySection:
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
-        "networks that may send pushes; a filter, not authentication",
+        "networks that may send pushes by UDP; a filter, not authentication",
         shown=True,
+        reloads=True,
+    )
+    datagram_key: bytes | None = option(
+        _datagram_key,
+        "",
+        "the key of signed datagrams, at least 16 bytes; unsigned ones are then invalid",
+        secret=True,
+        reloads=True,
+    )
+    push_token: str | None = option(
+        _bearer,
+        "",
+        "the bearer token of POST /v1/push, which needs web; empty: no pushes by HTTP",
+        secret=True,
         reloads=True,
     )
     state_dir: Path = option(
@@ -186,6 +215,21 @@ class GatewaySection:
         secret=True,
     )
     queue: str = option(_queue, "memory", "where pushes wait: memory", shown=True)
+    outcomes: Path | None = option(
+        path,
+        "",
+        "the file that gets a record of each push that ended, such as outcomes.jsonl; empty: off",
+        shown=True,
+    )
+    outcomes_sample: float = option(
+        percent, "100", "percent of the sent pushes that get a record; all others do", shown=True
+    )
+    outcomes_targets: str = option(
+        choice("short", "full", "none"),
+        "short",
+        "the target in a record: short, which cannot be used, full, or none",
+        shown=True,
+    )
     log_level: str = option(
         _log_levels,
         "info",

@@ -25,6 +25,7 @@ PARTS = (
     "delivery",
     "http",
     "intake",
+    "outcomes",
     "providers",
     "queues",
     "state",

@@ -1,6 +1,7 @@
 """How a push ended, as callbacks and outcome records tell it."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from node2dm_tw.core.push import Push
@@ -36,3 +37,9 @@ class Ended(NamedTuple):
 
 
 OnEnded = Callable[[Ended], None]
+
+
+def rfc3339(moment: float) -> str:
+    """Format a time, in seconds since the epoch, as UTC with milliseconds."""
+    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

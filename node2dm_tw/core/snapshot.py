@@ -124,6 +124,7 @@ class ProcessSnapshot:
     invalid: dict[str, int]
     latest_invalid: tuple[LatestInvalid, ...]
     callbacks_waiting: int
+    outcomes_dropped: int
     udp_dropped: int
     rcvbuf: int
     max_queued_bytes: int

@@ -73,10 +73,10 @@ class Settlement:
             if lease.suspicion is not None:
                 self.blame.on_ended()
             self.queue.settle(lease)
-        if outcome != "sent":
-            self._show(lease, outcome, reason)
         if self._is_traced:
             self._trace(lease.push, outcome, reason, message_name)
+        if outcome != "sent":
+            self._show(lease, outcome, reason)
         if self._on_outcome is not None:
             self._call(self._on_outcome, lease, outcome, reason, message_name)
 

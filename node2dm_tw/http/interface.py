@@ -87,11 +87,13 @@ class HTTPClient(Protocol):
         """Requests that the client sent again by itself."""
         ...
 
-    def send(self, url: str, headers: Headers, body: bytes, context: object) -> InFlight | None:
+    def send(
+        self, url: str, headers: Headers, body: bytes | None, context: object
+    ) -> InFlight | None:
         """POST `body`; `on_outcomes` gets the outcome once, with `context`.
 
-        The client adds Host, Content-Length and `Accept-Encoding: identity`. The time-out of the
-        client is for connection, request and answer together.
+        Without a body the method is DELETE. The client adds Host, Content-Length and
+        `Accept-Encoding: identity`. Its time-out is for connection, request and answer together.
 
         Returns:
             An object to cancel the request; None if it ended within this call.
@@ -118,9 +120,9 @@ class _Pending:
 
 
 def post(
-    client: HTTPClient, url: str, headers: Headers, body: bytes, **more: Any
+    client: HTTPClient, url: str, headers: Headers, body: bytes | None, **more: Any
 ) -> Deferred[Response]:
-    """POST `body` with a client whose outcomes go to `finish_posts`. Slower than `send`.
+    """Send a request with a client whose outcomes go to `finish_posts`. Slower than `send`.
 
     Args:
         more: what only some clients take: the treq client another `method`.

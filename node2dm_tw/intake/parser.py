@@ -8,10 +8,11 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from node2dm_tw.core.json_form import read_json
+from node2dm_tw.core.json_form import check_fields, decode_json, make_push
 from node2dm_tw.core.logs import Throttle, logger, shorten
 from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.stats import RouteStats, Stats
+from node2dm_tw.intake.signatures import skip_signature
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.queues.interface import PushQueue
 
@@ -97,7 +98,7 @@ class LineParser:
 
         Each queue gets its pushes in one call. An error in one line does not affect the others.
         """
-        received = self._now()
+        received = self.now()
         found: dict[IntakeRoute, list[Push]] = {}
         latest, pushes = None, []
         try:
@@ -121,7 +122,7 @@ class LineParser:
             for route, pushes in found.items():
                 self._put(route, pushes)
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Return the time in milliseconds, so that pushes that arrive together share one float."""
         now = self.clock.seconds()
         if now - self._last >= 0.001:
@@ -139,29 +140,37 @@ class LineParser:
             raise InvalidPush("empty")
         route = self.default
         if line[0] in _BEGINS_JSON and (text := _skip_blanks(line)).startswith(b"{"):
-            name, push = read_json(text, received)
-            if name is not None:
-                route = self._route(name.encode("utf-8", "replace"))
-        else:
-            if BAR in line:
-                colon, bar = line.find(b":"), line.find(b"|")
-                if bar < colon:
-                    route, line = self._route(line[:bar]), line[bar + 1 :]
-            try:
-                push = route.provider.split(line, received)
-            except InvalidPush as error:
-                raise _explain(line, error) from None
+            return self.read_object(decode_json(text), received)
+        if BAR in line:
+            colon, bar = line.find(b":"), line.find(b"|")
+            if bar < colon:
+                route, line = self.find_route(line[:bar]), line[bar + 1 :]
+        try:
+            push = route.provider.split(line, received)
+        except InvalidPush as error:
+            raise _explain(line, error) from None
         route.provider.validate(push)
         return route, push
 
+    def read_object(self, found: object, received: float) -> tuple[IntakeRoute, Push]:
+        """Find the route of a decoded object and the push in it.
+
+        Raises:
+            InvalidPush: with the reason.
+        """
+        if not isinstance(found, dict):
+            raise InvalidPush("json")
+        fields = check_fields(found)
+        name = fields.pop("route", None)
+        push = make_push(fields, received)
+        route = self.default
+        if name is not None:
+            route = self.find_route(name.encode("utf-8", "replace"))
+        route.provider.validate(push, fields)
+        return route, push
+
     def _put(self, route: IntakeRoute, pushes: list[Push]) -> None:
-        if self._is_tracing:
-            for push in pushes:
-                log.debug(
-                    "{route}: push to {target} queued",
-                    route=route.name,
-                    target=shorten(push.device),
-                )
+        self.trace(route, pushes)
         try:
             kept = route.queue.put(pushes)
         except Exception:  # noqa: BLE001 - a failing queue must not affect the other routes
@@ -171,6 +180,16 @@ class LineParser:
                 route.stats.messages_received += len(pushes)
             else:
                 self._wait_for(kept, route, len(pushes))
+
+    def trace(self, route: IntakeRoute, pushes: list[Push]) -> None:
+        """Log each push, where the level is debug."""
+        if self._is_tracing:
+            for push in pushes:
+                log.debug(
+                    "{route}: push to {target} queued",
+                    route=route.name,
+                    target=shorten(push.device),
+                )
 
     def _wait_for(self, kept: Deferred[None], route: IntakeRoute, count: int) -> None:
         """Count pushes as received once they are stored."""
@@ -202,7 +221,8 @@ class LineParser:
             detail=error.detail,
         )
 
-    def _route(self, name: bytes) -> IntakeRoute:
+    def find_route(self, name: bytes) -> IntakeRoute:
+        """Return the route with this name or prefix. Raises InvalidPush: there is none."""
         route = self.routes.get(name)
         if route is None:
             known = b", ".join(self.routes).decode()
@@ -215,7 +235,11 @@ def _log_failed_put(failure: Failure, route: IntakeRoute) -> None:
 
 
 def _split(datagram: bytes) -> list[bytes]:
-    """Split a datagram into its lines, without empty ones; if all are empty, return it whole."""
+    """Split a datagram into its lines, without empty ones and the signature.
+
+    If all are empty, return the datagram whole.
+    """
+    datagram = skip_signature(datagram)
     return [line for line in datagram.split(b"\n") if line.rstrip(b"\r\0")] or [datagram]
 
 

@@ -22,6 +22,7 @@ ALLOWED = {
     "intake": {"core", "queues.interface", "providers.interface"},
     "callbacks": {"core", "state", "callback_target", "http.interface"},
     "callback_target": {"core", "state", "http.interface"},
+    "outcomes": {"core", "state"},
     "admin": {"core"},
     "client": set(),
     "cli": {"client"},

@@ -19,6 +19,7 @@ ENDPOINTS = (
     "impersonate",
     "metadata",
     "fcm",
+    "topics",
     "register",
     "messages",
     "idle",

@@ -56,6 +56,7 @@ PROCESS = ProcessSnapshot(
     invalid={},
     latest_invalid=(),
     callbacks_waiting=0,
+    outcomes_dropped=0,
     udp_dropped=0,
     rcvbuf=4_096,
     max_queued_bytes=1_000_000,

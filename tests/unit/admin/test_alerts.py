@@ -140,6 +140,7 @@ GOES_OFF = {
     "Node2dmCallbacksLost": [
         one("node2dm_callbacks_total", "0x55 1x5", route="shop", outcome="failed")
     ],
+    "Node2dmOutcomesLost": [one("node2dm_outcome_records_dropped_total", "0x55 7x5")],
 }
 """For each alert, an hour in which it goes off."""
 
@@ -164,6 +165,7 @@ HEALTHY = [
     one(LATENCY, "0+60x60", route="shop", le="+Inf"),
     one("node2dm_requests_failed_total", "0+1x60", route="shop"),
     one("node2dm_callbacks_total", "1x60", route="shop", outcome="failed"),
+    one("node2dm_outcome_records_dropped_total", "5x60"),
 ]
 """An hour in which a gateway is well."""
 

@@ -53,8 +53,10 @@ def test_a_minimal_file(tmp_path):
 def test_paths_are_relative_to_the_file(tmp_path):
     """The folder in which the process is started has no part in it."""
     (tmp_path / "ca.pem").write_bytes(CERTIFICATE)
-    settings = load(tmp_path, "[node2dm]\nstate_dir = ../x\n" + MINIMAL + "ca_file = ca.pem\n")
+    gateway = "[node2dm]\nstate_dir = ../x\noutcomes = y/outcomes.jsonl\n"
+    settings = load(tmp_path, f"{gateway}{MINIMAL}ca_file = ca.pem\n")
     assert settings.gateway.state_dir == tmp_path.parent / "x"
+    assert settings.gateway.outcomes == tmp_path / "y/outcomes.jsonl"
     assert settings.routes[0].ca_file == FileContent(tmp_path / "ca.pem", CERTIFICATE)
 
 
@@ -101,6 +103,22 @@ def test_a_value_that_is_not_implemented_yet(tmp_path, line, kind):
     (fault,) = errors(tmp_path, f"[node2dm]\n{line}\n{MINIMAL}")
     assert fault.startswith(f"[node2dm] {line.replace('user:hush-hush', '***')}: expected ")
     assert fault.endswith(f"{kind} is not implemented yet; remove it")
+
+
+def test_the_key_of_datagrams(tmp_path):
+    """As a text or in a file; a short one is refused, and none of it is shown."""
+    (tmp_path / "key").write_text("sixteen byte key\n", encoding="utf-8")
+    (tmp_path / "key").chmod(0o600)
+    for line in ("datagram_key = sixteen byte key", "datagram_key_file = key"):
+        gateway = load(tmp_path, f"[node2dm]\n{line}\n{MINIMAL}").gateway
+        assert gateway.datagram_key == b"sixteen byte key"
+        assert "sixteen" not in repr(gateway)
+    assert load(tmp_path, MINIMAL).gateway.datagram_key is None
+    (fault,) = errors(tmp_path, f"[node2dm]\ndatagram_key = fifteen bytes..\n{MINIMAL}")
+    assert fault == (
+        "[node2dm] datagram_key: expected at least 16 bytes, such as the output of:"
+        " openssl rand -hex 32"
+    )
 
 
 def test_a_file_without_a_route(tmp_path):
