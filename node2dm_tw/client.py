@@ -205,7 +205,7 @@ def connect(host: str, port: int) -> socket.socket:
     raise OSError(fault, os.strerror(fault))
 
 
-def open_web(url: str, timeout: float) -> tuple[http.client.HTTPConnection, str, str]:
+def open_web(url: str, timeout: float, **tls: Any) -> tuple[http.client.HTTPConnection, str, str]:
     """Return a connection, which opens at its first request, and the path and query of `url`."""
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
     try:
@@ -214,7 +214,7 @@ def open_web(url: str, timeout: float) -> tuple[http.client.HTTPConnection, str,
     except (AttributeError, ValueError):  # no text; no number, or brackets without IPv6
         is_web = False
     _require(is_web and url.isprintable() and " " not in url, "url", url, "http://HOST:PORT")
-    connection = kinds[parts.scheme](str(parts.hostname), parts.port, timeout=timeout)
+    connection = kinds[parts.scheme](str(parts.hostname), parts.port, timeout=timeout, **tls)
     return connection, parts.path, parts.query
 
 
