@@ -170,8 +170,9 @@ class HTTPPushClient(contextlib.AbstractContextManager["HTTPPushClient"]):
                 connection.request(method, self._path + path, body, headers)
                 response = connection.getresponse()
                 answer = response.read(MAX_ANSWER_BYTES)
-                if response.length:
-                    raise http.client.IncompleteRead(answer, response.length)
+                is_sized = response.chunked or "Content-Length" in response.headers
+                if response.length or not is_sized:  # http.client takes an end for the whole
+                    raise http.client.IncompleteRead(answer)
             except (OSError, UnicodeError, http.client.HTTPException) as fault:
                 connection.close()
                 failure = RequestError(f"{self.url}: {getattr(fault, 'strerror', None) or fault}")

@@ -52,6 +52,10 @@ class ScriptedServer:
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self.listener.close()
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -84,7 +88,7 @@ class ScriptedServer:
 def server() -> Iterator[ScriptedServer]:
     made = ScriptedServer()
     yield made
-    made.listener.close()
+    made.close()
 
 
 @pytest.fixture
@@ -247,11 +251,12 @@ def test_the_outcome_of_a_push(server: ScriptedServer, client: HTTPPushClient) -
     assert [path for path, _, _ in server.requests[:2]] == ["/v1/push/a%2Fb", "/v1/push/x"]
 
 
-def test_nobody_listens(server: ScriptedServer) -> None:
+def test_nobody_listens() -> None:
     """It is tried for `retry_for` seconds, and the error names the address."""
-    server.listener.close()
-    with HTTPPushClient(server.url, "t", retry_for=0) as client:
-        with pytest.raises(RequestError, match=f"{server.url}: Connection refused") as raised:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    with HTTPPushClient(url, "t", retry_for=0) as client:
+        with pytest.raises(RequestError, match=f"{url}: Connection refused") as raised:
             client.push("T", "x", "k")
         assert raised.value.status is None
     with pytest.raises(RequestError, match="closed"):
