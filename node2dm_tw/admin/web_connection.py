@@ -92,6 +92,14 @@ class HeadChannel(HTTPChannel):
         headers.removeHeader(b"Expect")
         HTTPChannel.allHeadersReceived(self)
 
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            is_valid: bool = HTTPChannel.headerReceived(self, line)
+        except ValueError:  # a length of thousands of digits, which Python does not convert
+            self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
+            return False
+        return is_valid
+
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         persists: bool = HTTPChannel.checkPersistence(self, request, version)
         if not persists:

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from unicodedata import category
@@ -127,7 +127,7 @@ class Push:
     @property
     def fields(self) -> dict[str, Any]:
         """The object of the JSON form, which was checked when it was received."""
-        decoded: dict[str, Any] = json.loads(self.payload)
+        decoded: dict[str, Any] = json.loads(self.payload.decode())  # bytes take longer
         return decoded
 
     @property
@@ -160,7 +160,7 @@ _new_push: Callable[[], Push] = functools.partial(object.__new__, Push)
 """Makes a push without fields, which are set one by one: two thirds of the cost of `Push`."""
 
 
-def data_of(fields: dict[str, Any]) -> dict[str, str]:
+def data_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return the data of the JSON form as names and texts."""
     data: str | dict[str, str] = fields.get("data", {})
     return {"data": data} if isinstance(data, str) else data
