@@ -1,4 +1,4 @@
-"""Pushes to the gateway by HTTP, which keeps them before it answers (see docs/http-client.md).
+"""Pushes to the gateway by HTTP, which keeps them before it answers (see docs/http-intake.md).
 
 This module needs `client.py` and the standard library. Both files may be copied together into
 another project.
@@ -14,13 +14,19 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import quote
 
 try:
-    from node2dm_tw.client import Data, Push, open_web, pack
+    from node2dm_tw.client import Data, MoreFields, Push, open_web, pack
 except ModuleNotFoundError:  # the two files were copied
-    from client import Data, Push, open_web, pack  # type: ignore[no-redef,import-not-found]
+    from client import (  # type: ignore[no-redef,import-not-found]
+        Data,
+        MoreFields,
+        Push,
+        open_web,
+        pack,
+    )
 
 MAX_PUSHES = 1_000  # of a request
 MAX_BODY_BYTES = 1_048_576  # of a request
@@ -90,8 +96,10 @@ class HTTPPushClient(contextlib.AbstractContextManager["HTTPPushClient"]):
         self._idle = [connection]
         self._path = path.rstrip("/")
 
-    def push(self, token: str = "", data: Data = None, collapse_key: str = "", **more: Any) -> str:
-        """Post a push (`more`: its other fields); return its id."""
+    def push(
+        self, token: str = "", data: Data = None, collapse_key: str = "", **more: Unpack[MoreFields]
+    ) -> str:
+        """Post one push; return its id."""
         return self.push_many([Push(token, data, collapse_key, **more)])[0]
 
     def push_many(self, pushes: Iterable[Push]) -> list[str]:

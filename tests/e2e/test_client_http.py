@@ -21,6 +21,7 @@ from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
+ROOT = Path(__file__).parents[2]
 TOKEN = "the-token-of-this-test"
 CSV = "id,token,collapse_key,data\n"
 
@@ -359,3 +360,17 @@ def test_an_interrupt_by_http(gateway: GatewayProcess, url: str, token_file: str
     assert rest.returncode == 0
     assert "".join(ids) + more + rest.stdout == "".join(f"id-{n}\n" for n in range(2_000))
     assert gateway.wait_for(messages_sent=2_000)["messages_received"] == 2_000
+
+
+def test_the_documented_commands(gateway: GatewayProcess, web: int) -> None:
+    """Each command of the page ends with status 0, and prints the ids."""
+    page = (ROOT / "docs/application-servers.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (commands,) = (block for block in blocks if "--http" in block)
+    commands = commands.replace("8122", str(web)).replace("node2dm-push", " ".join(COMMAND))
+    (gateway.folder / "push-token").write_text(f"{TOKEN}\n", "utf-8")
+    (gateway.folder / "devices.csv").write_text("id,token,collapse_key\nmine,demo-phone,k\n")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=gateway.folder, check=True)
+    assert (gateway.folder / "ids").read_text("ascii") == "mine\n"
+    stats = gateway.wait_for(messages_received=2, messages_in_queue=0)
+    assert stats["messages_invalid"] == 0
