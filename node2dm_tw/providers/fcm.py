@@ -10,7 +10,15 @@ import attrs
 
 from node2dm_tw.core.push import InvalidPush, Push, check_token, check_utf8, split_at_colons
 from node2dm_tw.providers import fcm_answers, fcm_message, fcm_topics
-from node2dm_tw.providers.interface import Credential, Request, request_headers
+from node2dm_tw.providers.interface import (
+    DEFAULT_UNIVERSE,
+    Credential,
+    Request,
+    request_headers,
+)
+
+SERVICE_URL = f"https://fcm.{DEFAULT_UNIVERSE}"
+"""The address of the service in Google's own cloud."""
 
 _CONTENT_TYPE = b"application/json; charset=UTF-8"
 _NO_CONTROLS = bytes(byte if byte >= 32 else 255 for byte in range(256))
@@ -20,12 +28,15 @@ _request = functools.partial(tuple.__new__, Request)  # Calling the class costs 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def send_url(project: str, url: str = "https://fcm.googleapis.com") -> str:
+def send_url(project: str, url: str = SERVICE_URL, universe: str = DEFAULT_UNIVERSE) -> str:
     """Return the address of messages:send.
 
     Args:
         url: the address of the service, or the whole address, which is returned unchanged.
+        universe: the domain of the cloud, in place of Google's own in `SERVICE_URL`.
     """
+    if url == SERVICE_URL:
+        url = f"https://fcm.{universe}"
     if url.endswith("/messages:send"):
         return url
     return f"{url.rstrip('/')}/v1/projects/{quote_path(project, safe=':')}/messages:send"
