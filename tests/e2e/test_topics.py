@@ -108,9 +108,8 @@ def test_two_hundred_phones(gateway, push_emulator, phones, tmp_path):
             assert data == expected, number
     stats = gateway.stats()
     assert stats["messages_bad_device"] == stats["messages_refused"] == 0
-    if stats["http_client"] == "curl":  # Each subscription has an address, but no connection.
-        assert stats["handshakes"] < 70
-        assert stats["reconnects"] == 0
+    # Each of the 600 requests has an address of its own, but no connection of its own.
+    assert stats["handshakes"] < 2 * PHONES
 
 
 def test_a_dead_token(gateway, push_emulator, phones, hook):
