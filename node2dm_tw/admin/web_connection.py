@@ -174,6 +174,10 @@ class WebConnection(BoundedProtocol):
         else:
             self._channel.dataReceived(request)
 
+    def finish_request(self) -> None:
+        self.is_busy = False
+        BoundedProtocol.finish_request(self)
+
     def refuse_long(self) -> None:
         self.write(TOO_LONG)
         self.close()
@@ -205,6 +209,7 @@ class WebConnection(BoundedProtocol):
                 the connection ends before it.
             expects_continue: the client waits to be asked for it.
         """
+        self.is_busy = True
         body = BodyReader(length, on_body)
         self._unread = body.add(self._unread)
         if not body.missing:

@@ -433,3 +433,23 @@ def test_what_is_no_name_of_the_web_port(tmp_path, name):
     """It is named, with an example of what is."""
     (error,) = errors(tmp_path, f"[node2dm]\nweb_hosts = {name}\n" + MINIMAL)
     assert error.startswith(f"[node2dm] web_hosts = {name}: expected names such as push.example")
+
+
+def test_push_token(tmp_path):
+    """A text or a file with it; it has no effect without the web port, which is a warning."""
+    web = "[node2dm]\nweb = tcp:8122\n"
+    assert load(tmp_path, MINIMAL).gateway.push_token is None
+    assert load(tmp_path, f"{web}push_token = a+/=\n{MINIMAL}").gateway.push_token == "a+/="
+    (tmp_path / "token").write_text("from-file\n", encoding="utf-8")
+    (tmp_path / "token").chmod(0o600)
+    settings = load(tmp_path, f"{web}push_token_file = token\n{MINIMAL}")
+    assert settings.gateway.push_token == "from-file"
+    assert settings.warnings == ()
+    settings = load(tmp_path, f"[node2dm]\npush_token = a\n{MINIMAL}")
+    assert settings.warnings == (
+        "[node2dm] push_token has no effect: pushes by HTTP need the option web",
+    )
+    (error,) = errors(tmp_path, f"{web}push_token = a b\n{MINIMAL}")
+    assert (
+        error == "[node2dm] push_token: expected 1 to 1024 visible ASCII characters, without blanks"
+    )
