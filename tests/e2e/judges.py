@@ -103,7 +103,9 @@ def emulator_judge(folder: Path) -> Iterator[EmulatorJudge]:
             reader.join()
 
 
-DATA = re.compile(rb"data\.data=([0-9]+)%20x")
+DATA = re.compile(rb"data\.data=([0-9]+)(?:%20|\+)x")
+BROKEN_OFF = b"-"
+"""The line of a request whose client is gone before its end."""
 
 NGINX = """
     keepalive_requests 1000000000;
@@ -132,14 +134,17 @@ class NginxJudge:
     log: BinaryIO
     url: str
     device: str = "device"
+    _rest: bytes = b""
     _delivered: Counter[int] = attrs.field(factory=Counter)
 
     def section(self, name: str) -> str:
         return SECTION.format(name=name, login=f"{self.url}/login", send=f"{self.url}/send")
 
     def delivered(self) -> Counter[int]:
-        for line in self.log:
-            self._delivered[int(DATA.findall(line)[0])] += 1
+        *lines, self._rest = (self._rest + self.log.read()).split(b"\n")
+        for line in lines:
+            if line != BROKEN_OFF:
+                self._delivered[int(DATA.findall(line)[0])] += 1
         return Counter(self._delivered)
 
 
