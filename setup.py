@@ -56,7 +56,7 @@ setup(
     # "twisted.plugins" must be named: an editable install lists the plugin only then.
     packages=[*find_packages(include=["node2dm_tw", "node2dm_tw.*"]), "twisted.plugins"],
     package_dir={"": "."},
-    package_data={"node2dm_tw": ["py.typed", "admin/page/*"]},
+    package_data={"node2dm_tw": ["py.typed", "admin/page/*", "queues/*.sql"]},
     zip_safe=False,
     install_requires=[
         "Twisted>=26.4",

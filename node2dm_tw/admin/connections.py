@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     ISSLTransport,
 )
 from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from node2dm_tw.core.logs import logger
@@ -145,12 +146,12 @@ class Connections:
         self._unserved.pop(connection, None)
         self._served.pop(connection, None)
 
-    def log_failure(self) -> None:
-        """Log the exception at hand; one a second, as clients may repeat what raises it."""
+    def log_failure(self, failure: Failure | None = None) -> None:
+        """Log a failure, or the exception at hand; one a second, as clients may repeat it."""
         now = self.turns.clock.seconds()
         if now >= self._next_failure:
             self._next_failure = now + 1.0
-            log.failure("a request could not be answered")
+            log.failure("a request could not be answered", failure)
 
 
 @implementer(IHalfCloseableProtocol)

@@ -1,7 +1,8 @@
 """The admin endpoints of one process, and the one-second tick that updates them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -20,6 +21,7 @@ from node2dm_tw.admin.telnet import StatsFactory, TelnetViews
 from node2dm_tw.admin.web import Render, WebViews, make_site
 from node2dm_tw.core.logs import logger
 from node2dm_tw.core.snapshot import ProcessSnapshot, RouteSnapshot
+from node2dm_tw.core.web import Endpoint
 
 log = logger()
 
@@ -118,9 +120,16 @@ class AdminServices:
         return endpoint.listen(StatsFactory(connections, views)).addCallback(self._keep)
 
     def open_web(
-        self, endpoint: IStreamServerEndpoint, limits: ViewLimits = ViewLimits()
+        self,
+        endpoint: IStreamServerEndpoint,
+        limits: ViewLimits = ViewLimits(),
+        endpoints: Mapping[bytes, Endpoint] = MappingProxyType({}),
     ) -> Deferred[Any]:
-        """Answer HTTP."""
+        """Answer HTTP.
+
+        Args:
+            endpoints: what is answered beside the views, by path.
+        """
         metrics = _find_metrics(self._snapshot, self.health, self.clock.seconds)
         if metrics is None:
             log.warn(
@@ -128,7 +137,7 @@ class AdminServices:
             )
         views = WebViews(self._snapshot, self._lines, self.health, self.streams, metrics)
         connections = Connections(self._turns, limits.web, limits.max_descriptor)
-        site = make_site(views, connections, self.web_hosts)
+        site = make_site(views, connections, self.web_hosts, endpoints)
         return endpoint.listen(site).addCallback(self._keep)
 
     def open_statsd(self, sender: StatsdSender, interval: float) -> None:

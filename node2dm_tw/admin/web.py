@@ -1,9 +1,9 @@
 """The views by HTTP: the status page, /events, /stats, /metrics, /healthz and /readyz."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from twisted.internet.interfaces import IAddress
@@ -12,23 +12,20 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from node2dm_tw.admin.connections import Connections
+from node2dm_tw.admin.endpoints import BodyBudget, EndpointResource, find_endpoint
 from node2dm_tw.admin.events import EventStreams
 from node2dm_tw.admin.health import Health
 from node2dm_tw.admin.lines import StatsLines, TakeSnapshot
 from node2dm_tw.admin.origins import is_known_host, is_of_another_site
+from node2dm_tw.admin.responses import (
+    FAILED,
+    NO_BODY,
+    not_allowed,
+    set_response,
+    set_security_headers,
+)
 from node2dm_tw.admin.web_connection import HeadChannel, ViewRequest, WebConnection
-from node2dm_tw.core.web import WebResponse
-
-SECURITY = {
-    b"Content-Security-Policy": b"default-src 'none'; script-src 'self'; style-src 'self';"
-    b" img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
-    b" frame-ancestors 'none'",
-    b"X-Content-Type-Options": b"nosniff",
-    b"Referrer-Policy": b"no-referrer",
-    b"Cross-Origin-Resource-Policy": b"same-origin",
-    b"Cache-Control": b"no-store",
-}
-"""Headers of every answer."""
+from node2dm_tw.core.web import Endpoint, WebResponse
 
 PAGE = {
     b"": ("index.html", "text/html; charset=utf-8"),
@@ -52,18 +49,11 @@ NOT_HERE = WebResponse(
     b"there is nothing here: expected /, /stats, /metrics, /healthz, /readyz or /v1/push\n",
     status=404,
 )
-NO_BODY = WebResponse(b"the request has a body: expected none here\n", status=413)
-FAILED = WebResponse(b"the gateway cannot answer this; its log says why\n", status=500)
 OTHER_SITE = WebResponse(b"pages of other sites may not do this\n", status=403)
 UNKNOWN_HOST = WebResponse(
     b"The gateway is not known under this name. Ask by IP address or as localhost, or add the"
     b" name to web_hosts in the section [node2dm] of its configuration.\n",
     status=421,
-)
-NO_PUSHES = WebResponse(
-    b"POST /v1/push needs a push_token in the section [node2dm], and none is configured:"
-    b" expected pushes by UDP\n",
-    status=403,
 )
 
 
@@ -131,43 +121,29 @@ class _ViewResource(Resource):
 
     isLeaf = True
 
-    def __init__(
-        self, answer: Callable[[Request], WebResponse | None], methods: tuple[bytes, ...] = READ
-    ) -> None:
+    def __init__(self, answer: Callable[[Request], WebResponse | None]) -> None:
         """Answer requests with what `answer` makes; None: it answers by itself, later."""
         Resource.__init__(self)
         self._answer = answer
-        self._methods = methods
 
     def render(self, request: Request) -> bytes | int:
-        for name, value in SECURITY.items():
-            request.setHeader(name, value)
+        cast(ViewRequest, request).leave_body()
+        set_security_headers(request)
         answer = self._answer_to(request)
         if answer is None:
             return NOT_DONE_YET
-        request.setResponseCode(answer.status)
-        request.setHeader(b"Content-Type", answer.content_type)
-        for name, value in answer.headers:
-            request.setHeader(name, value)
-        if request.method != b"HEAD":
-            return answer.body
-        request.setHeader(b"Content-Length", b"%d" % len(answer.body))
-        return b""
+        set_response(request, answer)
+        return b"" if request.method == b"HEAD" else answer.body
 
     def _answer_to(self, request: Any) -> WebResponse | None:
         refusal = request.site.refuse(request)
         if refusal is not None:
             return refusal  # type: ignore[no-any-return]
-        if request.method not in self._methods:
-            allowed = b", ".join(self._methods)
-            return WebResponse(
-                b"the method is another one: expected " + allowed + b"\n",
-                status=405,
-                headers=((b"Allow", allowed),),
-            )
+        if request.method not in READ:
+            return not_allowed(READ)
         if request.postpath:
             return NOT_HERE
-        if request.has_body and request.method in READ:
+        if request.body_length != 0:
             return NO_BODY
         try:
             return self._answer(request)
@@ -199,12 +175,15 @@ class _SilentSite(Site):
         root: Resource,
         connections: Connections,
         web_hosts: Callable[[], Collection[str]],
+        endpoints: Mapping[bytes, Endpoint],
     ) -> None:
-        """Answer from `root`."""
+        """Answer from `root`, and what is the path of an endpoint from that."""
         clock = connections.turns.clock
         Site.__init__(self, root, timeout=None, reactor=clock)
         self.connections = connections
         self._web_hosts = web_hosts
+        self._endpoints = endpoints
+        self._bodies = BodyBudget()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if self.connections.is_overrun:
@@ -213,6 +192,13 @@ class _SilentSite(Site):
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
+
+    def getResourceFor(self, request: Any) -> Any:
+        found = find_endpoint(self._endpoints, request.path)
+        if found is None:
+            return Site.getResourceFor(self, request)
+        request.site = self
+        return EndpointResource(*found, self._bodies)
 
     def refuse(self, request: Request) -> WebResponse | None:
         """Give the answer to a request that a page of another site may be behind; else None."""
@@ -238,15 +224,18 @@ class _SilentSite(Site):
 
 
 def make_site(
-    views: WebViews, connections: Connections, web_hosts: Callable[[], Collection[str]]
+    views: WebViews,
+    connections: Connections,
+    web_hosts: Callable[[], Collection[str]],
+    endpoints: Mapping[bytes, Endpoint],
 ) -> Site:
     """Put the addresses together. More may be added to the site's `resource`.
 
     Args:
         web_hosts: gives the names under which the site may be asked, in lower case.
+        endpoints: by path; one that ends in a slash also answers what is below it.
     """
     root: Any = _NotFound()  # type: ignore[no-untyped-call]
-    version: Any = _NotFound()  # type: ignore[no-untyped-call]
     folder = resources.files("node2dm_tw.admin") / "page"
     for path, (name, content_type) in PAGE.items():
         root.putChild(path, _constant(WebResponse((folder / name).read_bytes(), content_type)))
@@ -255,9 +244,7 @@ def make_site(
     root.putChild(b"healthz", _ViewResource(views.healthz))
     root.putChild(b"readyz", _ViewResource(views.readyz))
     root.putChild(b"events", _ViewResource(views.events))
-    root.putChild(b"v1", version)
-    version.putChild(b"push", _ViewResource(lambda request: NO_PUSHES, (b"POST",)))
-    return _SilentSite(root, connections, web_hosts)
+    return _SilentSite(root, connections, web_hosts, endpoints)
 
 
 def _constant(answer: WebResponse) -> _ViewResource:

@@ -1,15 +1,22 @@
-"""HTTP on one connection, within its limits: Twisted reads a request's head, never a body."""
+"""HTTP on one connection, within its limits: Twisted reads a request's head, we its body."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from io import BytesIO
 from typing import Any
 
+import attrs
 from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import HTTPChannel, Request
 
-from node2dm_tw.admin.connections import BoundedProtocol, Connections
+from node2dm_tw.admin.connections import (
+    IDLE_SECONDS,
+    MAX_BUFFERED_BYTES,
+    BoundedProtocol,
+    Connections,
+)
 
 HEAD_SECONDS = 15.0
 """Seconds from the first byte of a request's head to its last."""
@@ -23,38 +30,70 @@ MAX_HEADERS = 100
 MAX_LINE_BYTES = 2_048
 """Bytes of a request's first line: to take a long query apart takes milliseconds."""
 
-TOO_LONG = b"HTTP/1.1 431 Head Too Long\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+BODY_SECONDS = 60.0
+"""Seconds from the head of a request to the last byte of its body."""
+
+BODY_READ_BYTES = 65_536
+"""Bytes of a body that one read takes from a socket."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def _last_answer(status: bytes, text: bytes = b"") -> bytes:
+    """Build an answer after which the connection is closed."""
+    return (
+        b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (status, len(text), text)
+    )
+
+
+TOO_LONG = _last_answer(b"431 Head Too Long")
+TOO_SLOW = _last_answer(
+    b"408 Request Timeout", b"the body did not arrive within %d s\n" % BODY_SECONDS
+)
+TOO_SHORT = _last_answer(b"400 Bad Request", b"the body is shorter than its Content-Length\n")
 
 
 class ViewRequest(server.Request):
-    """A request whose body, if there is one, is not read.
+    """A request whose body, if there is one, is still to be read when it is processed.
 
     Attributes:
-        has_body: the head announces one.
+        body_length: bytes of the body that the head announces; None: it does not say how many.
+        expects_continue: the client waits for a 100 before it sends the body.
     """
 
-    has_body = False
+    body_length: int | None = 0
+    expects_continue = False
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
 
+    def leave_body(self) -> None:
+        """Let the connection end with this request if it has a body: that is not read."""
+        if self.body_length != 0:
+            self.channel.persistent = False
+            self.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+
 
 class HeadChannel(HTTPChannel):
-    """Answers each request once its head is read; one with a body is the last of its connection."""
+    """Processes each request once its head is read."""
 
     totalHeadersSize = MAX_HEAD_BYTES
     transport: Any  # a WebConnection
 
     def allHeadersReceived(self) -> None:
         request: Any = self.requests[-1]
-        request.has_body = self.length != 0
+        headers = request.requestHeaders
+        request.body_length = None if headers.hasHeader(b"Transfer-Encoding") else self.length
         self.length = 0
-        # Nobody is asked to go on and send a body.
-        request.requestHeaders.removeHeader(b"Expect")
+        # Whether a client is asked to send the body is decided when the request is processed.
+        expected = headers.getRawHeaders(b"Expect", [b""])[0].lower()
+        request.expects_continue = expected == b"100-continue" and self._version == b"HTTP/1.1"
+        headers.removeHeader(b"Expect")
         HTTPChannel.allHeadersReceived(self)
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
-        persists = HTTPChannel.checkPersistence(self, request, version) and not request.has_body
+        persists: bool = HTTPChannel.checkPersistence(self, request, version)
         if not persists:
             request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
         return persists
@@ -62,6 +101,31 @@ class HeadChannel(HTTPChannel):
     def requestDone(self, request: Request) -> None:
         HTTPChannel.requestDone(self, request)
         self.transport.finish_request()
+
+
+@attrs.define(eq=False)
+class BodyReader:
+    """Collects one body.
+
+    Args:
+        missing: bytes of it that are still to come.
+        on_body: called once, with the body; with None where the connection ended before it.
+    """
+
+    missing: int
+    on_body: Callable[[bytes | None], None]
+    _chunks: list[bytes] = attrs.field(factory=list, init=False)
+
+    def add(self, data: bytes) -> bytes:
+        """Add bytes, and return those that follow the body."""
+        chunk, rest = data[: self.missing], data[self.missing :]
+        self._chunks.append(chunk)
+        self.missing -= len(chunk)
+        return rest
+
+    def finish(self) -> None:
+        """Hand the complete body over."""
+        self.on_body(b"".join(self._chunks))
 
 
 class WebConnection(BoundedProtocol):
@@ -74,6 +138,7 @@ class WebConnection(BoundedProtocol):
         BoundedProtocol.__init__(self, connections)
         self._channel: Any = channel
         self._is_streaming = False
+        self._body: BodyReader | None = None
 
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
@@ -84,6 +149,7 @@ class WebConnection(BoundedProtocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         BoundedProtocol.connectionLost(self, reason)
         self._channel.connectionLost(reason)
+        self._end_body()
 
     def find_end(self, data: bytes) -> int:
         start = len(data) - len(data.lstrip(b"\r\n"))  # some send an empty line after a body
@@ -107,14 +173,78 @@ class WebConnection(BoundedProtocol):
     def dataReceived(self, data: bytes) -> None:
         if self._is_streaming and not self.is_closing:
             self.abortConnection()  # there is nothing to say to a stream of events
+        elif self._is_reading_body:
+            self._add_to_body(data)
         else:
             BoundedProtocol.dataReceived(self, data)
 
     def readConnectionLost(self) -> None:
         if self._is_streaming and not self.is_closing:
             self.abortConnection()
+        elif self._is_reading_body:
+            self.is_at_end = True
+            self._refuse_body(TOO_SHORT)
         else:
             BoundedProtocol.readConnectionLost(self)
+
+    def read_body(
+        self, length: int, on_body: Callable[[bytes | None], None], *, expects_continue: bool
+    ) -> None:
+        """Read the body of the request that is being answered.
+
+        Args:
+            on_body: called once, in a turn of its own or at once, with the body; with None where
+                the connection ends before it.
+            expects_continue: the client waits to be asked for it.
+        """
+        body = BodyReader(length, on_body)
+        self._unread = body.add(self._unread)
+        if not body.missing:
+            self.wait(IDLE_SECONDS)
+            body.finish()
+            return
+        if expects_continue and body.missing == length:
+            self.write(CONTINUE)
+        self._body = body
+        self.wait(BODY_SECONDS)
+        self.transport.bufferSize = BODY_READ_BYTES
+        self.transport.resumeProducing()
+
+    @property
+    def _is_reading_body(self) -> bool:
+        return self._body is not None and self._body.missing > 0
+
+    def _add_to_body(self, data: bytes) -> None:
+        body: Any = self._body
+        self._unread = body.add(data)
+        if not body.missing:
+            self.wait(IDLE_SECONDS)
+            self.transport.bufferSize = MAX_BUFFERED_BYTES
+            self.transport.pauseProducing()
+            self._connections.turns.add(partial(self._finish_body, body))
+
+    def _finish_body(self, body: BodyReader) -> None:
+        if self._body is body:
+            self._body = None
+            self.mark_served()
+            body.finish()
+
+    def _end_body(self) -> None:
+        """Give up the body that is being read, if there is one."""
+        if self._body is not None:
+            body, self._body = self._body, None
+            body.on_body(None)
+
+    def _refuse_body(self, answer: bytes) -> None:
+        self.write(answer)
+        self._end_body()
+        self.close()
+
+    def _time_out(self) -> None:
+        if self._is_reading_body:
+            self._refuse_body(TOO_SLOW)
+        else:
+            BoundedProtocol._time_out(self)
 
     def pauseProducing(self) -> None:
         BoundedProtocol.pauseProducing(self)

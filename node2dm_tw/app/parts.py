@@ -15,7 +15,9 @@ from node2dm_tw.config.sections import GatewaySection
 from node2dm_tw.core.logs import is_traced
 from node2dm_tw.core.outcome import Ended
 from node2dm_tw.core.stats import Stats
+from node2dm_tw.core.web import Endpoint
 from node2dm_tw.delivery.session import LockReason
+from node2dm_tw.intake.http import BearerCheck, OutcomeEndpoint, PushEndpoint
 from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.outcomes import LineFile, OutcomeRecorder
 from node2dm_tw.queues.budget import ByteBudget
@@ -30,6 +32,8 @@ class Parts:
 
     Args:
         engine: made the queues of the routes.
+        pushes: takes pushes by HTTP.
+        endpoints: what the web port answers beside the views, by path.
         outcomes: records the end of each push.
         callbacks: None: the configuration has no [callback].
     """
@@ -37,6 +41,8 @@ class Parts:
     routes: Mapping[str, Route]
     engine: PushEngine
     parser: LineParser
+    pushes: PushEndpoint
+    endpoints: Mapping[bytes, Endpoint]
     outcomes: OutcomeRecorder
     callbacks: Callbacks | None
 
@@ -55,6 +61,7 @@ def build_parts(
     stats: Stats,
     clients: HTTPClients,
     on_locked: Callable[[QuotaLock, LockReason], None],
+    push_token: Callable[[], str | None],
 ) -> Parts:
     """Put the parts together; nothing is started."""
     routes: dict[str, Route] = {}
@@ -90,15 +97,24 @@ def build_parts(
     intake = {name.encode(): route.route for route in routes.values() for name in route.names}
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
-    return Parts(routes, engine, parser, _build_outcomes(gateway, runtime), callbacks)
+    outcomes = _build_outcomes(gateway, runtime)
+    bearer = BearerCheck(push_token, runtime.reactor)
+    pushes = PushEndpoint(parser, engine, runtime.wall, bearer)
+    endpoints: dict[bytes, Endpoint] = {
+        b"/v1/push": pushes,
+        b"/v1/push/": OutcomeEndpoint(bearer, outcomes.find_outcome),
+    }
+    return Parts(routes, engine, parser, pushes, endpoints, outcomes, callbacks)
 
 
 def _build_outcomes(gateway: GatewaySection, runtime: Runtime) -> OutcomeRecorder:
     path = gateway.outcomes
-    return OutcomeRecorder(
+    recorder = OutcomeRecorder(
         None if path is None else LineFile(path, runtime.reactor),
         gateway.outcomes_sample,
         gateway.outcomes_targets,
         runtime.wall,
         runtime.random,
     )
+    recorder.keep_recent(gateway.push_token is not None)
+    return recorder

@@ -71,6 +71,7 @@ def apply(changes: Changes, parts: Parts, intakes: Iterable[UDPIntake]) -> None:
     """Have the running gateway take over what has changed."""
     gateway = changes.settings.gateway
     set_level(gateway.log_level)
+    parts.outcomes.keep_recent(gateway.push_token is not None)
     parts.report_pushes()
     for intake in intakes:
         intake.allow_only(gateway.allow)

@@ -43,6 +43,7 @@ from node2dm_tw.core import untracked
 from node2dm_tw.core.logs import logger, set_level
 from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot
 from node2dm_tw.core.stats import Stats
+from node2dm_tw.core.web import Endpoint
 from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.intake.udp import BatchingUDPPort, UDPIntake, bind, listen
@@ -122,12 +123,17 @@ class GatewayService(Service):
             self._emulator = EmulatorService(self._reactor, self._emulated, self._runtime.wall)
             open_or_fail("emulator", self._emulator.startService)
         parts = self._parts = build_parts(
-            self._settings, self._runtime, self._stats, self._clients, self._on_locked
+            self._settings,
+            self._runtime,
+            self._stats,
+            self._clients,
+            self._on_locked,
+            lambda: self._settings.gateway.push_token,
         )
         open_or_fail("outcomes", parts.outcomes.open)
         self._open_udp(parts.parser)
         parts.report_pushes()
-        self._open_views(view_limits)
+        self._open_views(view_limits, parts.endpoints)
         for path in find_stray_files(self._settings):
             log.warn("{path} belongs to no section of the configuration: ignored", path=str(path))
         # What an earlier process left is restored once a signal no longer ends this one at once.
@@ -142,13 +148,13 @@ class GatewayService(Service):
             )
             self._udp.append((intake, listen(self._reactor, intake, bound)))
 
-    def _open_views(self, limits: ViewLimits) -> None:
+    def _open_views(self, limits: ViewLimits, endpoints: Mapping[bytes, Endpoint]) -> None:
         gateway, statsd = self._settings.gateway, self._settings.statsd
         telnet = serverFromString(self._reactor, gateway.stats)
         open_or_fail("stats", lambda: self._admin.open_telnet(telnet, limits))
         if gateway.web is not None:
             web = serverFromString(self._reactor, gateway.web)
-            open_or_fail("web", lambda: self._admin.open_web(web, limits))
+            open_or_fail("web", lambda: self._admin.open_web(web, limits, endpoints))
         if statsd is not None:
             sender = statsd_sender(statsd.host, statsd.port, statsd.prefix, self._reactor)
             self._admin.open_statsd(sender, statsd.interval)
@@ -260,6 +266,8 @@ class GatewayService(Service):
     def shutdown_steps(self) -> list[ShutdownStep]:
         """List what a stop does, in order. What can lose pushes comes first, and is tried twice."""
         steps: list[ShutdownStep] = [("announce the stop", self._admin.drain)]
+        if self._parts is not None:
+            steps.append(("close the HTTP intake", self._parts.pushes.stop))
         for intake, port in self._udp:
             steps += [
                 ("drain a UDP socket", intake.drain_socket),

@@ -44,7 +44,7 @@ class Settings:
 
 NOT_IMPLEMENTED = {
     "node2dm": (
-        "push_token", "push_token_file", "datagram_key", "datagram_key_file", "claim_after",
+        "datagram_key", "datagram_key_file", "claim_after",
     ),
 }  # fmt: skip
 ROUTE = re.compile(r"(c2dm|fcm)(:[A-Za-z0-9_.-]+)?")
@@ -163,7 +163,7 @@ def load(
         tuple(routes),
         callback,
         statsd,
-        tuple(_warnings(file, parser)),
+        (*_warnings(file, parser), *_unused_options(gateway)),
         tuple(route_callbacks),
     )
 
@@ -320,6 +320,13 @@ def _collect(errors: list[str], parser: IniFile) -> Iterator[None]:
         place = "[node2dm] state_dir" + (f" = {format_value(given)}" if given else "")
         where = f"{error.strerror}: {printable(str(error.filename))}"
         errors.append(f"{place}: expected a folder that can be written ({where})")
+
+
+def _unused_options(gateway: GatewaySection) -> list[str]:
+    """Return a warning for each option that has no effect without another one."""
+    if gateway.push_token is not None and gateway.web is None:
+        return ["[node2dm] push_token has no effect: pushes by HTTP need the option web"]
+    return []
 
 
 def _warnings(file: Path, parser: IniFile) -> list[str]:

@@ -51,6 +51,8 @@ def _log_levels(value: str, folder: Path) -> str:
     return value
 
 
+_bearer = full_match(r"[!-~]{1,1024}", "1 to 1024 visible ASCII characters, without blanks")
+
 _url_path = full_match(r"/[!-~]*", "a path that begins with /")
 
 
@@ -130,8 +132,15 @@ class GatewaySection:
     allow: tuple[IPNetwork, ...] = option(
         networks,
         "127.0.0.0/8, ::1/128",
-        "networks that may send pushes; a filter, not authentication",
+        "networks that may send pushes by UDP; a filter, not authentication",
         shown=True,
+        reloads=True,
+    )
+    push_token: str | None = option(
+        _bearer,
+        "",
+        "the bearer token of POST /v1/push, which needs web; empty: no pushes by HTTP",
+        secret=True,
         reloads=True,
     )
     state_dir: Path = option(

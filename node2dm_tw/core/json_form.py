@@ -60,7 +60,7 @@ def decode_json(line: bytes) -> Any:
         InvalidPush: `utf8`, `json`, or `field` for a repeated name.
     """
     try:
-        return _decode(line.decode())
+        return DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         raise InvalidPush("utf8") from error
     except (ValueError, RecursionError) as error:
@@ -79,9 +79,11 @@ def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(
+DECODER = json.JSONDecoder(
     object_pairs_hook=_reject_repeated_names, parse_constant=_reject_constant
-).decode
+)
+"""Decodes JSON as in RFC 8259, without NaN; raises InvalidPush for a name that is given twice."""
+
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 

@@ -68,7 +68,8 @@ class InvalidPush(Exception):
     def detail(self) -> str:
         """A description for people, with the invalid field but never with its value."""
         if self._expected:
-            return f"{self.field} must be {self._expected}"
+            verb = f"{self.field} must be" if self.field else "expected"
+            return f"{verb} {self._expected}"
         why = REASONS[self.reason]
         return f"{self.field}: {why}" if self.field else why
 

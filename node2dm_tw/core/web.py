@@ -13,7 +13,7 @@ class WebRequest:
 
     Args:
         method: in capitals.
-        path: what follows the endpoint's own path, without the query; empty, or `/...`.
+        path: what follows the endpoint's own path, without the query.
         headers: by name in lower case; of several with one name the last.
         source: the client's host and port.
         body: empty until it was read.
@@ -37,15 +37,18 @@ class WebResponse:
 
 
 class Endpoint(Protocol):
-    """Answers the requests for one path of the web port.
+    """Answers the requests for one path of the web port, or for all below it.
 
     Attributes:
         methods: those it answers.
         max_body: bytes of the longest body it takes.
     """
 
-    methods: tuple[bytes, ...]
-    max_body: int
+    @property
+    def methods(self) -> tuple[bytes, ...]: ...
+
+    @property
+    def max_body(self) -> int: ...
 
     def refuse(self, request: WebRequest) -> WebResponse | None:
         """Return why a request is not answered, before its body is read; None: it is."""

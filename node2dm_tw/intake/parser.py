@@ -97,7 +97,7 @@ class LineParser:
 
         Each queue gets its pushes in one call. An error in one line does not affect the others.
         """
-        received = self._now()
+        received = self.now()
         found: dict[IntakeRoute, list[Push]] = {}
         latest, pushes = None, []
         try:
@@ -121,7 +121,7 @@ class LineParser:
             for route, pushes in found.items():
                 self._put(route, pushes)
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Return the time in milliseconds, so that pushes that arrive together share one float."""
         now = self.clock.seconds()
         if now - self._last >= 0.001:
@@ -141,12 +141,12 @@ class LineParser:
         if line[0] in _BEGINS_JSON and (text := _skip_blanks(line)).startswith(b"{"):
             name, push = read_json(text, received)
             if name is not None:
-                route = self._route(name.encode("utf-8", "replace"))
+                route = self.find_route(name.encode("utf-8", "replace"))
         else:
             if BAR in line:
                 colon, bar = line.find(b":"), line.find(b"|")
                 if bar < colon:
-                    route, line = self._route(line[:bar]), line[bar + 1 :]
+                    route, line = self.find_route(line[:bar]), line[bar + 1 :]
             try:
                 push = route.provider.split(line, received)
             except InvalidPush as error:
@@ -155,13 +155,7 @@ class LineParser:
         return route, push
 
     def _put(self, route: IntakeRoute, pushes: list[Push]) -> None:
-        if self._is_tracing:
-            for push in pushes:
-                log.debug(
-                    "{route}: push to {target} queued",
-                    route=route.name,
-                    target=shorten(push.device),
-                )
+        self.trace(route, pushes)
         try:
             kept = route.queue.put(pushes)
         except Exception:  # noqa: BLE001 - a failing queue must not affect the other routes
@@ -171,6 +165,16 @@ class LineParser:
                 route.stats.messages_received += len(pushes)
             else:
                 self._wait_for(kept, route, len(pushes))
+
+    def trace(self, route: IntakeRoute, pushes: list[Push]) -> None:
+        """Log each push, where the level is debug."""
+        if self._is_tracing:
+            for push in pushes:
+                log.debug(
+                    "{route}: push to {target} queued",
+                    route=route.name,
+                    target=shorten(push.device),
+                )
 
     def _wait_for(self, kept: Deferred[None], route: IntakeRoute, count: int) -> None:
         """Count pushes as received once they are stored."""
@@ -202,7 +206,8 @@ class LineParser:
             detail=error.detail,
         )
 
-    def _route(self, name: bytes) -> IntakeRoute:
+    def find_route(self, name: bytes) -> IntakeRoute:
+        """Return the route with this name or prefix. Raises InvalidPush: there is none."""
         route = self.routes.get(name)
         if route is None:
             known = b", ".join(self.routes).decode()

@@ -50,7 +50,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
             part.unlink()
         raise
     with suppress(OSError):  # the file is complete, and some file systems cannot sync a directory
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def open_new_file(path: Path) -> BinaryIO:
@@ -81,7 +81,8 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
         return []
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Sync the names in a folder to disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -247,10 +247,19 @@ def from_record(record: bytes, now: float, offset: float) -> Push | None:
         line = text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         return None
-    colons = line[device_end : device_end + 1] + line[key_end : key_end + 1]
-    if received is None or colons != b"::" or not 0 < device_end < key_end:
+    if received is None:
         return None
-    push = Push(line, device_end, key_end, min(now, received - offset), is_json)
+    return restore_push(line, device_end, key_end, min(now, received - offset), is_json)
+
+
+def restore_push(
+    line: bytes, device_end: int, key_end: int, received: float, is_json: bool
+) -> Push | None:
+    """Make a push of what an earlier process stored; None if it is not valid (any more)."""
+    colons = line[device_end : device_end + 1] + line[key_end : key_end + 1]
+    if colons != b"::" or not 0 < device_end < key_end:
+        return None
+    push = Push(line, device_end, key_end, received, is_json)
     return _revalidate(push) if is_json else push
 
 

@@ -24,6 +24,7 @@ PROGRAMS = {
     "nc": "netcat-openbsd",
     "nginx": "nginx-light",
     "promtool": "prometheus",
+    "sqlite3": "sqlite3",
 }
 """Each program, and the package of Debian that has it."""
 

@@ -55,6 +55,7 @@ class Devices:
             device=str(device),
             firebase=sender == self._project,
             topics=fields.get("topics", ()),
+            now=now,
         )
         if registration is None:
             return error_reply("TOO_MANY_REGISTRATIONS")

@@ -25,6 +25,7 @@ from node2dm_tw.emulator.google.oauth import NEEDS_EXTRA, OAuth, Verify, find_ve
 from node2dm_tw.emulator.google.quotas import Quotas
 from node2dm_tw.emulator.google.registrations import Registrations
 from node2dm_tw.emulator.google.request_log import RequestLog
+from node2dm_tw.emulator.google.subscriptions import Subscriptions
 from node2dm_tw.emulator.settings import PROJECT, EmulatorSettings
 
 
@@ -51,6 +52,7 @@ class GoogleEmulator:
     _fault_responder: FaultResponder = attrs.field(init=False)
     _devices: Devices = attrs.field(init=False)
     _fcm: FCM = attrs.field(init=False)
+    _subscriptions: Subscriptions = attrs.field(init=False)
     _handlers: dict[tuple[str, str], tuple[str, Handler]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -73,6 +75,7 @@ class GoogleEmulator:
             Quotas(senders or [PROJECT_QUOTA]),
             Quotas(devices or DEVICE_QUOTA),
         )
+        self._subscriptions = Subscriptions(self._fcm)
         self._handlers = {
             ("POST", "/accounts/ClientLogin"): ("login", self._login),
             ("GET", "/accounts/Captcha"): ("captcha", self._captcha),
@@ -110,7 +113,7 @@ class GoogleEmulator:
         return outcome
 
     def _token_number(self, endpoint: str, request: IncomingRequest, now: float) -> int | None:
-        if endpoint not in ("send", "fcm"):
+        if endpoint not in ("send", "fcm", "topics"):
             return None
         tokens = self.accounts.tokens if endpoint == "send" else self.oauth.tokens
         grant = tokens.find(bearer(request), now)
@@ -124,7 +127,11 @@ class GoogleEmulator:
             case ["v1", "projects", project, "messages:send"]:
                 if request.method != "POST":
                     return "", _not_found
-                return "fcm", lambda request, now: self._send_fcm(project, request, now)
+                return "fcm", self._if_available(
+                    lambda request, now: self._fcm.send(project, request, now)
+                )
+            case ["v1", "projects", project, "registrations", name, "topicSubscriptions", *rest]:
+                return self._find_subscription(request, project, name, rest)
         if any(path == request.path for _, path in self._handlers):
             return "", _wrong_method
         return "", _not_found
@@ -145,6 +152,20 @@ class GoogleEmulator:
                 return "", _wrong_method
         return "", _not_found
 
+    def _find_subscription(
+        self, request: IncomingRequest, project: str, name: str, parts: list[str]
+    ) -> tuple[str, Handler]:
+        methods = ("GET", "PATCH", "DELETE") if parts else ("GET", "POST")
+        if len(parts) > 1:
+            return "", _not_found
+        if request.method not in methods:
+            return "", _wrong_method
+        topic = parts[0] if parts else None
+        answer = self._subscriptions.answer
+        return "topics", self._if_available(
+            lambda request, now: answer(project, name, topic, request, now)
+        )
+
     def _stats(self, request: IncomingRequest, now: float) -> Reply:
         registrations = self.registrations
         return json_reply(
@@ -161,11 +182,12 @@ class GoogleEmulator:
     def _token(self, request: IncomingRequest, now: float) -> Reply:
         return self.oauth.token(read_form(request.body), now)
 
-    def _send_fcm(self, project: str, request: IncomingRequest, now: float) -> Reply:
-        if not self.oauth.is_available:
-            error = {"code": 501, "message": NEEDS_EXTRA, "status": "UNIMPLEMENTED"}
-            return json_reply(501, {"error": error}, "UNIMPLEMENTED")
-        return self._fcm.send(project, request, now)
+    def _if_available(self, handler: Handler) -> Handler:
+        """Return a handler of FCM, or one that names the missing package."""
+        if self.oauth.is_available:
+            return handler
+        error = {"code": 501, "message": NEEDS_EXTRA, "status": "UNIMPLEMENTED"}
+        return lambda request, now: json_reply(501, {"error": error}, "UNIMPLEMENTED")
 
     def _clear_faults(self, request: IncomingRequest, now: float) -> Reply:
         self.faults.clear()

@@ -1,10 +1,11 @@
 """Applies the rules of /faults to requests."""
 
 from collections.abc import Callable, Mapping
+from urllib.parse import parse_qsl
 
 import attrs
 
-from node2dm_tw.emulator.google import c2dm, devices, fcm, oauth
+from node2dm_tw.emulator.google import c2dm, devices, fcm, oauth, subscriptions
 from node2dm_tw.emulator.google.accounts import LOGIN_ERRORS, TOKEN_SECONDS, Accounts
 from node2dm_tw.emulator.google.faults import FaultRule
 from node2dm_tw.emulator.google.messages import (
@@ -48,6 +49,7 @@ class FaultResponder:
             "send": c2dm.SEND_ERRORS,
             "token": oauth.TOKEN_ERRORS,
             "fcm": frozenset({*fcm.FCM_ERRORS, *fcm.PLAIN_ERRORS}),
+            "topics": subscriptions.SUBSCRIPTION_ERRORS,
             "register": frozenset(devices.REGISTRATION_ERRORS),
         }
 
@@ -57,6 +59,11 @@ class FaultResponder:
         if endpoint in ("send", "login"):
             form = read_form(request.body)
             names |= {form.get("registration_id", ""), form.get("Email", "")}
+        elif endpoint == "topics":
+            names |= {
+                *request.path.split("/")[5:],
+                *dict(parse_qsl(request.query.decode("latin-1"))).values(),
+            }
         elif endpoint in ("fcm", "register"):
             content = read_object(request.body) or {}
             message = content.get("message")
@@ -91,6 +98,7 @@ class FaultResponder:
             "send": c2dm.error_reply,
             "token": oauth.error_reply,
             "fcm": fcm.error_reply,
+            "topics": subscriptions.error_reply,
             "register": devices.error_reply,
         }
         return error_reply[endpoint](error)

@@ -16,6 +16,7 @@ ENDPOINTS = (
     "send",
     "token",
     "fcm",
+    "topics",
     "register",
     "messages",
     "idle",

@@ -39,6 +39,7 @@ NOT_SIGNED_IN = (
 )
 BAD_TOKEN = "The registration token is not a valid FCM registration token"  # noqa: S105
 
+_ANDROID = ("android", "android_v2")
 _TARGETS = ("token", "fid", "topic", "condition")
 _LABEL = re.compile(r"[a-zA-Z0-9_.~%-]{1,50}")
 _RESERVED = re.compile(r"from|message_type|(?:google|gcm).*", re.DOTALL)
@@ -85,43 +86,61 @@ class FCM:
 
     def send(self, project: str, request: IncomingRequest, now: float) -> Reply:
         """Answer ``POST /v1/projects/PROJECT/messages:send``."""
+        refusal = self.refuse_sender(project, request, now)
+        if refusal is not None:
+            return refusal
+        try:
+            content = read_json(request.body)
+            message = content.get("message") or {}
+            target = check_message(message)
+        except Invalid as error:
+            return invalid_reply(error)
+        is_dry_run = content.get("validate_only", False)
+        if target in ("topic", "condition"):
+            return self._publish(message, is_dry_run, now)
+        return self._send_one(message, target, is_dry_run, now)
+
+    def refuse_sender(self, project: str, request: IncomingRequest, now: float) -> Reply | None:
+        """Return the error of a request that may not be made, or not now; None: it may."""
         scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or self._tokens.find(token.strip(), now) is None:
             return error_reply("UNAUTHENTICATED")
         if project != self._project:
             return error_reply("NOT_FOUND")
         wait = self._project_quota.consume(project, now)
-        if wait:
-            return _over_quota(f"project:{project}", wait)
-        try:
-            content = read_json(request.body)
-            message = content.get("message") or {}
-            target = check_message(message)
-        except Invalid as error:
-            return _invalid(error)
-        is_dry_run = content.get("validate_only", False)
-        if target in ("topic", "condition"):
-            return self._publish(message, is_dry_run, now)
-        return self._send_one(message, target, is_dry_run, now)
+        return _over_quota(f"project:{project}", wait) if wait else None
+
+    def find_registration(self, name: str, field: str = "") -> Registration | Reply:
+        """Look up a registration by its token or installation ID.
+
+        Args:
+            field: the field to blame for a malformed name; empty: none.
+
+        Returns:
+            The registration, or the error if there is none to which the project may send.
+        """
+        registration = self._registrations.find_by_fid(name)
+        if registration is None:
+            if self._registrations.was_issued(name) or re.fullmatch("[A-Za-z0-9_-]{22}", name):
+                return error_reply("UNREGISTERED")
+            return invalid_reply(Invalid(BAD_TOKEN, field, True))
+        if registration.sender not in (None, self._project):
+            return error_reply("SENDER_ID_MISMATCH")
+        return registration
 
     def _send_one(
         self, message: Mapping[str, Any], target: str, is_dry_run: bool, now: float
     ) -> Reply:
         name = message[target]
-        find = self._registrations.find if target == "token" else self._registrations.find_by_fid
-        registration = find(name)
-        if registration is None:
-            if target == "token" and self._registrations.was_issued(name):
-                return error_reply("UNREGISTERED")
-            if target == "fid" and re.fullmatch("[A-Za-z0-9_-]{22}", name):
-                return error_reply("UNREGISTERED")
-            return _invalid(Invalid(BAD_TOKEN, "" if target == "token" else "message.fid", True))
-        if registration.sender not in (None, self._project):
-            return error_reply("SENDER_ID_MISMATCH")
-        package = message.get("android", {}).get("restricted_package_name", "")
-        if package and registration.app and package != registration.app:
-            field = "message.android.restricted_package_name"
-            return _invalid(Invalid("The package name does not match the token's.", field, True))
+        registration = self.find_registration(name, "message.fid" if target == "fid" else "")
+        if isinstance(registration, Reply):
+            return registration
+        for block in _ANDROID:
+            package = message.get(block, {}).get("restricted_package_name", "")
+            if package and registration.app and package != registration.app:
+                field = f"message.{block}.restricted_package_name"
+                what = "The package name does not match the token's."
+                return invalid_reply(Invalid(what, field, True))
         if is_dry_run:
             return self._accepted("fake_message_id")
         wait = self._device_quota.consume(registration.registration_id, now)
@@ -144,14 +163,14 @@ class FCM:
     def _deliver(
         self, registrations: list[Registration], message: Mapping[str, Any], now: float
     ) -> Reply:
-        android = message.get("android", {})
+        android = message.get("android_v2", message.get("android", {}))
         message_id = f"0:{int(now * 1e6):d}%{next(self._numbers):016x}"
         sent = Message(
             message_id=message_id,
             collapse_key=android.get("collapse_key", ""),
             data=_data(message),
             expires=now + android.get("ttl", MAX_TTL_SECONDS),
-            while_active=android.get("priority") != "HIGH",
+            while_active=not _is_urgent(message),
             notification=_notification(message) or None,
         )
         for registration in registrations:
@@ -185,28 +204,35 @@ def check_message(message: Mapping[str, Any]) -> str:
         raise Invalid("Recipient of the message is not set.", "message", True)
     (target,) = targets
     _check_target(target, message[target])
-    for field, data in (
-        ("message.data", message.get("data", {})),
-        ("message.android.data", message.get("android", {}).get("data", {})),
-    ):
-        for key in data:
-            if _RESERVED.fullmatch(key) or not key:
-                raise Invalid(f"Invalid data payload key: {key[:100]}", field, True)
+    _check_data(message, "message")
+    for block in _ANDROID:
+        _check_data(message.get(block, {}), f"message.{block}")
     _check_sizes(message, target)
-    _check_android(message.get("android", {}))
+    for block in _ANDROID:
+        _check_android(message.get(block, {}), f"message.{block}")
     _check_label(message, "message")
-    for part in ("android", "webpush", "apns"):
+    for part in (*_ANDROID, "webpush", "apns"):
         if part in message:
             _check_label(message[part], f"message.{part}")
     return target
 
 
-def error_reply(code: str, headers: Headers = ()) -> Reply:
+def error_reply(code: str) -> Reply:
     """Build the reply for one of `FCM_ERRORS` or `PLAIN_ERRORS`."""
     if code in PLAIN_ERRORS:
-        return _error(*PLAIN_ERRORS[code], [], code, headers)
+        return status_reply(*PLAIN_ERRORS[code])
     status, name, message = FCM_ERRORS[code]
-    return _error(status, name, message, [_fcm_error(code)], code, headers)
+    return _error(status, name, message, [_fcm_error(code)], code)
+
+
+def status_reply(status: int, name: str, message: str, resource: str = "") -> Reply:
+    """Build an error without an FcmError.
+
+    Args:
+        resource: the name of the resource that it concerns; empty: it names none.
+    """
+    info = {"@type": f"{_TYPE}rpc.ResourceInfo", "resourceName": resource}
+    return _error(status, name, message, [info] if resource else [], name)
 
 
 def _check_target(target: str, name: str) -> None:
@@ -221,6 +247,12 @@ def _check_target(target: str, name: str) -> None:
             ) from None
 
 
+def _check_data(part: Mapping[str, Any], path: str) -> None:
+    for key in part.get("data", {}):
+        if _RESERVED.fullmatch(key) or not key:
+            raise Invalid(f"Invalid data payload key: {key[:100]}", f"{path}.data", True)
+
+
 def _check_label(part: Mapping[str, Any], path: str) -> None:
     label = part.get("fcm_options", {}).get("analytics_label")
     if label is not None and not _LABEL.fullmatch(label):
@@ -231,38 +263,60 @@ def _check_sizes(message: Mapping[str, Any], target: str) -> None:
     maximum = MAX_TOPIC_DATA_BYTES if target in ("topic", "condition") else MAX_DATA_BYTES
     notification = _notification(message)
     data = sum(len(name.encode()) + len(text.encode()) for name, text in _data(message).items())
-    for field, size in (
+    sizes = [
         ("message.data", data),
         ("message.notification", len(json.dumps(notification)) if notification else 0),
-        (
-            "message.android.collapse_key",
-            len(message.get("android", {}).get("collapse_key", "").encode()),
-        ),
-    ):
+    ]
+    for block in _ANDROID:
+        key = message.get(block, {}).get("collapse_key", "")
+        sizes.append((f"message.{block}.collapse_key", len(key.encode())))
+    for field, size in sizes:
         if size > maximum:
             raise Invalid("Android message is too big", field, True)
 
 
-def _check_android(android: Mapping[str, Any]) -> None:
+def _check_android(android: Mapping[str, Any], path: str) -> None:
+    if "remote_notification" in android and "background_sync" in android:
+        raise Invalid(
+            f"Invalid value at '{path}' (oneof), oneof field 'message_type' is already set. "
+            "Cannot set 'background_sync'",
+            path,
+        )
     if not 0 <= android.get("ttl", 0.0) <= MAX_TTL_SECONDS:
         what = f"TTL must be between 0 and {MAX_TTL_SECONDS:.0f} seconds."
-        raise Invalid(what, "message.android.ttl", True)
+        raise Invalid(what, f"{path}.ttl", True)
     color = android.get("notification", {}).get("color", "#000000")
     if not re.fullmatch("#[0-9a-fA-F]{6}", color):
         what = "Color must be in #rrggbb format."
-        raise Invalid(what, "message.android.notification.color", True)
+        raise Invalid(what, f"{path}.notification.color", True)
 
 
 def _data(message: Mapping[str, Any]) -> dict[str, str]:
-    return {**message.get("data", {}), **message.get("android", {}).get("data", {})}
+    return {
+        **message.get("data", {}),
+        **message.get("android", {}).get("data", {}),
+        **message.get("android_v2", {}).get("data", {}),
+    }
 
 
 def _notification(message: Mapping[str, Any]) -> dict[str, Any]:
-    android = message.get("android", {})
-    return {**message.get("notification", {}), **android.get("notification", {})}
+    remote = message.get("android_v2", {}).get("remote_notification", {}).get("notification")
+    return {
+        **message.get("notification", {}),
+        **message.get("android", {}).get("notification", {}),
+        **(remote if isinstance(remote, dict) else {}),
+    }
 
 
-def _invalid(error: Invalid) -> Reply:
+def _is_urgent(message: Mapping[str, Any]) -> bool:
+    """Whether an idle phone gets the message; in android_v2 its kind says so."""
+    if "android_v2" in message:
+        return "remote_notification" in message["android_v2"]
+    return bool(message.get("android", {}).get("priority") == "HIGH")
+
+
+def invalid_reply(error: Invalid) -> Reply:
+    """Build the reply for an invalid request."""
     details: list[dict[str, Any]] = [_fcm_error("INVALID_ARGUMENT")] if error.fcm else []
     if error.field or not error.fcm:
         violation = {"field": error.field, "description": error.message}

@@ -214,6 +214,20 @@ _ANDROID = fields(
     restricted_satellite_ok=boolean,
 )
 
+_ANDROID_V2 = fields(
+    collapse_key=text,
+    ttl=duration,
+    restricted_package_name=text,
+    data=string_map,
+    # Their own fields may change: this part of FCM is a preview.
+    remote_notification=struct,
+    background_sync=struct,
+    fcm_options=fields(analytics_label=text),
+    direct_boot_ok=boolean,
+    bandwidth_constrained_ok=boolean,
+    restricted_satellite_ok=boolean,
+)
+
 _WEBPUSH = fields(
     headers=string_map,
     data=string_map,
@@ -234,6 +248,7 @@ read_request = fields(
         data=string_map,
         notification=fields(title=text, body=text, image=text),
         android=_ANDROID,
+        android_v2=_ANDROID_V2,
         webpush=_WEBPUSH,
         apns=_APNS,
         fcm_options=fields(analytics_label=text),
@@ -246,9 +261,15 @@ read_request = fields(
 )
 """Reads the body of ``messages:send``."""
 
+read_subscription = fields(name=text, topic_name=text, create_time=timestamp)
+"""Reads a TopicSubscription."""
 
-def read_json(body: bytes) -> Mapping[str, Any]:
+
+def read_json(body: bytes, read: Read = read_request) -> Mapping[str, Any]:
     """Read the body of a request into names with underscores.
+
+    Args:
+        read: reads the object in it.
 
     Raises:
         Invalid: with Google's text.
@@ -262,7 +283,7 @@ def read_json(body: bytes) -> Mapping[str, Any]:
             'Invalid JSON payload received. Unknown name "": Root element must be a message.'
         )
     try:
-        request: Mapping[str, Any] = read_request(content, "")
+        request: Mapping[str, Any] = read(content, "")
     except RecursionError:
         raise Invalid("Invalid JSON payload received. Too deep.") from None
     return request

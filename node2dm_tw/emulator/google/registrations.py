@@ -42,6 +42,8 @@ class Registration:
     Args:
         sender: the account or project that may push to it; None: anyone.
         keys: the maximum of collapse keys that wait while it is offline.
+        topics: the FCM topics that it is subscribed to, with the times since the epoch at which it
+            was subscribed.
         base_sink: receives the events at all times, beside a connected client.
         sink: receives the events now; None: it is offline.
     """
@@ -50,7 +52,7 @@ class Registration:
     sender: str | None
     app: str
     keys: int = MAX_COLLAPSE_KEYS
-    topics: frozenset[str] = frozenset()
+    topics: dict[str, float] = attrs.field(factory=dict)
     base_sink: EventSink | None = None
     sink: EventSink | None = None
     idle: bool = False
@@ -130,6 +132,7 @@ class Registrations:
         device: str = "",
         firebase: bool = False,
         topics: Iterable[str] = (),
+        now: float = 0.0,
     ) -> Registration | None:
         """Register an application; the same application on the same device keeps its ID.
 
@@ -137,6 +140,7 @@ class Registrations:
             sender: the account or the project.
             app: the application's own name.
             topics: the FCM topics that it is subscribed to.
+            now: seconds since the epoch, the time of these subscriptions.
             device: the name of the phone; empty: a new phone without a name.
             firebase: make an ID of FCM, which begins with an installation ID.
 
@@ -150,7 +154,7 @@ class Registrations:
         if full or len(self._by_id) >= self._max_registrations:
             return None
         registration = Registration(self._make_id(firebase), sender, app, device=device)
-        registration.topics = frozenset(topics)
+        registration.topics = dict.fromkeys(topics, now)
         registration.keys = MAX_COLLAPSE_KEYS_FCM if firebase else MAX_COLLAPSE_KEYS
         self._add(registration)
         if device:
@@ -227,6 +231,7 @@ class Registrations:
             if registration.registration_id not in kept:
                 self.unregister(registration)
             registration.waiting.clear()
+            registration.topics.clear()
             registration.pending_events.clear()
             registration.idle = False
         self._stored = 0

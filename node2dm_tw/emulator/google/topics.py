@@ -1,9 +1,9 @@
 """FCM's topics, and conditions over them such as ``'a' in topics && !('b' in topics)``."""
 
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Container, Iterator
 
-Condition = Callable[[Set[str]], bool]
+Condition = Callable[[Container[str]], bool]
 """Whether the topics of a registration meet the condition."""
 
 _TOPIC = re.compile(r"[a-zA-Z0-9_.~%-]{1,900}")

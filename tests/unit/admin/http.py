@@ -1,5 +1,7 @@
 """The site in memory: what it answers to a request, without a socket."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -12,6 +14,7 @@ from node2dm_tw.admin.health import Health, Phase
 from node2dm_tw.admin.lines import make_lines
 from node2dm_tw.admin.web import Render, WebViews, make_site
 from node2dm_tw.core.snapshot import ProcessSnapshot
+from node2dm_tw.core.web import Endpoint
 from tests.unit.admin.support import PROCESS
 from tests.unit.admin.transport import connect, make_connections
 
@@ -23,13 +26,14 @@ def open_site(
     streams: EventStreams | None = None,
     metrics: Render | None = None,
     web_hosts: tuple[str, ...] = (),
+    endpoints: Mapping[bytes, Endpoint] = MappingProxyType({}),
 ) -> Site:
     """The site over a snapshot that does not change."""
     clock = Clock()
     health = Health(clock.seconds, phase)
     streams = EventStreams(lambda: b"") if streams is None else streams
     views = WebViews(lambda: snapshot, lambda: make_lines(snapshot), health, streams, metrics)
-    return make_site(views, make_connections(clock, 200), lambda: web_hosts)
+    return make_site(views, make_connections(clock, 200), lambda: web_hosts, endpoints)
 
 
 class Connection:

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from node2dm_tw.core import push
+from node2dm_tw.core import json_form, push
 from tests.support.grammar import OBJECTS, Case
 
 DOCUMENT: dict[str, Any] = json.loads(
@@ -26,7 +26,7 @@ def is_described(name: str, value: object) -> bool:
 
 def decode(case: Case) -> Any:
     try:
-        return push.decode_json(case.line.strip(b"\xef\xbb\xbf \t\r\0"))
+        return json_form.decode_json(case.line.strip(b"\xef\xbb\xbf \t\r\0"))
     except push.InvalidPush:
         return None
 
@@ -42,7 +42,7 @@ CASES = [
 
 def test_every_field_of_the_json_form_is_described():
     """Those of the gateway, and no other."""
-    assert SCHEMAS["Push"]["properties"].keys() == push._FIELDS.keys()
+    assert SCHEMAS["Push"]["properties"].keys() == json_form._FIELDS.keys()
     assert [next(iter(each["properties"])) for each in SCHEMAS["Push"]["oneOf"]] == [*push.TARGETS]
 
 
@@ -55,7 +55,7 @@ def test_the_schema_takes_what_the_gateway_takes(case: Case):
 
 def test_absent_fields_may_be_null():
     """As many serializers write them."""
-    nulls = dict.fromkeys(push._FIELDS)
+    nulls = dict.fromkeys(json_form._FIELDS)
     assert is_described("Push", {**nulls, "token": "t"})
     assert not is_described("Push", nulls)
 
@@ -67,6 +67,6 @@ def test_the_examples_are_what_they_show():
     lines = [json.loads(line) for line in content["application/x-ndjson"]["example"].splitlines()]
     for fields in (one, *several, *lines):
         assert is_described("Push", fields)
-        push.read_json(json.dumps(fields).encode(), 0.0)
+        json_form.read_json(json.dumps(fields).encode(), 0.0)
     for name, schema in SCHEMAS.items():
         assert all(is_described(name, example) for example in schema.get("examples", ()))

@@ -10,7 +10,8 @@ from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.admin.health import Phase
 from node2dm_tw.admin.lines import make_lines
-from node2dm_tw.admin.web import PAGE, SECURITY
+from node2dm_tw.admin.responses import SECURITY
+from node2dm_tw.admin.web import PAGE
 from tests.unit.admin.http import Connection, open_site
 from tests.unit.admin.support import PROCESS, route, snapshot
 
@@ -46,17 +47,6 @@ def test_the_views_are_read_only(path, method):
     answer = get(path, method=method)
     assert answer.status == 405
     assert answer.header("allow") == "GET, HEAD"
-
-
-def test_pushes_by_http_without_a_push_token():
-    """Are forbidden, whatever they authorize themselves with; what is no push is told so."""
-    bearer = "Authorization: Bearer guessed"
-    answers = [get("/v1/push", *headers, method="POST") for headers in ((), (bearer,))]
-    assert [answer.status for answer in answers] == [403, 403]
-    assert b"push_token" in answers[0].body
-    assert get("/v1/push").status == 405
-    assert get("/v1/push").header("allow") == "POST"
-    assert get("/v1/push/x", method="POST").status == 404
 
 
 @pytest.mark.parametrize(
@@ -210,7 +200,6 @@ FORM = "Content-Type: multipart/form-data; boundary=x"
         ("GET", "/stats", 413),
         ("GET", "/events", 413),
         ("HEAD", "/", 413),
-        ("POST", "/v1/push", 403),
         ("POST", "/nothing", 405),
     ],
 )
@@ -227,8 +216,8 @@ def test_no_body_is_read(method, path, status, announced, expect):
 
 def test_an_empty_body_is_none():
     """The connection is kept."""
-    connection = get("/v1/push", "Content-Length: 0", method="POST")
-    assert connection.status == 403
+    connection = get("/stats", "Content-Length: 0", method="POST")
+    assert connection.status == 405
     assert connection.get("/healthz").status == 200
 
 
@@ -288,9 +277,6 @@ def test_the_hosts_of_a_request_must_all_be_ours():
 def test_another_sites_page_commands_nothing(headers, is_refused):
     """Its posts are refused, whatever they would be answered otherwise; its reads are not ours."""
     host = "Host: localhost:8122"
-    answer = get("/v1/push", host, *headers, method="POST")
-    assert answer.status == 403
-    assert (b"other sites" in answer.body) == is_refused
     assert get("/", host, *headers, method="DELETE").status == (403 if is_refused else 405)
     assert get("/stats", host, *headers).status == 200
 

@@ -256,13 +256,13 @@ class MemoryGateway:
         """Give a value of the lines that telnet shows."""
         return make_lines(self.service._take_snapshot()).totals[name]
 
-    def ask(self, host: str) -> bytes:
-        """Ask the web port for the stats, under a name; return the status."""
+    def ask(self, *head: str) -> bytes:
+        """Send a request without a body to the web port; return the status."""
         factory = next(factory for port, factory, *_ in self.reactor.tcpServers if port == 2)
         protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 50_000))
         transport = ClientTransport()
         protocol.makeConnection(transport)
-        protocol.dataReceived(f"GET /stats HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        protocol.dataReceived("\r\n".join([*head, "", ""]).encode())
         self.reactor.turn(0.1)
         return transport.value().split(b" ")[1]
 

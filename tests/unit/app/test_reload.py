@@ -83,7 +83,14 @@ def is_traced(gateway: MemoryGateway) -> bool:
 
 
 OBSERVED = {
-    ("node2dm", "web_hosts"): ("push.test", lambda gateway: gateway.ask("push.test")),
+    ("node2dm", "web_hosts"): (
+        "push.test",
+        lambda gateway: gateway.ask("GET /stats HTTP/1.1", "Host: push.test"),
+    ),
+    ("node2dm", "push_token"): (
+        "word",
+        lambda gateway: gateway.ask("POST /v1/push HTTP/1.1", "Authorization: Bearer word"),
+    ),
     ("node2dm", "allow"): ("10.0.0.0/8", is_taken),
     ("node2dm", "max_queued"): ("5", overflows),
     ("node2dm", "max_queued_bytes"): ("1000000", overflows_by_bytes),

@@ -163,8 +163,12 @@ MISTAKES = {
         "[node2dm] udp = 127.0.0.1:1, 127.0.0.1:1: expected each address once",
     ),
     "an option that is still to come": (
-        f"[node2dm]\npush_token = {SECRET}\n{ACCOUNT}",
-        "[node2dm] push_token: is not implemented yet; remove it",
+        f"[node2dm]\ndatagram_key = {SECRET}\n{ACCOUNT}",
+        "[node2dm] datagram_key: is not implemented yet; remove it",
+    ),
+    "a token with a blank": (
+        f"[node2dm]\npush_token = {SECRET} x\n{ACCOUNT}",
+        "[node2dm] push_token: expected 1 to 1024 visible ASCII characters, without blanks",
     ),
     "a folder in place of a file": (
         "[fcm]\nservice_account = .\n",

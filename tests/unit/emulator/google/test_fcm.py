@@ -49,6 +49,36 @@ def test_a_message_reaches_the_phone():
     assert message.expires == world.now + 3.5
 
 
+def test_the_kind_of_android_v2_is_its_urgency():
+    """An idle phone gets a remote_notification at once, and a background_sync when it is used."""
+    world = Firebase()
+    world.call("POST", "/device/demo-phone/idle", b'{"idle": true}')
+    shown = {"title": "T"}
+    for kind in ({"backgroundSync": {}}, {"remote_notification": {"notification": shown}}):
+        common = {"collapseKey": next(iter(kind)), "ttl": "60s", "data": {"b": "2"}}
+        assert world.push(data={"a": "1"}, android_v2={**common, **kind}).status == 200
+    (message,) = world.shown
+    assert message.collapse_key == "remote_notification"
+    assert message.notification == shown
+    world.call("POST", "/device/demo-phone/idle", b'{"idle": false}')
+    late = world.shown[1]
+    assert late.collapse_key == "backgroundSync"
+    assert late.data == {"a": "1", "b": "2"}
+    assert (late.notification, late.expires) == (None, world.now + 60)
+
+
+def test_android_v2_counts_before_android():
+    """Where a message has both blocks, the later kind says how it is delivered."""
+    world = Firebase()
+    world.call("POST", "/device/demo-phone/idle", b'{"idle": true}')
+    old = {"priority": "HIGH", "collapse_key": "old", "ttl": "1s"}
+    world.push(android=old, android_v2={"background_sync": {}, "collapse_key": "new"})
+    assert world.shown == []
+    (message,) = world.google.registrations.find("demo-phone").waiting.values()
+    assert message.collapse_key == "new"
+    assert message.expires > world.now + 1
+
+
 def test_validate_only():
     """A trial run is checked and answered, and nothing is shown."""
     world = Firebase()
@@ -100,16 +130,18 @@ def test_devices_that_are_not_there():
 
 
 def test_a_phone_is_found_by_either_name():
-    """The installation ID is the first half of the token."""
+    """The installation ID is the first half of the token; it may also be in the field token."""
     world = Firebase()
     phone = world.google.registrations.register(PROJECT, "app", firebase=True)
     assert world.push(token=phone.registration_id).status == 200
     fid = phone.registration_id.partition(":")[0]
     assert world.post({"message": {"fid": fid}}).status == 200
-    assert len(phone.waiting) == 2
+    assert world.push(token=fid).status == 200
+    assert len(phone.waiting) == 3
     world.google.registrations.unregister(phone)
     assert _code(world.push(token=phone.registration_id)) == "UNREGISTERED"
     assert _code(world.post({"message": {"fid": fid}})) == "UNREGISTERED"
+    assert _code(world.push(token=fid)) == "UNREGISTERED"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +185,29 @@ def test_a_phone_is_found_by_either_name():
         (
             {"token": "demo-phone", "android": {"notification": {"vibrateTimings": ["1"]}}},
             "message.android.notification.vibrate_timings[0]",
+        ),
+        ({"token": "demo-phone", "android_v2": {"ttl": 5}}, "message.android_v2.ttl"),
+        ({"token": "demo-phone", "android_v2": {"ttl": "-1s"}}, "message.android_v2.ttl"),
+        ({"token": "demo-phone", "android_v2": {"priority": "HIGH"}}, "message.android_v2"),
+        ({"token": "demo-phone", "android_v2": {"data": {"gcm": ""}}}, "message.android_v2.data"),
+        (
+            {"token": "demo-phone", "android_v2": {"collapse_key": "x" * 4097}},
+            "message.android_v2.collapse_key",
+        ),
+        (
+            {"token": "demo-phone", "android_v2": {"background_sync": 1}},
+            "message.android_v2.background_sync",
+        ),
+        (
+            {"token": "demo-phone", "android_v2": {"fcm_options": {"analytics_label": ""}}},
+            "message.android_v2.fcm_options.analytics_label",
+        ),
+        (
+            {
+                "token": "demo-phone",
+                "android_v2": {"remote_notification": {}, "background_sync": {}},
+            },
+            "message.android_v2",
         ),
         ({"token": "demo-phone", "apns": {"payload": 1}}, "message.apns.payload"),
         (
@@ -255,6 +310,8 @@ def test_the_package_must_be_the_phones():
     assert good.status == 200
     wrong = world.push(token=token, android={"restricted_package_name": "com.other"})
     assert _field(wrong) == "message.android.restricted_package_name"
+    wrong = world.push(token=token, android_v2={"restricted_package_name": "com.other"})
+    assert _field(wrong) == "message.android_v2.restricted_package_name"
 
 
 def test_the_limits_of_a_device_slide():
