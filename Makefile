@@ -29,6 +29,7 @@ run: .venv/installed ## start gateway, emulator and two demo phones in one proce
 	echo
 	echo "What a phone receives appears below. http://127.0.0.1:8122/ is the status page; Ctrl-C ends it all."
 	echo
+	chmod o-r etc/quickstart.ini  # it has a token, so the gateway would warn
 	exec .venv/bin/twistd -n --pidfile= node2dm -c etc/quickstart.ini
 
 .venv/installed: setup.py pyproject.toml constraints.txt

@@ -1,10 +1,10 @@
-"""Pushes to the gateway from an application server, by UDP: hand over and forget.
+"""Pushes to the gateway from an application server by UDP (see docs/application-servers.md).
 
 This module needs nothing but the standard library and may be copied alone into another project.
-The datagram it sends is described in docs/application-servers.md.
 """
 
 import contextlib
+import hmac
 import http.client
 import json
 import logging
@@ -15,6 +15,7 @@ import selectors
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
@@ -24,11 +25,11 @@ from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 PORT = 8120
-WEB = "http://127.0.0.1:8122"
 SAFE_DATAGRAM = 1400  # bytes that fit an Ethernet frame, tunnels included
 MAX_DATAGRAM = 65_507  # bytes that IPv4 can carry
 MAX_TTL_SECONDS = 2_419_200  # four weeks, the most that FCM takes
 MAX_TOKEN_BYTES = 4096  # of a token or fid; Google's have about 160
+SIGNATURE_BYTES = 80  # of the first line of a signed datagram
 MAX_NESTING = 16  # depth of `notification`
 MAX_ANSWER_BYTES = 65_536  # read of an answer of the gateway's web port
 SEND_TIMEOUT = 0.1  # seconds a push waits while the kernel's send buffer is full
@@ -37,6 +38,7 @@ LOOKUP_INTERVAL = 60.0  # seconds between lookups of a name while pushes are sen
 LOG_INTERVAL = 60.0  # seconds between two log lines with the same text
 MAX_LOG_TEXTS = 20  # further texts share one line in each interval
 
+Data = str | dict[str, str] | None
 _log = logging.getLogger(__name__)
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _TARGETS = ("token", "fid", "topic", "condition")
@@ -67,13 +69,13 @@ def _find_token_fault(text: str) -> str:
     return ""
 
 
-_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (  # field, check, what is expected
+_RULES: tuple[tuple[str, Callable[[Any], object], str], ...] = (  # field, check, what is expected
     *((name, lambda text: isinstance(text, str), "a text")
-      for name in (*_TARGETS, "collapse_key", "route")),
+      for name in (*_TARGETS, "collapse_key", "route", "id")),
     *((name, lambda text: not _find_token_fault(text), "no white space, quotes, brackets or "
        f"invisible characters, and at most {MAX_TOKEN_BYTES} bytes") for name in ("token", "fid")),
-    ("data", lambda data: isinstance(data, str | dict | None),
-     "a text, or an object of names and texts"),
+    ("id", re.compile("[A-Za-z0-9_.:-]{0,64}").fullmatch, "1 to 64 of A-Z a-z 0-9 . _ : -"),
+    ("data", lambda v: isinstance(v, str | dict | None), "a text, or an object of names and texts"),
     ("ttl", lambda ttl: ttl is None or (type(ttl) is int and 0 <= ttl <= MAX_TTL_SECONDS),
      f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),
     ("priority", lambda priority: priority in (None, "normal", "high"), "normal or high"),
@@ -86,10 +88,9 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (  # field, check, 
 def _require(good: object, name: str, value: object, expected: str) -> None:
     if good:
         return
-    try:
+    shown = type(value).__name__
+    with contextlib.suppress(ValueError):  # an integer with more digits than Python writes out
         shown = reprlib.repr(value)
-    except ValueError:  # an integer with more digits than Python writes out
-        shown = type(value).__name__
     if name in ("token", "fid") and isinstance(value, str | bytes):
         shown = f"{value[:8]!a}{'...' if len(value) > 8 else ''}"  # the whole would name a device
         shown += f" ({_find_token_fault(value)})" if isinstance(value, str) else ""
@@ -101,7 +102,7 @@ class Push:
     """One push, checked when made: a ValueError names the field at fault and what is expected."""
 
     token: str = ""  # the device's registration ID; exactly one of the four targets is set
-    data: str | dict[str, str] | None = None  # a text, or names and texts; None: only a ping
+    data: Data = None  # a text, or names and texts; None: only a ping
     collapse_key: str = ""  # of several with one key an offline phone gets the last; C2DM wants one
     fid: str = ""  # a Firebase installation ID
     topic: str = ""  # an FCM topic: every phone that subscribed to it
@@ -111,6 +112,7 @@ class Push:
     delay_while_idle: bool | None = None  # C2DM waits until the phone is in use
     notification: dict[str, Any] | None = None  # what FCM shows by itself, as in its HTTP v1 API
     route: str = ""  # the gateway's route or its prefix; empty: the client's, or the first
+    id: str = ""  # the application's own, which the gateway repeats where it tells the outcome
 
     def __post_init__(self) -> None:
         if isinstance(self.ttl, float) and self.ttl.is_integer():
@@ -118,15 +120,13 @@ class Push:
         if isinstance(self.priority, str):
             object.__setattr__(self, "priority", self.priority.lower())
         for name, is_good, expected in _RULES:
-            value = getattr(self, name)
-            _require(is_good(value), name, value, expected)
+            _require(is_good(value := getattr(self, name)), name, value, expected)
         given = [name for name in _TARGETS if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(f"{_ONE_TARGET}, given: {', '.join(given) or 'none'}")
         if isinstance(data := self.data, dict):
             for name, value in data.items():
-                _require(isinstance(name, str), "data", data, "an object whose names are texts")
-                _require(name, "data", data, "no empty names")
+                _require(name and isinstance(name, str), "data", data, "names that are texts")
                 _require(isinstance(value, str), f"data.{name:.48}", value, "a text")
         for name in ("title", "body", "image"):
             value = (self.notification or {}).get(name)
@@ -143,22 +143,23 @@ class Push:
                 raise ValueError(f"unknown field {name[:48]!r}: expected {near[0]}")
             if name in _TARGETS and value == "":
                 raise ValueError(f"{name} is empty: {_ONE_TARGET}")
-        _require(given.get("route") != "", "route", "", "the name of a route, or no such field")
+        for name in ("route", "id"):
+            _require(given.get(name) != "", name, "", "a text that is not empty, or no such field")
         return cls(**given)
 
-    def line(self, default_route: str = "") -> bytes:
+    def line(self, default_route: str = "", *, is_json: bool = False) -> bytes:
         """Return its line; raise ValueError where UTF-8, JSON or a datagram cannot carry it."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["route"] = self.route or default_route
         given = {k: v for k, v in fields.items() if v is not None and (v != "" or k == "data")}
-        is_simple = given.keys() <= _COLON_FORM.keys() and isinstance(self.data, str)
+        is_simple = isinstance(self.data, str) and given.keys() <= _COLON_FORM.keys()
+        forms = () if is_json or not is_simple else _COLON_FORM.items()
         try:
-            if is_simple and all(form.fullmatch(fields[k]) for k, form in _COLON_FORM.items()):
+            if forms and all(form.fullmatch(fields[name]) for name, form in forms):
                 prefix = f"{fields['route']}|" if fields["route"] else ""
-                text = f"{prefix}{self.token}:{self.collapse_key}:{self.data}"
+                line = f"{prefix}{self.token}:{self.collapse_key}:{self.data}".encode()
             else:
-                text = _to_json(given)
-            line = text.encode()
+                line = _to_json(given).encode()
         except UnicodeEncodeError:
             half = next(k for k, v in given.items() if re.search("[\ud800-\udfff]", _to_json(v)))
             raise ValueError(f"not valid UTF-8: {half}") from None
@@ -198,11 +199,23 @@ def connect(host: str, port: int) -> socket.socket:
     for family, kind, protocol, _, address in sorted(found, key=lambda e: e[0] != socket.AF_INET):
         opened = socket.socket(family, kind, protocol)
         opened.settimeout(SEND_TIMEOUT)
-        fault = opened.connect_ex(address)
-        if fault == 0:
+        if (fault := opened.connect_ex(address)) == 0:
             return opened
         opened.close()
     raise OSError(fault, os.strerror(fault))
+
+
+def open_web(url: str, timeout: float) -> tuple[http.client.HTTPConnection, str, str]:
+    """Return a connection, which opens at its first request, and the path and query of `url`."""
+    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in kinds and parts.hostname and parts.port != 0
+    except (AttributeError, ValueError):  # no text; no number, or brackets without IPv6
+        is_web = False
+    _require(is_web and url.isprintable() and " " not in url, "url", url, "http://HOST:PORT")
+    connection = kinds[parts.scheme](str(parts.hostname), parts.port, timeout=timeout)
+    return connection, parts.path, parts.query
 
 
 @dataclass(eq=False, repr=False)
@@ -219,6 +232,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
     route: str = ""  # of pushes that name none
     strict: bool = False  # raise ValueError for a faulty push, OSError for one that is not sent
     max_datagram: int = SAFE_DATAGRAM  # bytes that pushes share; a longer push still goes, alone
+    key: str | bytes = b""  # the gateway's datagram_key; empty: datagrams are not signed
     clock: Callable[[], float] = time.monotonic
     connect: Callable[[str, int], socket.socket] = connect
 
@@ -226,9 +240,11 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         _require(isinstance(self.host, str), "host", self.host, "a text")
         _require(isinstance(self.route, str), "route", self.route, "a text")
         for name, most in ("port", 65535), ("max_datagram", MAX_DATAGRAM):
-            value = getattr(self, name)
-            is_good = isinstance(value, int) and value is not True and 0 < value <= most
+            is_good = type(value := getattr(self, name)) is int and 0 < value <= most
             _require(is_good, name, value, f"a whole number between 1 and {most}")
+        self._key = self.key.encode() if isinstance(self.key, str) else self.key
+        _require(not 0 < len(self._key) < 16, "key", "***", "at least 16 bytes")
+        self._second, self._signed = b"", Counter[int]()
         self._lock = threading.RLock()
         self._socket: socket.socket | None = None
         self._closed = False
@@ -245,25 +261,10 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
     def counters(self) -> Counters:
         return Counters(self._sent, self._failed, self._refused)
 
-    def push(
-        self,
-        token: str = "",
-        data: str | dict[str, str] | None = None,
-        collapse_key: str = "",
-        *,
-        fid: str = "",
-        topic: str = "",
-        condition: str = "",
-        ttl: int | None = None,
-        priority: str | None = None,
-        delay_while_idle: bool | None = None,
-        notification: dict[str, Any] | None = None,
-        route: str = "",
-    ) -> bool:
-        """Send one push at once, in a datagram of its own; return whether the kernel took it."""
-        options = (ttl, priority, delay_while_idle, notification, route)
+    def push(self, token: str = "", data: Data = None, collapse_key: str = "", **more: Any) -> bool:
+        """Send a push (`more`: its other fields) at once; return whether the kernel took it."""
         try:
-            push = Push(token, data, collapse_key, fid, topic, condition, *options)
+            push = Push(token, data, collapse_key, **more)
         except ValueError as fault:
             return self._report(1, fault)
         return self.push_many([push]) == 1
@@ -271,7 +272,8 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
     def push_many(self, pushes: Iterable[Push]) -> int:
         """Send pushes, several in a datagram; return how many the kernel took."""
         lines = filter(None, map(self._line, pushes))
-        return sum(len(each) for each in pack(lines, self.max_datagram) if self.send(each))
+        size = self.max_datagram - (SIGNATURE_BYTES if self._key else 0)
+        return sum(len(each) for each in pack(lines, size) if self.send(each))
 
     def send(self, lines: Sequence[bytes]) -> bool:
         """Send one datagram of ready lines; return whether the kernel took it."""
@@ -281,7 +283,8 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         with self._lock:
             if self._socket is not None:
                 try:
-                    self._socket.send(b"\n".join(lines))
+                    datagram = b"\n".join(lines)
+                    self._socket.send(self._sign(datagram) if self._key else datagram)
                     self._sent += len(lines)
                     self._latest = len(lines)
                     return True
@@ -299,29 +302,17 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         return self._find_refusal() is None
 
     @staticmethod
-    def ready(url: str = WEB, timeout: float = 2.0) -> bool:
-        """Ask the gateway's /readyz, at its option `web`, whether it can get pushes away.
-
-        A `url` with a path is asked as it is. OSError: what answers, if any, is not the gateway.
-        """
-        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+    def ready(url: str = "http://127.0.0.1:8122", timeout: float = 2.0) -> bool:
+        """Ask /readyz, or the path of `url`, whether pushes go out; OSError: it is no gateway."""
+        connection, path, query = open_web(url, timeout)
+        path = path if path.strip("/") else "/readyz"
         try:
-            parts = urlsplit(url)
-            is_web = parts.scheme in kinds and parts.hostname and parts.port != 0
-        except (AttributeError, ValueError):  # no text; no number, or brackets without IPv6
-            is_web = False
-        _require(is_web and url.isprintable() and " " not in url, "url", url, "http://HOST:PORT")
-        _require(timeout > 0, "timeout", timeout, "seconds, more than 0")
-        path = parts.path if parts.path.strip("/") else "/readyz"
-        connection = kinds[parts.scheme](str(parts.hostname), parts.port, timeout=timeout)
-        try:
-            connection.request("GET", f"{path}?{parts.query}" if parts.query else path)
+            connection.request("GET", f"{path}?{query}" if query else path)
             answer = connection.getresponse()
             body = answer.read(MAX_ANSWER_BYTES)
         except (OSError, UnicodeError, http.client.HTTPException) as fault:
-            why = getattr(fault, "strerror", None) or fault
-            if isinstance(fault, http.client.HTTPException):
-                why = "the answer is not HTTP"
+            is_other = isinstance(fault, http.client.HTTPException)
+            why = "not HTTP" if is_other else getattr(fault, "strerror", None) or fault
             raise OSError(f"{url}: {why}: expected the address of the gateway's `web`") from None
         finally:
             connection.close()
@@ -343,12 +334,22 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
 
     def _line(self, push: Push) -> bytes | None:
         try:
-            if not isinstance(push, Push):
-                raise ValueError(f"a push is of type {type(push).__name__}: expected Push")
+            _require(isinstance(push, Push), "the type of a push", type(push).__name__, "Push")
             return push.line(self.route)
         except ValueError as fault:
             self._report(1, fault)
             return None
+
+    def _sign(self, datagram: bytes) -> bytes:
+        """Put the line of its signature before a datagram."""
+        seconds, number = b"%d" % time.time(), hash(datagram)
+        if seconds != self._second:
+            self._second, self._signed = seconds, Counter()
+        # An equal datagram of the same second would be a replay: empty lines make it another one.
+        datagram += b"\n" * self._signed[number]
+        self._signed[number] += 1
+        signature = hmac.digest(self._key, b"%b\n%b" % (seconds, datagram), "sha256").hex()
+        return b"#v1 %b %b\n%b" % (seconds, signature.encode(), datagram)
 
     def _look_up(self) -> None:
         """Look the name up if it is time; others do not wait for the push that does."""
@@ -391,9 +392,8 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
     def _find_refusal(self) -> OSError | None:
         """Return the news that the latest datagram came back, once."""
         with self._lock:
-            opened = self._socket
-            code = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if opened else 0
-            if code == 0:
+            where = socket.SOL_SOCKET, socket.SO_ERROR
+            if self._socket is None or (code := self._socket.getsockopt(*where)) == 0:
                 return None
             self._refused += self._latest
             self._latest = 0

@@ -32,12 +32,12 @@ def _load(bench: Bench, what: str, engine: str, pushes: int, rate: int) -> None:
         gateway.push(b"device:key:opens the breaker")
         wait_until(lambda: gateway.stats()["backing_off"] == "true", "sending is paused")
         seconds = bench.scaled(10, 3)
-        _post(gateway, pushes, rate / 4, 1)
+        post(gateway, pushes, rate / 4, 1)
         meter = CPU()
         meter.begin(gateway.pid)
-        full = _post(gateway, pushes, rate, seconds)
+        full = post(gateway, pushes, rate, seconds)
         busy = meter.read_delta() / seconds
-        half = _post(gateway, pushes, rate / 2, seconds)
+        half = post(gateway, pushes, rate / 2, seconds)
         gateway.stop(SIGKILL)  # What waits is of no use.
     bench.upstream.end_outage()
     refused = {status: count for status, count in full["statuses"].items() if status != "202"}
@@ -56,7 +56,7 @@ def _load(bench: Bench, what: str, engine: str, pushes: int, rate: int) -> None:
     )
 
 
-def _post(gateway: BenchmarkGateway, pushes: int, rate: float, seconds: int) -> dict[str, Any]:
+def post(gateway: BenchmarkGateway, pushes: int, rate: float, seconds: int) -> dict[str, Any]:
     """Let another process post `rate` pushes a second; give what it found."""
     command = [sys.executable, "-m", "benchmarks.http_load", str(gateway.web), TOKEN]
     command += [str(pushes), str(rate / pushes), str(seconds)]

@@ -86,7 +86,8 @@ class Turns:
 class Connections:
     """The open connections of one listener. For one too many, the least useful gives way.
 
-    That is one that has been silent since it opened, else the one whose last request is the oldest.
+    That is one that has been silent since it opened, else the one whose last request is the oldest
+    of those that are not busy.
 
     Args:
         turns: when requests are answered.
@@ -127,7 +128,8 @@ class Connections:
             connection, opened = oldest
             if not self._served or self.turns.clock.seconds() >= opened + SILENT_SECONDS:
                 return connection
-        return next(iter(self._served), None)
+        idle = (connection for connection in self._served if not connection.is_busy)
+        return next(idle, None) or next(iter(self._served), None)
 
     def mark_served(self, connection: "BoundedProtocol") -> None:
         """Take note that a connection is of use at this moment."""
@@ -170,6 +172,7 @@ class BoundedProtocol(Protocol):
         self.idle_seconds = IDLE_SECONDS
         self.is_at_end = False
         self.is_closing = False
+        self.is_busy = False  # a client has sent what must not be lost
         self._connections = connections
         self._clock = connections.turns.clock
         self._unread = b""

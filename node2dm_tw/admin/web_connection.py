@@ -92,6 +92,14 @@ class HeadChannel(HTTPChannel):
         headers.removeHeader(b"Expect")
         HTTPChannel.allHeadersReceived(self)
 
+    def headerReceived(self, line: bytes) -> bool:
+        try:
+            is_valid: bool = HTTPChannel.headerReceived(self, line)
+        except ValueError:  # a length of thousands of digits, which Python does not convert
+            self._respondToBadRequestAndDisconnect()  # type: ignore[no-untyped-call]
+            return False
+        return is_valid
+
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         persists: bool = HTTPChannel.checkPersistence(self, request, version)
         if not persists:
@@ -166,6 +174,10 @@ class WebConnection(BoundedProtocol):
         else:
             self._channel.dataReceived(request)
 
+    def finish_request(self) -> None:
+        self.is_busy = False
+        BoundedProtocol.finish_request(self)
+
     def refuse_long(self) -> None:
         self.write(TOO_LONG)
         self.close()
@@ -197,6 +209,7 @@ class WebConnection(BoundedProtocol):
                 the connection ends before it.
             expects_continue: the client waits to be asked for it.
         """
+        self.is_busy = True
         body = BodyReader(length, on_body)
         self._unread = body.add(self._unread)
         if not body.missing:

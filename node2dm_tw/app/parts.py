@@ -19,6 +19,7 @@ from node2dm_tw.core.web import Endpoint
 from node2dm_tw.delivery.session import LockReason
 from node2dm_tw.intake.http import BearerCheck, OutcomeEndpoint, PushEndpoint
 from node2dm_tw.intake.parser import LineParser
+from node2dm_tw.intake.signatures import SignatureVerifier
 from node2dm_tw.outcomes import LineFile, OutcomeRecorder
 from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.interface import PushEngine
@@ -32,6 +33,7 @@ class Parts:
 
     Args:
         engine: made the queues of the routes.
+        verifier: checks the signatures of all datagrams.
         pushes: takes pushes by HTTP.
         endpoints: what the web port answers beside the views, by path.
         outcomes: records the end of each push.
@@ -41,6 +43,7 @@ class Parts:
     routes: Mapping[str, Route]
     engine: PushEngine
     parser: LineParser
+    verifier: SignatureVerifier
     pushes: PushEndpoint
     endpoints: Mapping[bytes, Endpoint]
     outcomes: OutcomeRecorder
@@ -97,6 +100,7 @@ def build_parts(
     intake = {name.encode(): route.route for route in routes.values() for name in route.names}
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
+    verifier = SignatureVerifier(settings.gateway.datagram_key, runtime.wall, runtime.reactor)
     outcomes = _build_outcomes(gateway, runtime)
     bearer = BearerCheck(push_token, runtime.reactor)
     pushes = PushEndpoint(parser, engine, runtime.wall, bearer)
@@ -104,7 +108,7 @@ def build_parts(
         b"/v1/push": pushes,
         b"/v1/push/": OutcomeEndpoint(bearer, outcomes.find_outcome),
     }
-    return Parts(routes, engine, parser, pushes, endpoints, outcomes, callbacks)
+    return Parts(routes, engine, parser, verifier, pushes, endpoints, outcomes, callbacks)
 
 
 def _build_outcomes(gateway: GatewaySection, runtime: Runtime) -> OutcomeRecorder:

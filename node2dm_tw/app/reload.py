@@ -75,6 +75,7 @@ def apply(changes: Changes, parts: Parts, intakes: Iterable[UDPIntake]) -> None:
     parts.report_pushes()
     for intake in intakes:
         intake.allow_only(gateway.allow)
+    parts.verifier.use_key(gateway.datagram_key)
     parts.engine.reconfigure(gateway.max_queued_bytes)
     for name, route in parts.routes.items():
         route.reconfigure(changes.routes[name])

@@ -45,7 +45,6 @@ from node2dm_tw.core.snapshot import LaneState, ProcessSnapshot
 from node2dm_tw.core.stats import Stats
 from node2dm_tw.core.web import Endpoint
 from node2dm_tw.delivery.session import LockReason
-from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.intake.udp import BatchingUDPPort, UDPIntake, bind, listen
 from node2dm_tw.state.directory import StateDir
 from node2dm_tw.state.quota_lock import QuotaLock
@@ -131,7 +130,7 @@ class GatewayService(Service):
             lambda: self._settings.gateway.push_token,
         )
         open_or_fail("outcomes", parts.outcomes.open)
-        self._open_udp(parts.parser)
+        self._open_udp(parts)
         parts.report_pushes()
         self._open_views(view_limits, parts.endpoints)
         for path in find_stray_files(self._settings):
@@ -139,10 +138,10 @@ class GatewayService(Service):
         # What an earlier process left is restored once a signal no longer ends this one at once.
         self._reactor.callWhenRunning(self._run, parts)
 
-    def _open_udp(self, parser: LineParser) -> None:
+    def _open_udp(self, parts: Parts) -> None:
         gateway = self._settings.gateway
         for host, port in gateway.udp:
-            intake = UDPIntake(parser, gateway.allow)
+            intake = UDPIntake(parts.parser, gateway.allow, parts.verifier)
             bound = open_or_fail(
                 "udp", partial(bind, host, port, gateway.rcvbuf, gateway.reuse_port)
             )

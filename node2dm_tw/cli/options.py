@@ -4,10 +4,13 @@ import argparse
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from node2dm_tw.cli.gateway import STATS
 from node2dm_tw.client import HOST, MAX_DATAGRAM, MAX_TTL_SECONDS, PORT, SAFE_DATAGRAM, Push
+
+MAX_SECRET_CHARACTERS = 65_536
 
 DESCRIPTION = """\
 Send pushes through a node2dm_tw gateway, by UDP: one from the arguments, or many
@@ -18,7 +21,7 @@ CSV has a header row: the columns token, collapse_key, data, or any other name o
 the JSON form. An empty cell is a field that is not there, but for data.
 JSON lines hold an object each: token (or fid, topic, condition), collapse_key,
 data (a text, or an object of texts), ttl, priority, delay_while_idle,
-notification, route; null is a field that is not there.
+notification, route, id; null is a field that is not there.
 What an option gives holds for the rows that do not say.
 
 If a gateway on this host answers at --stats, each push is checked against its
@@ -60,6 +63,8 @@ def parse(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Nam
         parser.error("give either a TOKEN, --topic, --condition, or --from FILE")
     if options.from_line > 1 and options.source is None:
         parser.error("--from-line needs --from FILE")
+    if options.id is not None and options.source is not None:
+        parser.error("--id names one push: give the rows of --from a column or field id")
     if options.confirm and options.dry_run:
         parser.error("--confirm needs pushes that are sent: leave out --dry-run")
     return parser, options
@@ -67,7 +72,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Nam
 
 def find_defaults(options: argparse.Namespace) -> dict[str, Any]:
     """Return the fields that are given by options."""
-    names = ("topic", "condition", "collapse_key", "ttl", "priority", "delay_while_idle")
+    names = ("id", "topic", "condition", "collapse_key", "ttl", "priority", "delay_while_idle")
     given = {name: getattr(options, name) for name in (*names, "notification", "route")}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -112,6 +117,9 @@ def _build_parser() -> argparse.ArgumentParser:
         "or HOST:PORT of its stats port")  # fmt: skip
     add("--datagram", type=_size, default=SAFE_DATAGRAM, metavar="BYTES",
         help="largest datagram to put several pushes in (%(default)s)")  # fmt: skip
+    add("--key-file", type=_secret, dest="key", metavar="FILE",
+        help="sign with the key in this file, the gateway's datagram_key")  # fmt: skip
+    add("--id", help="a name of your own for the push, of A-Z a-z 0-9 . _ : -")
     add("--route", metavar="NAME", help="the gateway's route, or its prefix")
     add("--topic", metavar="TOPIC", help="an FCM topic instead of a TOKEN")
     add("--condition", metavar="EXPRESSION", help="an FCM expression over topics, likewise")
@@ -133,6 +141,19 @@ def _notification(text: str) -> dict[str, Any]:
         return found
     title, colon, body = text.partition(":")
     return {"title": title, "body": body} if colon else {"title": title}
+
+
+def _secret(path: str) -> str:
+    """Read a file with a secret, without a byte-order mark and line ends, as the gateway does."""
+    try:
+        with Path(path).open(encoding="utf-8-sig") as file:
+            secret = file.read(MAX_SECRET_CHARACTERS).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise argparse.ArgumentTypeError(f"{path}: {why}") from None
+    if not secret:
+        raise argparse.ArgumentTypeError(f"{path} is empty")
+    return secret
 
 
 def _rate(text: str) -> float:

@@ -13,7 +13,7 @@ from node2dm_tw.cli.gateway import STATS, Confirmation, GatewayError, GatewayRou
 from node2dm_tw.cli.options import check_defaults, fail, find_defaults, parse
 from node2dm_tw.cli.progress import Terminal
 from node2dm_tw.cli.rows import InputError, Row, read_rows
-from node2dm_tw.client import HOST, Push, PushClient
+from node2dm_tw.client import HOST, SIGNATURE_BYTES, Push, PushClient
 
 SENT, UNSENT, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses; 2 is argparse's own."""
@@ -130,7 +130,7 @@ class _Command:
                 burst=burst,
                 clock=time.monotonic,
                 sleep=time.sleep,
-                size=options.datagram,
+                size=options.datagram - (SIGNATURE_BYTES if options.key else 0),
                 strict=options.strict,
                 check=self._check,
                 guard=self._guard,
@@ -164,7 +164,8 @@ class _Command:
         options = self._options
         if options.dry_run:
             return DryRun()
-        client = stack.enter_context(PushClient(options.host, options.port, strict=True))
+        client = PushClient(options.host, options.port, strict=True, key=options.key or "")
+        stack.enter_context(client)
         place = f"{options.host} port {options.port}"
         return UDPDestination(client, terminal, place, expected=self._udp, strict=options.strict)
 

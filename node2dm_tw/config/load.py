@@ -42,11 +42,7 @@ class Settings:
         return (*filter(None, [self.callback]), *self.route_callbacks)
 
 
-NOT_IMPLEMENTED = {
-    "node2dm": (
-        "datagram_key", "datagram_key_file", "claim_after",
-    ),
-}  # fmt: skip
+NOT_IMPLEMENTED = {"node2dm": ("claim_after",)}
 ROUTE = re.compile(r"(c2dm|fcm)(:[A-Za-z0-9_.-]+)?")
 OTHERS = ("node2dm", "callback", "statsd", "emulator")
 KINDS: dict[str, type[C2DMRoute | FCMRoute]] = {"c2dm": C2DMRoute, "fcm": FCMRoute}

@@ -31,6 +31,9 @@ from node2dm_tw.core.logs import FORMATS, LEVELS, parse_levels
 
 DAY = 86_400
 
+MIN_KEY_BYTES = 16
+"""Minimum length of `datagram_key`; a shorter key could be guessed."""
+
 HAS_CURL = importlib.util.find_spec("pycurl") is not None
 """Whether the extra `curl` is installed."""
 
@@ -97,6 +100,15 @@ def _signing_secret(value: str, folder: Path) -> bytes:
     return key
 
 
+def _datagram_key(value: str, folder: Path) -> bytes:
+    key = value.encode()
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(
+            f"at least {MIN_KEY_BYTES} bytes, such as the output of: openssl rand -hex 32"
+        )
+    return key
+
+
 @attrs.frozen
 class GatewaySection:
     """The section [node2dm]: the options of the whole process."""
@@ -134,6 +146,13 @@ class GatewaySection:
         "127.0.0.0/8, ::1/128",
         "networks that may send pushes by UDP; a filter, not authentication",
         shown=True,
+        reloads=True,
+    )
+    datagram_key: bytes | None = option(
+        _datagram_key,
+        "",
+        "the key of signed datagrams, at least 16 bytes; unsigned ones are then invalid",
+        secret=True,
         reloads=True,
     )
     push_token: str | None = option(

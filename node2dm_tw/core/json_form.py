@@ -28,18 +28,45 @@ def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
 
 
 def read_fields(found: dict[str, Any], received: float) -> tuple[str | None, Push]:
-    """Check the decoded object of the JSON form.
+    """Make a push of the decoded object of the JSON form.
 
     Returns:
-        The route that it names, or None, and the push. The payload of the push is the object
-        without route, blanks and nulls.
+        The route that it names, or None, and the push.
 
     Raises:
-        InvalidPush: `field`, `token` (no target), `target` (several), or `utf8` and `json` for
-            values that cannot be encoded.
+        InvalidPush: see `check_fields` and `make_push`.
     """
-    fields = {name: _read_field(name, value) for name, value in found.items() if value is not None}
+    fields = check_fields(found)
     route = fields.pop("route", None)
+    return route, make_push(fields, received)
+
+
+def check_fields(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a decoded object in the form that the gateway uses, without nulls.
+
+    Raises:
+        InvalidPush: `field`.
+    """
+    fields = {}
+    for name, value in found.items():
+        if value is None:
+            continue
+        if name not in _FIELDS:
+            raise InvalidPush("field", name, NO_SUCH_FIELD)
+        read, expected = _FIELDS[name]
+        fields[name] = read(value)
+        if fields[name] is None:
+            raise InvalidPush("field", name, expected)
+    return fields
+
+
+def make_push(fields: dict[str, Any], received: float) -> Push:
+    """Make a push of what `check_fields` returned, without the route. That is its payload.
+
+    Raises:
+        InvalidPush: `token` (no target), `target` (several), or `utf8` and `json` for values that
+            cannot be encoded.
+    """
     target = _find_target(fields)
     try:
         device = fields[target].encode()
@@ -50,7 +77,7 @@ def read_fields(found: dict[str, Any], received: float) -> tuple[str | None, Pus
     if target in ("token", "fid"):
         check_token(device, target)
     end = len(device)
-    return route, Push(b":".join((device, key, payload)), end, end + 1 + len(key), received, True)
+    return Push(b":".join((device, key, payload)), end, end + 1 + len(key), received, True)
 
 
 def decode_json(line: bytes) -> Any:
@@ -122,17 +149,6 @@ def _paths(fields: dict[str, Any]) -> list[tuple[str, Any]]:
             else [(name, outer)]
         )
     ]
-
-
-def _read_field(name: str, value: Any) -> Any:
-    """Convert the value of a field to the form that the rest of the gateway uses."""
-    if name not in _FIELDS:
-        raise InvalidPush("field", name, NO_SUCH_FIELD)
-    read, expected = _FIELDS[name]
-    found = read(value)
-    if found is None:
-        raise InvalidPush("field", name, expected)
-    return found
 
 
 def _read_text(value: object) -> str | None:

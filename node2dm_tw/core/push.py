@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from unicodedata import category
@@ -22,15 +22,22 @@ REASONS = {
     " `token:collapse_key:payload`",
     "colons": "fewer than two colons: expected `token:collapse_key:payload`, or a JSON object on"
     " one line",
+    "denied": "the datagram comes from an address that `allow` does not name",
     "empty": "the datagram has no line: expected a push on each line",
     "field": "the JSON form has an unknown field, one twice, or one of the wrong type",
     "http": "the datagram is a message of HTTP, RTSP or SIP; its lines count as one: expected"
     " `token:collapse_key:payload`, or a JSON object on one line",
     "json": "it begins like JSON, but is not a JSON object: expected one object on one line,"
     " without line feeds",
+    "replayed": "a datagram with the same signature came before: expected each datagram once; equal"
+    " ones that are signed in the same second need a difference, such as an `id`",
     "reserved": "on an FCM route: data has a key that FCM reserves: expected a key other"
     " than `from`, `message_type`, `google...` and `gcm...`",
-    "source": "the datagram comes from an address that `allow` does not name",
+    "signature": "the signature is wrong: expected the first line `#v1 SECONDS HEX`, where HEX is"
+    " the HMAC-SHA-256 under `datagram_key`, in lower-case hexadecimal, of SECONDS, a line feed and"
+    " all that follows the first line",
+    "stale": "the time of its signature is more than 60 seconds from the gateway's: expected the"
+    " present time in whole seconds since the epoch",
     "target": "the JSON form names more than one target: expected one of token, fid, topic,"
     " condition",
     "token": "the token or fid is empty, too long, or has white space, a quote, a bracket or an"
@@ -39,6 +46,8 @@ REASONS = {
     "too_large": "more data than the service takes: expected at most 1024 bytes for C2DM, 4096 for"
     " FCM, 2048 to a topic",
     "unknown_route": "it names a route that is not configured",
+    "unsigned": "the datagram is not signed, and `datagram_key` is set: expected the first line"
+    " `#v1 SECONDS HEX`",
     "unsupported": "the JSON form has a field that the service of its route cannot carry",
     "utf8": "it is not valid UTF-8: expected text in UTF-8",
 }
@@ -118,7 +127,7 @@ class Push:
     @property
     def fields(self) -> dict[str, Any]:
         """The object of the JSON form, which was checked when it was received."""
-        decoded: dict[str, Any] = json.loads(self.payload)
+        decoded: dict[str, Any] = json.loads(self.payload.decode())  # bytes take longer
         return decoded
 
     @property
@@ -151,7 +160,7 @@ _new_push: Callable[[], Push] = functools.partial(object.__new__, Push)
 """Makes a push without fields, which are set one by one: two thirds of the cost of `Push`."""
 
 
-def data_of(fields: dict[str, Any]) -> dict[str, str]:
+def data_of(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return the data of the JSON form as names and texts."""
     data: str | dict[str, str] = fields.get("data", {})
     return {"data": data} if isinstance(data, str) else data

@@ -2,6 +2,7 @@
 
 from collections import deque
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pycurl  # type: ignore[import-untyped]
 from twisted.internet.defer import Deferred, succeed
@@ -72,6 +73,7 @@ class CurlClient:
         self._seconds = reactor.seconds
         self._closed = False
         self._targets: dict[str, Target] = {}
+        self._servers: dict[tuple[str, str], Target] = {}
         self._headers: Headers = ()
         self._header_lines = header_lines(())
         self._free: list[Transfer] = []
@@ -81,15 +83,19 @@ class CurlClient:
         self._options = _options(timeout, ca_file, proxy)
         self._multi = Multi(reactor, connections, timeout, self._on_finished, self._on_batch)
 
-    def send(self, url: str, headers: Headers, body: bytes, context: object) -> InFlight | None:
+    def send(
+        self, url: str, headers: Headers, body: bytes | None, context: object
+    ) -> InFlight | None:
         if self._closed:
             self._on_outcomes([(NotSent("the client is closed"), context)])
             return None
         transfer = self._free.pop() if self._free else self._make_transfer()
         try:
-            target = self._targets.get(url) or self._make_target(url)
-            if transfer.options is not target.options:
-                transfer.configure(target, self._timeout)
+            target = self._targets.get(url) or self._find_target(url)
+            if transfer.options is not target.options or transfer.url is not url or body is None:
+                method = "DELETE" if body is None else "POST"
+                transfer.configure(target, url, method, self._timeout)
+                body = body or b""
             if transfer.headers is not headers:
                 self._set_headers(transfer, headers)
             transfer.setopt(pycurl.POSTFIELDS, body)
@@ -129,10 +135,15 @@ class CurlClient:
         del self._transfers[transfer.curl]
         transfer.curl.close()
 
-    def _make_target(self, url: str) -> Target:
-        if len(self._targets) >= _KEPT_TARGETS:
-            self._targets.clear()
-        target = self._targets[url] = Target(url)
+    def _find_target(self, url: str) -> Target:
+        """Return the target of a URL, which it shares with all URLs of its server."""
+        for kept in (self._targets, self._servers):
+            if len(kept) >= _KEPT_TARGETS:
+                kept.clear()
+        server = urlsplit(url)[:2]
+        if server not in self._servers:
+            self._servers[server] = Target(is_secure=server[0] == "https")
+        target = self._targets[url] = self._servers[server]
         return target
 
     def _set_headers(self, transfer: Transfer, headers: Headers) -> None:
@@ -197,7 +208,7 @@ class CurlClient:
         if left <= 0:
             self._conclude(transfer, target, NotSent("no time was left", timed_out=True))
             return
-        transfer.configure(target, left)
+        transfer.configure(target, transfer.url, transfer.method, left)
         transfer.lines.clear()
         self._multi.add(transfer.curl)
 

@@ -1,10 +1,9 @@
-"""libcurl's easy handles, and the state of each URL."""
+"""libcurl's easy handles, and the state of each server."""
 
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import pycurl  # type: ignore[import-untyped]
 
@@ -35,7 +34,7 @@ def header_lines(headers: Headers) -> list[bytes]:
 
 
 class Target:
-    """The state of one URL.
+    """The state of one server, which all URLs with its scheme, name and port share.
 
     libcurl accepts the common name of a certificate without subjectAltName. So the keys of
     the servers are pinned: a connection with an unknown key fails before anything is sent, then its
@@ -51,13 +50,11 @@ class Target:
         waiting: requests that wait for the pilot.
     """
 
-    __slots__ = ("keys", "known", "options", "pilot", "pins", "pipewait", "url", "waiting")
+    __slots__ = ("keys", "known", "options", "pilot", "pins", "pipewait", "waiting")
 
-    def __init__(self, url: str) -> None:
-        secure = urlsplit(url).scheme == "https"
-        self.url = url
-        self.pins = _MATCHES_NOTHING if secure else None
-        self.known = not secure
+    def __init__(self, *, is_secure: bool) -> None:
+        self.pins = _MATCHES_NOTHING if is_secure else None
+        self.known = not is_secure
         self.pipewait = False
         self.options = object()
         self.pilot: Transfer | None = None
@@ -87,7 +84,10 @@ class Transfer:
         cancel: ends the request early.
         connected: whether a socket was opened for it.
         context: returned with the outcome of the request.
-        target: its target; `options` are the options of the target that were set.
+        target: its target; `options` are the options of the target that were set, or None if the
+            next request must set them again.
+        url: the URL that was set.
+        method: the method that was set.
         headers: the tuple whose lines were set.
         deadline: time of the reactor's clock at which a request that is tried again must end.
         tries: how often it found an unknown key.
@@ -109,11 +109,13 @@ class Transfer:
         "head_size",
         "headers",
         "lines",
+        "method",
         "options",
         "setopt",
         "size",
         "target",
         "tries",
+        "url",
     )
 
     def __init__(
@@ -131,6 +133,7 @@ class Transfer:
         self.context: object = None
         self.options: object = None
         self.target: Target | None = None
+        self.url = self.method = ""
         self.headers: Headers | None = None
         self.deadline: float | None = None
         self.setopt(pycurl.USERAGENT, "")  # otherwise pycurl sends its own
@@ -138,15 +141,24 @@ class Transfer:
         self.setopt(pycurl.WRITEFUNCTION, self._write_body)
         self.setopt(pycurl.SOCKOPTFUNCTION, self._connect)
 
-    def configure(self, target: Target, timeout: float) -> None:
-        """Set the options of the target, and the seconds that are left."""
-        self.setopt(pycurl.URL, target.url)
+    def configure(self, target: Target, url: str, method: str, timeout: float) -> None:
+        """Set what the request does not share with the previous one of this handle.
+
+        Args:
+            method: POST or DELETE; the request has a body in either case.
+            timeout: the seconds that are left.
+        """
+        self.setopt(pycurl.URL, url)
+        self.setopt(pycurl.CUSTOMREQUEST, method)
         self.setopt(pycurl.PIPEWAIT, int(target.pipewait))
         self.setopt(pycurl.TIMEOUT_MS, max(1, int(timeout * 1000)))
         if target.pins is not None:
             self.setopt(pycurl.PINNEDPUBLICKEY, target.pins)
         self.target = target
-        self.options = target.options
+        self.url, self.method = url, method
+        self.headers = None  # `head_size` depends on the URL.
+        # Only a POST can be followed by another request without being configured again.
+        self.options = target.options if method == "POST" else None
 
     def reset(self) -> None:
         """Clear the state of a request."""
@@ -199,9 +211,8 @@ class Transfer:
         return 0  # pycurl.SOCKOPT_OK
 
     def set_headers(self, headers: Headers, lines: list[bytes]) -> None:
-        """Set `headers`, whose lines are `lines`; the target must be set before."""
-        assert self.target is not None
+        """Set `headers`, whose lines are `lines`; the URL must be set before."""
         self.setopt(pycurl.HTTPHEADER, lines)
         self.headers = headers
         fields = sum(len(name) + len(value) for name, value in headers)
-        self.head_size = 60 + len(self.target.url) + fields
+        self.head_size = 60 + len(self.url) + fields

@@ -87,11 +87,13 @@ class HTTPClient(Protocol):
         """Requests that the client sent again by itself."""
         ...
 
-    def send(self, url: str, headers: Headers, body: bytes, context: object) -> InFlight | None:
+    def send(
+        self, url: str, headers: Headers, body: bytes | None, context: object
+    ) -> InFlight | None:
         """POST `body`; `on_outcomes` gets the outcome once, with `context`.
 
-        The client adds Host, Content-Length and `Accept-Encoding: identity`. The time-out of the
-        client is for connection, request and answer together.
+        Without a body the method is DELETE. The client adds Host, Content-Length and
+        `Accept-Encoding: identity`. Its time-out is for connection, request and answer together.
 
         Returns:
             An object to cancel the request; None if it ended within this call.
@@ -117,8 +119,8 @@ class _Pending:
             self.result.errback(NoAnswer("cancelled"))
 
 
-def post(client: HTTPClient, url: str, headers: Headers, body: bytes) -> Deferred[Response]:
-    """POST `body` with a client whose outcomes go to `finish_posts`. Slower than `send`.
+def post(client: HTTPClient, url: str, headers: Headers, body: bytes | None) -> Deferred[Response]:
+    """Send a request with a client whose outcomes go to `finish_posts`. Slower than `send`.
 
     Returns:
         A Deferred that can be cancelled, and that fails only with `RequestFailed`.

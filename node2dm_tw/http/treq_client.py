@@ -92,7 +92,9 @@ class TreqClient:
     def handshakes(self) -> int:
         return self._pool.handshakes
 
-    def send(self, url: str, headers: Headers, body: bytes, context: object) -> InFlight | None:
+    def send(
+        self, url: str, headers: Headers, body: bytes | None, context: object
+    ) -> InFlight | None:
         def on_outcome(outcome: Outcome) -> None:
             self._requests.discard(request)
             is_silent = request.reused and not request.answered
@@ -100,12 +102,13 @@ class TreqClient:
                 self._pool.close_silent(self._timeout / 2)
             self._on_outcomes([(outcome, context)])
 
-        request = TreqRequest(self._reactor, self._timeout, body, on_outcome)
+        method = "DELETE" if body is None else "POST"
+        request = TreqRequest(self._reactor, self._timeout, body or b"", on_outcome)
         if self._closed:
             request.abort("the client is closed")
             return None
         self._requests.add(request)
-        request.attach(maybeDeferred(self._post, request, url, headers))
+        request.attach(maybeDeferred(self._request, method, request, url, headers))
         return None if request.is_done else request
 
     def close(self) -> Deferred[None]:
@@ -114,11 +117,14 @@ class TreqClient:
             request.abort("the client was closed")
         return self._pool.close()
 
-    def _post(self, request: TreqRequest, url: str, headers: Headers) -> Deferred[Any]:
+    def _request(
+        self, method: str, request: TreqRequest, url: str, headers: Headers
+    ) -> Deferred[Any]:
         fields = WebHeaders()
         for name, value in headers:
             fields.addRawHeader(name, value)
-        return self._treq.post(
+        return self._treq.request(
+            method,
             PlainURL.from_text(url),
             data=request,
             headers=fields,

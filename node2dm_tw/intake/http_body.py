@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.core.json_form import DECODER, decode_json, read_fields
+from node2dm_tw.core.json_form import DECODER, decode_json
 from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.web import WebResponse
 from node2dm_tw.intake.parser import IntakeRoute, LineParser
@@ -22,9 +22,10 @@ MAX_ERRORS = 100
 """Maximum number of invalid pushes that an answer describes."""
 
 _LINES = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
-_TYPE = re.compile(
-    rb'\s*([^;\s]*)\s*(?:;\s*charset\s*=\s*"?(?:utf-8|us-ascii)"?\s*)?', re.IGNORECASE
-)
+_TYPE = re.compile(rb'([^;\s]*)\s*(?:;\s*charset\s*=\s*"?(?:utf-8|us-ascii)"?\s*)?', re.IGNORECASE)
+
+_LINE = re.compile(rb"[^\s\0\xef\xbb\xbf][^\n]*")
+"""What is on a line, without the blanks and byte-order marks before it."""
 
 _START = re.compile(r"\[[ \t\r\n]*(\][ \t\r\n]*\Z)?")
 _SEPARATOR = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|(\][ \t\r\n]*\Z))")
@@ -68,10 +69,9 @@ def read_values(body: bytes, headers: Headers) -> Iterator[Value]:
 
 
 def _read_lines(body: bytes) -> Iterator[Value]:
-    for line in body.split(b"\n"):
-        text = line.strip(b"\xef\xbb\xbf \t\r\0")
-        if text:
-            yield _decode(text, "a JSON object on each line"), len(text)
+    for line in _LINE.finditer(body):
+        text = line[0].rstrip(b" \t\r\0")
+        yield _decode(text, "a JSON object on each line"), len(text)
 
 
 def _read_single(body: bytes) -> Iterator[Value]:
@@ -165,11 +165,7 @@ class Batch:
             raise InvalidPush("json", "", "a JSON object")
         if value.get("id") is None:
             value["id"] = f"{self.prefix}{self.count}"
-        name, push = read_fields(value, self.received)
-        route = self.parser.default
-        if name is not None:
-            route = self.parser.find_route(name.encode("utf-8", "replace"))
-        route.provider.validate(push)
+        route, push = self.parser.read_object(value, self.received)
         self.pushes.setdefault(route, []).append(push)
         self.ids.append(value["id"])
 

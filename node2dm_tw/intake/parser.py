@@ -8,10 +8,11 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from node2dm_tw.core.json_form import read_json
+from node2dm_tw.core.json_form import check_fields, decode_json, make_push
 from node2dm_tw.core.logs import Throttle, logger, shorten
 from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.stats import RouteStats, Stats
+from node2dm_tw.intake.signatures import skip_signature
 from node2dm_tw.providers.interface import Provider
 from node2dm_tw.queues.interface import PushQueue
 
@@ -139,19 +140,33 @@ class LineParser:
             raise InvalidPush("empty")
         route = self.default
         if line[0] in _BEGINS_JSON and (text := _skip_blanks(line)).startswith(b"{"):
-            name, push = read_json(text, received)
-            if name is not None:
-                route = self.find_route(name.encode("utf-8", "replace"))
-        else:
-            if BAR in line:
-                colon, bar = line.find(b":"), line.find(b"|")
-                if bar < colon:
-                    route, line = self.find_route(line[:bar]), line[bar + 1 :]
-            try:
-                push = route.provider.split(line, received)
-            except InvalidPush as error:
-                raise _explain(line, error) from None
+            return self.read_object(decode_json(text), received)
+        if BAR in line:
+            colon, bar = line.find(b":"), line.find(b"|")
+            if bar < colon:
+                route, line = self.find_route(line[:bar]), line[bar + 1 :]
+        try:
+            push = route.provider.split(line, received)
+        except InvalidPush as error:
+            raise _explain(line, error) from None
         route.provider.validate(push)
+        return route, push
+
+    def read_object(self, found: object, received: float) -> tuple[IntakeRoute, Push]:
+        """Find the route of a decoded object and the push in it.
+
+        Raises:
+            InvalidPush: with the reason.
+        """
+        if not isinstance(found, dict):
+            raise InvalidPush("json")
+        fields = check_fields(found)
+        name = fields.pop("route", None)
+        push = make_push(fields, received)
+        route = self.default
+        if name is not None:
+            route = self.find_route(name.encode("utf-8", "replace"))
+        route.provider.validate(push, fields)
         return route, push
 
     def _put(self, route: IntakeRoute, pushes: list[Push]) -> None:
@@ -220,7 +235,11 @@ def _log_failed_put(failure: Failure, route: IntakeRoute) -> None:
 
 
 def _split(datagram: bytes) -> list[bytes]:
-    """Split a datagram into its lines, without empty ones; if all are empty, return it whole."""
+    """Split a datagram into its lines, without empty ones and the signature.
+
+    If all are empty, return the datagram whole.
+    """
+    datagram = skip_signature(datagram)
     return [line for line in datagram.split(b"\n") if line.rstrip(b"\r\0")] or [datagram]
 
 

@@ -3,7 +3,7 @@
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import repeat
 from typing import Protocol, cast
@@ -19,6 +19,7 @@ from zope.interface import implementer
 from node2dm_tw.core.logs import logger
 from node2dm_tw.core.push import InvalidPush
 from node2dm_tw.intake.parser import LineParser, Source
+from node2dm_tw.intake.signatures import SignatureVerifier
 
 log = logger()
 
@@ -124,17 +125,19 @@ class BatchingUDPPort:
 
 @attrs.define(eq=False)
 class UDPIntake(DatagramProtocol):
-    """Passes datagrams from allowed sources to the parser.
+    """Passes datagrams from allowed sources to the parser, if their signatures are right.
 
     Works with any datagram transport that has a `socket`; the one of `listen` is the fastest.
 
     Args:
         parser: reads the lines of datagrams.
         allow: the allowed networks.
+        verifier: checks signatures if it has a key.
     """
 
     parser: LineParser
     allow: Sequence[IPNetwork]
+    verifier: SignatureVerifier
     effective_rcvbuf: int = attrs.field(default=0, init=False)
     _socket: socket.socket | None = attrs.field(default=None, init=False)
     _dropped: int = attrs.field(default=0, init=False)
@@ -154,7 +157,7 @@ class UDPIntake(DatagramProtocol):
 
     def read_batch(self) -> None:
         """Read the datagrams that wait in the kernel, as many as one turn of the reactor allows."""
-        self.parser.datagrams(self._receive(MAX_BYTES_PER_WAKEUP))
+        self._parse(self._receive(MAX_BYTES_PER_WAKEUP))
 
     def drain_socket(self) -> Deferred[None] | None:
         """Read the datagrams that wait in the kernel, at most a full buffer, before a stop.
@@ -169,8 +172,23 @@ class UDPIntake(DatagramProtocol):
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.connect(self._socket.getsockname())
-        self.parser.datagrams(self._receive(self.effective_rcvbuf))
+        self._parse(self._receive(self.effective_rcvbuf))
         return self.parser.wait_for_puts()
+
+    def _parse(self, datagrams: Iterable[tuple[bytes, Source]]) -> None:
+        if self.verifier.key is not None:
+            datagrams = self._verify(datagrams)
+        self.parser.datagrams(datagrams)
+
+    def _verify(self, datagrams: Iterable[tuple[bytes, Source]]) -> Iterator[tuple[bytes, Source]]:
+        """Yield what was signed of datagrams; reject those whose signature is not right."""
+        for datagram, source in datagrams:
+            try:
+                rest = self.verifier.verify(datagram)
+            except InvalidPush as error:
+                self.parser.reject(error, source, len(datagram))
+            else:
+                yield rest, source
 
     def _receive(self, most: int) -> Iterator[tuple[bytes, Source]]:
         """Read datagrams from the kernel; yield those of allowed sources, each with its source.
@@ -208,12 +226,12 @@ class UDPIntake(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: Source) -> None:
         if self._is_allowed(addr[0]):
-            self.parser.datagram(datagram, addr)
+            self._parse([(datagram, addr)])
         else:
             self._reject_source(datagram, addr)
 
     def _reject_source(self, datagram: bytes, addr: Source) -> None:
-        self.parser.reject(InvalidPush("source"), addr, len(datagram))
+        self.parser.reject(InvalidPush("denied"), addr, len(datagram))
 
     def _is_allowed(self, host: str) -> bool:
         allowed = self._sources.get(host)

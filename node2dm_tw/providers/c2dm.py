@@ -5,7 +5,7 @@ import re
 import string
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import attrs
@@ -59,11 +59,11 @@ class C2DM:
     first_delay: ClassVar[float] = 1.0
     split = staticmethod(split_at_colons)
 
-    def validate(self, push: Push) -> None:
+    def validate(self, push: Push, fields: Mapping[str, Any] | None = None) -> None:
         if push.key_end - push.device_end == 1:
             raise InvalidPush("collapse_key", "collapse_key")
         if push.is_json:
-            _check_fields(push.fields)
+            _check_fields(fields or push.fields)
         if len(push.line) >= MAX_BYTES:  # no part of a shorter line is too large
             _check_sizes(push)
 
@@ -107,7 +107,7 @@ def _judge_status(status: int, headers: Mapping[bytes, bytes], now: float) -> Ve
     return Unexplained(f"http_{status}", hint, after, pause)
 
 
-def _check_fields(fields: dict[str, object]) -> None:
+def _check_fields(fields: Mapping[str, object]) -> None:
     """Check that C2DM supports the fields of the JSON form."""
     for name in _UNSUPPORTED:
         if name in fields:

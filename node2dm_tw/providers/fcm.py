@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote as quote_path
 
@@ -75,8 +76,8 @@ class FCM:
             return split_at_colons(line, received)
         return split_at_colons(line, received, key_end)
 
-    def validate(self, push: Push) -> None:
-        most = _check_fields(push.fields) if push.is_json else MAX_BYTES
+    def validate(self, push: Push, fields: Mapping[str, Any] | None = None) -> None:
+        most = _check_fields(fields or push.fields) if push.is_json else MAX_BYTES
         if len(push.line) >= most:  # no part of a shorter line is too large
             _check_sizes(push, most)
 
@@ -140,7 +141,7 @@ def _remaining_ttl(ttl: int, received: float, now: float) -> int:
     return max(0, math.ceil(ttl - (now - received)))
 
 
-def _check_fields(fields: dict[str, Any]) -> int:
+def _check_fields(fields: Mapping[str, Any]) -> int:
     """Check the rules of FCM that the JSON form does not have.
 
     Returns:
@@ -173,7 +174,7 @@ def _check_sizes(push: Push, most: int) -> None:
         raise InvalidPush("too_large", "collapse_key")
 
 
-def _check_target(fields: dict[str, Any]) -> int:
+def _check_target(fields: Mapping[str, Any]) -> int:
     if "topic" in fields:
         if not re.fullmatch(_TOPIC, fields["topic"]):
             raise InvalidPush("field", "topic", "1 to 900 letters, digits, -, _, ., ~ and %")

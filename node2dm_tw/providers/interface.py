@@ -1,8 +1,8 @@
 """The interface of push services, their credentials, and the verdicts on their answers."""
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -183,8 +183,11 @@ class Provider(Protocol):
         """
         ...
 
-    def validate(self, push: Push) -> None:
+    def validate(self, push: Push, fields: Mapping[str, Any] | None = None) -> None:
         """Check that the service can carry this push.
+
+        Args:
+            fields: those of the push, where they are decoded already.
 
         Raises:
             InvalidPush: with the reason, and the field in the JSON form.

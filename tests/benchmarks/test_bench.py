@@ -14,6 +14,7 @@ from benchmarks.machine import missing_requirements
 from benchmarks.measure import measure
 from benchmarks.meters import CPU, by_library, callgrind, total
 from benchmarks.parts import PARTS
+from benchmarks.parts.intake import post
 from benchmarks.pushes import SIZE, datagram
 from benchmarks.report import as_markdown
 from benchmarks.steps import STEPS
@@ -23,6 +24,7 @@ from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM
 from node2dm_tw.providers.oauth2 import read_key
 from tests.support.tools import find
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,6 +95,17 @@ def test_a_gateway_is_measured(bench):
     assert cost.lost == 0
     assert 0 < cost.used < 1
     assert cost.peak_memory > 10_000_000
+
+
+def test_pushes_by_http_are_timed(bench):
+    """Every request of a load is answered, and every push of it received."""
+    with bench.gateway(queue="memory") as gateway:
+        wait_until(lambda: gateway.stats()["signed_in"] == "true", "it signs in")
+        found = post(gateway, 5, 100, 2)
+        assert found["statuses"] == {"202": 40}
+        assert 0 < found["p50"] <= found["p99"]
+        assert found["rate"] > 10
+        gateway.wait_for(messages_sent=200)
 
 
 def test_callgrind_counts_each_step_of_a_push(tmp_path):

@@ -119,6 +119,31 @@ class ContractTests(AnswerTests, SilenceTests):
         await post(self.client(), server.url(), HEADERS, b"")
         assert server.requests[0].headers[b"content-length"] == b"0"
 
+    async def test_delete(self):
+        """Without a body the method is DELETE, and the next request is a POST again."""
+        server = self.server(always(OK))
+        client = self.client()
+        for body in (None, b"x", None, None, b""):
+            response = await post(client, server.url(), HEADERS, body)
+            assert response.body == b"ok"
+        methods = [request.line.split()[0] for request in server.requests]
+        assert methods == [b"DELETE", b"POST", b"DELETE", b"DELETE", b"POST"]
+        assert [request.body for request in server.requests] == [b"", b"x", b"", b"", b""]
+        assert server.requests[0].headers[b"authorization"] == b"Bearer secret-token"
+        assert len(server.used) == 1
+
+    async def test_many_addresses_of_one_server(self):
+        """They share its connections and what is known of it, more of them than are kept, too."""
+        server = self.server(always(OK))
+        client = self.client()
+        for number in range(150):
+            path = f"/{number}/" + "x" * (30 * number)
+            await post(client, server.url(path=path), HEADERS, None if number % 3 else b"x")
+            await post(client, server.url(), HEADERS, b"x")
+        paths = [request.line.split()[1][:2] for request in server.requests]
+        assert paths[:6] == [b"/0", b"/s", b"/1", b"/s", b"/2", b"/s"]
+        assert (client.handshakes, client.reconnects) == (1, 0)
+
     async def test_plain_http(self):
         """http:// works without TLS."""
         server = self.server(always(OK), tls=False)

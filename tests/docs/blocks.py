@@ -11,7 +11,7 @@ from pathlib import Path
 
 from node2dm_tw.config.ini import ConfigErrors
 from node2dm_tw.config.load import load
-from node2dm_tw.core import push
+from node2dm_tw.core import json_form, push
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM
 from tests.docs.demo import Demo
@@ -93,7 +93,7 @@ def _check_push(fields: dict[str, object]) -> None:
     """Hold a push to the rules of FCM, or of C2DM where it has the field that only C2DM knows."""
     service = C2DM("") if "delay_while_idle" in fields else FCM("")
     try:
-        service.validate(push.read_json(json.dumps(fields).encode(), 0.0)[1])
+        service.validate(json_form.read_json(json.dumps(fields).encode(), 0.0)[1])
     except push.InvalidPush as error:
         raise ValueError(f"the gateway would not take this push: {error.detail}") from None
 

@@ -51,7 +51,7 @@ class Demo:
         """Run `command` with `text` as its last argument; raise ValueError if it fails."""
         self.start()
         done = subprocess.run(
-            [*command, self._translate(text)],
+            [*command, self.translate(text)],
             cwd=self.gateway.folder,
             env={
                 **os.environ,
@@ -66,7 +66,7 @@ class Demo:
         if done.returncode:
             raise ValueError(f"exit status {done.returncode}: {done.stderr[-2000:]}{done.stdout}")
 
-    def _translate(self, text: str) -> str:
+    def translate(self, text: str) -> str:
         """Put the ports of this demo in the place of those that pages name."""
         ports = {
             "8120": self.gateway.udp,

@@ -111,4 +111,5 @@ def test_the_quickstart_file_loads(tmp_path):
     settings = load(ROOT / "etc/quickstart.ini", tmp_path, lambda *_: made, any_key)
     assert settings.gateway.state_dir == ROOT / "run"
     assert [route.name for route in settings.routes] == ["c2dm", "fcm"]
-    assert settings.warnings == ()
+    # Everybody knows its push_token; `make run` changes the mode, so that nothing is logged.
+    assert all("can be read by other users" in each for each in settings.warnings)

@@ -28,7 +28,7 @@ def test_sighup_takes_over_credentials_limits_and_sources(make_gateway):
         reload(gateway, "reloaded: [node2dm] allow")
         gateway.push(b"phone:key:2")
         stats = gateway.wait_for(messages_invalid=1)
-        assert stats["messages_invalid.source"] == 1
+        assert stats["messages_invalid.denied"] == 1
         assert stats["messages_sent"] == 1
         gateway.node2dm = "log_level = debug\nmax_age = 60\nmax_queued = 10"
         gateway.config = google.section("max_in_flight = 2\ndevice_block = 5")

@@ -1,6 +1,7 @@
 """What PushClient sends is what a gateway reads, and nothing it meets reaches its caller."""
 
 import ast
+import hmac
 import json
 import logging
 import re
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +137,7 @@ pushes = st.builds(
     ttl=st.none() | st.none() | st.integers(0, 2_419_200),
     priority=st.sampled_from([None, None, "normal", "high"]),
     delay_while_idle=st.sampled_from([False, False, True]),
+    id=st.just("") | st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True),
     notification=st.none()
     | st.none()
     | st.dictionaries(free_names, texts | st.integers(), max_size=2),
@@ -211,6 +214,7 @@ def test_pushes_survive_the_wire(many: list[Push]) -> None:
             b'{"token":"APA91b","data":"x","collapse_key":"k","ttl":0}',
         ),
         (Push(topic="news", route="g"), b'{"topic":"news","route":"g"}'),
+        (Push("T", "x", "k", id="a-1"), b'{"token":"T","data":"x","collapse_key":"k","id":"a-1"}'),
         (Push("T", delay_while_idle=True), b'{"token":"T","delay_while_idle":true}'),
     ],
 )
@@ -230,8 +234,8 @@ def test_node2dms_form_wherever_it_is_exact(push: Push, line: bytes) -> None:
         ({"token": "T", "route": ""}, "route = '': expected"),
         ({"token": "T", "data": b"x"}, "data = b'x': expected a text, or an object"),
         ({"token": "T", "data": {"a": 1}}, "data.a = 1: expected a text"),
-        ({"token": "T", "data": {"": "x"}}, "data = .*: expected no empty names"),
-        ({"token": "T", "data": {1: "x"}}, "data = .*: expected an object whose names are texts"),
+        ({"token": "T", "data": {"": "x"}}, "data = .*: expected names that are texts"),
+        ({"token": "T", "data": {1: "x"}}, "data = .*: expected names that are texts"),
         ({"token": "T", "ttl": -1}, "ttl = -1: expected a whole number of seconds, 0 to 2419200"),
         ({"token": "T", "ttl": 2_419_201}, "ttl = 2419201: expected"),
         ({"token": "T", "ttl": True}, "ttl = True: expected"),
@@ -241,6 +245,10 @@ def test_node2dms_form_wherever_it_is_exact(push: Push, line: bytes) -> None:
         ({"token": "T", "delay_while_idle": 1}, "delay_while_idle = 1: expected true or false"),
         ({"token": "T", "notification": {"body": 3}}, "notification.body = 3: expected a text"),
         ({"token": "T", "notification": "x"}, "notification = 'x': expected an object"),
+        ({"token": "T", "id": ""}, "id = '': expected a text that is not empty"),
+        ({"token": "T", "id": 7}, "id = 7: expected a text"),
+        ({"token": "T", "id": "a b"}, "id = 'a b': expected 1 to 64 of A-Z a-z 0-9 . _ : -"),
+        ({"token": "T", "id": "x" * 65}, "id = 'xxx.*': expected 1 to 64 of"),
         ({"token": "T", "colour": "red"}, "unknown field 'colour': expected one of token, data,"),
         ({"token": "T", "colapse_key": "k"}, "unknown field 'colapse_key': expected collapse_key$"),
         ({"token": "a b"}, r"token = 'a b' \(' ' at index 1\): expected no white space"),
@@ -406,7 +414,7 @@ def test_push_many_takes_pushes_alone(receiver: Receiver, caplog: pytest.LogCapt
     with PushClient(port=receiver.port) as client:
         many: list[Any] = [{"token": "SECRET-TOKEN"}, Push("T", "x", "k")]
         assert client.push_many(many) == 1
-    assert "a push is of type dict: expected Push" in caplog.text
+    assert "the type of a push = 'dict': expected Push" in caplog.text
     assert "SECRET" not in caplog.text
 
 
@@ -441,6 +449,51 @@ def test_impossible_settings(options: dict[str, Any]) -> None:
     """Settings that cannot work are refused when the client is made."""
     with pytest.raises(ValueError, match="expected a whole number between 1 and"):
         PushClient(**options)
+
+
+def read_signed(datagram: bytes, key: bytes) -> bytes:
+    """What was signed, by the documentation's words."""
+    first, rest = datagram.split(b"\n", 1)
+    mark, seconds, signature = first.split(b" ")
+    assert mark == b"#v1"
+    assert abs(int(seconds) - time.time()) < 60
+    expected = hmac.new(key, seconds + b"\n" + rest, "sha256").hexdigest()
+    assert signature.decode() == expected
+    return rest
+
+
+@pytest.mark.parametrize("key", ["a key of 16 byte", b"\xff" * 32, "\u00fc" * 8])
+def test_a_key_signs_every_datagram(receiver: Receiver, key: str | bytes) -> None:
+    """With the line that the documentation describes; the size of datagrams includes it."""
+    raw = key.encode() if isinstance(key, str) else key
+    with PushClient(port=receiver.port, key=key) as client:
+        assert client.push("T", "x", "k", ttl=5)
+        line = b'{"token":"T","data":"x","collapse_key":"k","ttl":5}'
+        assert read_signed(receiver.datagram(), raw) == line
+        client.push_many(Push("T" * 60, "x", str(number)) for number in range(100))
+        lines: list[bytes] = []
+        while len(lines) < 100:
+            datagram = receiver.datagram()
+            assert len(datagram) <= 1400
+            lines += read_signed(datagram, raw).split(b"\n")
+    assert [line.split(b":")[1] for line in lines] == [b"%d" % number for number in range(100)]
+
+
+def test_equal_datagrams_of_one_second_are_signed_differently(receiver: Receiver) -> None:
+    """Otherwise the gateway would take the second one for a replay; the lines stay the same."""
+    with PushClient(port=receiver.port, key="a key of 16 byte") as client:
+        for _ in range(50):
+            client.push("T", "x", "k")
+        datagrams = [receiver.datagram() for _ in range(50)]
+    assert len(set(datagrams)) == 50
+    for datagram in datagrams:
+        assert read_signed(datagram, b"a key of 16 byte").rstrip(b"\n") == b"T:k:x"
+
+
+def test_a_short_key_is_refused() -> None:
+    """As the gateway does, without showing it."""
+    with pytest.raises(ValueError, match=r"key = '\*\*\*': expected at least 16 bytes"):
+        PushClient(key="secret")
 
 
 def test_threads_share_a_client(receiver: Receiver) -> None:

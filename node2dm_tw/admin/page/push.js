@@ -3,11 +3,6 @@ const $ = (id) => document.getElementById(id);
 const form = $("push-form"), result = $("push-result");
 const DELAYS = [300, 700, 1_000, 2_000, 3_000, 5_000, 8_000]; // milliseconds before each question for the outcome
 const FIELDS = { route: "push-route", collapse_key: "push-key", data: "push-data" };
-const ADVICE = {
-  401: "The token is not the gateway's push_token.",
-  403: "The gateway takes no pushes by HTTP. Set push_token in the section [node2dm], and reload or restart.",
-  404: "The address has no gateway that takes pushes by HTTP.",
-};
 let latest = 0; // the number of the attempt whose progress is shown
 
 // Offers the routes of the gateway; called with every event.
@@ -45,14 +40,13 @@ function ask(path, options = {}) {
 }
 
 async function showRefusal(answer) {
-  const text = (await answer.text()).trim();
+  const text = await answer.text();
   if (answer.status === 400) {
     const { errors } = JSON.parse(text);
     const inputs = errors.map(({ field }) => $(FIELDS[field.split(".")[0]] ?? "push-target"));
-    show("bad", `The push is invalid. ${errors.map(({ field, reason }) => `${field || "push"}: ${reason}`).join("; ")}`, inputs);
-  } else {
-    show("bad", `${ADVICE[answer.status] ?? "Not taken."} (${answer.status}: ${text})`, answer.status === 401 ? [$("push-token")] : []);
-  }
+    show("bad", `The push is invalid: ${errors.map(({ field, detail }) => detail.startsWith(field) ? detail : `${field}: ${detail}`).join("; ")}`, inputs);
+  } else if (answer.status === 401) show("bad", "This is not the gateway’s push_token (401).", [$("push-token")]);
+  else show("bad", `${answer.status}: ${text}`);
 }
 
 async function follow(id, attempt) {
@@ -82,6 +76,6 @@ form.addEventListener("submit", async (event) => {
     show("wait", `${id}: taken; waiting for its outcome`);
     await follow(id, attempt);
   } catch (error) {
-    show("bad", `Not sent, or not answered: ${error.message}`);
+    show("bad", `Not answered: ${error.message}`);
   }
 });

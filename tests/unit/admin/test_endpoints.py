@@ -251,6 +251,25 @@ def test_the_bodies_of_all_connections_are_bounded():
     assert Connection(site).send(head(MAX_BODY)).status == 503
 
 
+def test_a_connection_with_a_body_under_way_does_not_give_way():
+    """One too many takes the place of one that waits for nothing."""
+    site, _ = open_echo(lambda request: Deferred())
+    answering = Connection(site).send(head(1) + "x")
+    reading = Connection(site).send(head(2) + "x")
+    idle = Connection(site).get("/healthz")
+    others = [Connection(site).get("/healthz") for _ in range(198)]
+    assert idle.transport.disconnected
+    assert not any(each.transport.disconnected for each in (answering, reading, *others))
+
+
+def test_where_all_connections_are_busy_the_oldest_gives_way():
+    """Otherwise nobody could look at the gateway any more."""
+    site, _ = open_echo()
+    busy = [Connection(site).send(head(2)) for _ in range(200)]
+    assert Connection(site).get("/healthz").status == 200
+    assert [each.transport.disconnected for each in busy] == [True] + [False] * 199
+
+
 def test_every_way_to_end_frees_the_memory_of_a_body():
     """Lost, too slow, too short, refused by the endpoint's fault: nothing stays occupied."""
     site, _ = open_echo(lambda request: 1 / 0)

@@ -92,6 +92,7 @@ OBSERVED = {
         lambda gateway: gateway.ask("POST /v1/push HTTP/1.1", "Authorization: Bearer word"),
     ),
     ("node2dm", "allow"): ("10.0.0.0/8", is_taken),
+    ("node2dm", "datagram_key"): ("sixteen bytes or more", is_taken),
     ("node2dm", "max_queued"): ("5", overflows),
     ("node2dm", "max_queued_bytes"): ("1000000", overflows_by_bytes),
     ("node2dm", "max_age"): ("60", lambda gateway: expires(gateway, "c2dm")),

@@ -19,7 +19,7 @@ def test_the_process_and_its_routes(tmp_path):
     taker = SnapshotTaker(clock.seconds, stats)
     settings = load_settings(tmp_path, f"[node2dm]\nmax_queued = 7\n{C2DM}")
     route = build_route(settings, clock, lambda: WALL, MemoryHTTP)
-    intakes = [UDPIntake(None, ()), UDPIntake(None, ())]
+    intakes = [UDPIntake(None, (), None), UDPIntake(None, (), None)]
     for intake in intakes:
         intake.effective_rcvbuf = 4_096
     stats.count_invalid("colons", "too few", "192.0.2.1:9")

@@ -105,6 +105,22 @@ def test_a_value_that_is_not_implemented_yet(tmp_path, line, kind):
     assert fault.endswith(f"{kind} is not implemented yet; remove it")
 
 
+def test_the_key_of_datagrams(tmp_path):
+    """As a text or in a file; a short one is refused, and none of it is shown."""
+    (tmp_path / "key").write_text("sixteen byte key\n", encoding="utf-8")
+    (tmp_path / "key").chmod(0o600)
+    for line in ("datagram_key = sixteen byte key", "datagram_key_file = key"):
+        gateway = load(tmp_path, f"[node2dm]\n{line}\n{MINIMAL}").gateway
+        assert gateway.datagram_key == b"sixteen byte key"
+        assert "sixteen" not in repr(gateway)
+    assert load(tmp_path, MINIMAL).gateway.datagram_key is None
+    (fault,) = errors(tmp_path, f"[node2dm]\ndatagram_key = fifteen bytes..\n{MINIMAL}")
+    assert fault == (
+        "[node2dm] datagram_key: expected at least 16 bytes, such as the output of:"
+        " openssl rand -hex 32"
+    )
+
+
 def test_a_file_without_a_route(tmp_path):
     """There is nothing to send then."""
     assert errors(tmp_path, "[node2dm]\n") == [
@@ -417,3 +433,23 @@ def test_what_is_no_name_of_the_web_port(tmp_path, name):
     """It is named, with an example of what is."""
     (error,) = errors(tmp_path, f"[node2dm]\nweb_hosts = {name}\n" + MINIMAL)
     assert error.startswith(f"[node2dm] web_hosts = {name}: expected names such as push.example")
+
+
+def test_push_token(tmp_path):
+    """A text or a file with it; it has no effect without the web port, which is a warning."""
+    web = "[node2dm]\nweb = tcp:8122\n"
+    assert load(tmp_path, MINIMAL).gateway.push_token is None
+    assert load(tmp_path, f"{web}push_token = a+/=\n{MINIMAL}").gateway.push_token == "a+/="
+    (tmp_path / "token").write_text("from-file\n", encoding="utf-8")
+    (tmp_path / "token").chmod(0o600)
+    settings = load(tmp_path, f"{web}push_token_file = token\n{MINIMAL}")
+    assert settings.gateway.push_token == "from-file"
+    assert settings.warnings == ()
+    settings = load(tmp_path, f"[node2dm]\npush_token = a\n{MINIMAL}")
+    assert settings.warnings == (
+        "[node2dm] push_token has no effect: pushes by HTTP need the option web",
+    )
+    (error,) = errors(tmp_path, f"{web}push_token = a b\n{MINIMAL}")
+    assert (
+        error == "[node2dm] push_token: expected 1 to 1024 visible ASCII characters, without blanks"
+    )

@@ -163,8 +163,8 @@ MISTAKES = {
         "[node2dm] udp = 127.0.0.1:1, 127.0.0.1:1: expected each address once",
     ),
     "an option that is still to come": (
-        f"[node2dm]\ndatagram_key = {SECRET}\n{ACCOUNT}",
-        "[node2dm] datagram_key: is not implemented yet; remove it",
+        f"[node2dm]\nclaim_after = 30\n{ACCOUNT}",
+        "[node2dm] claim_after: is not implemented yet; remove it",
     ),
     "a token with a blank": (
         f"[node2dm]\npush_token = {SECRET} x\n{ACCOUNT}",
@@ -362,9 +362,10 @@ NAMES = (
     "udp", "stats", "web", "allow", "state_dir", "proxy", "log_level", "username", "password",
     "password_file", "ca_file", "login_url", "service_account", "project", "device_rate", "host",
     "path", "shared_secret", "signing_secret", "listen", "phones", "accounts", "accounts_file",
-    "push_token", "x",
+    "push_token", "datagram_key", "x",
 )  # fmt: skip
-SECRETS = ("password", "shared_secret", "signing_secret", "proxy", "accounts", "push_token")
+SECRETS = ("password", "shared_secret", "signing_secret", "proxy", "accounts", "push_token",
+           "datagram_key")  # fmt: skip
 VALUES = (
     "1", "x", "yes", "key.json", ".", "127.0.0.1:1", "::1", "tcp:1", "ssl:1:privateKey=key.json",
     "https://a:b@host/x?y", "a@b", "5/s", "info, http=debug", "whsec_x", "memory", "\0", "\u2028",

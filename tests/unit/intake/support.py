@@ -7,9 +7,11 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.core.stats import RouteStats, Stats
 from node2dm_tw.intake.parser import IntakeRoute, LineParser
+from node2dm_tw.intake.signatures import SignatureVerifier
 from node2dm_tw.providers.c2dm import C2DM
 
 NOW = 1_000.0
+WALL = 1_800_000_000.0
 
 
 @attrs.define(eq=False)
@@ -48,6 +50,8 @@ class Intake:
         self.shop, self.news = (self._route(name) for name in ("shop", "news"))
         routes = {b"shop": self.shop, b"news": self.news, b"n": self.news}
         self.parser = LineParser(routes, self.shop, self.stats, self.clock)
+        self.wall = WALL
+        self.verifier = SignatureVerifier(None, lambda: self.wall, self.clock)
 
     def _route(self, name):
         stats: RouteStats = self.stats.add_route(name)

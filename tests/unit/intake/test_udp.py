@@ -38,7 +38,7 @@ class BoundTransport:
 def bound():
     """An intake on a real socket, without a reactor, and who sends to it."""
     intake = Intake()
-    udp = UDPIntake(intake.parser, LOOPBACK)
+    udp = UDPIntake(intake.parser, LOOPBACK, intake.verifier)
     transport = BoundTransport()
     udp.makeConnection(transport)
     with transport.socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -48,7 +48,7 @@ def bound():
 
 def unbound(allow=LOOPBACK):
     intake = Intake()
-    return intake, UDPIntake(intake.parser, allow)
+    return intake, UDPIntake(intake.parser, allow, intake.verifier)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_only_allowed_sources_are_read(source, allowed):
     for _ in range(2):
         udp.datagramReceived(PUSH, (source, 9))
     assert len(intake.shop.queue.pushes) == (2 if allowed else 0)
-    assert intake.stats.invalid == ({} if allowed else {"source": 2})
+    assert intake.stats.invalid == ({} if allowed else {"denied": 2})
 
 
 def test_link_local_sources_have_a_scope():
@@ -89,7 +89,7 @@ def test_other_networks_from_now_on():
     udp.datagramReceived(PUSH, ("192.0.2.1", 9))
     udp.datagramReceived(PUSH, ("127.0.0.1", 9))
     assert len(intake.shop.queue.pushes) == 2
-    assert intake.stats.invalid == {"source": 2}
+    assert intake.stats.invalid == {"denied": 2}
 
 
 def test_sources_without_end_do_not_fill_the_memory():
@@ -98,7 +98,7 @@ def test_sources_without_end_do_not_fill_the_memory():
     for number in range(25_000):
         udp.datagramReceived(PUSH, (f"10.{number % 4}.{number // 256}.{number % 256}", 9))
     assert len(intake.shop.queue.pushes) == 12_500
-    assert intake.stats.invalid["source"] == 12_500
+    assert intake.stats.invalid["denied"] == 12_500
     assert len(udp._sources) <= 10_000
 
 
@@ -200,7 +200,7 @@ class Place:
     def __init__(self, host="127.0.0.1", allow=LOOPBACK):
         self.intake = Intake()
         self.reactor = WatchedBy()
-        self.udp = UDPIntake(self.intake.parser, allow)
+        self.udp = UDPIntake(self.intake.parser, allow, self.intake.verifier)
         found = bind(host, 0, 4_194_304, reuse_port=False)
         self.listening = listen(self.reactor, self.udp, found)
         self.sender = socket.socket(found.family, socket.SOCK_DGRAM)
@@ -291,7 +291,7 @@ def test_sources_that_are_not_allowed_are_counted(place):
             other.sendto(b"a:b:%d" % number, place.listening.socket.getsockname())
         place.listening.doRead()
     assert place.payloads == [b"0", b"1", b"2"]
-    assert place.intake.stats.invalid == {"source": 3}
+    assert place.intake.stats.invalid == {"denied": 3}
 
 
 def test_a_fault_of_ours_costs_no_other_push(place):
@@ -347,4 +347,4 @@ def test_ipv6():
     place.listening.doRead()
     place.close()
     assert place.payloads == [b"c"]
-    assert place.intake.stats.invalid == {"source": 1}
+    assert place.intake.stats.invalid == {"denied": 1}
