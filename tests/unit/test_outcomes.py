@@ -12,8 +12,9 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw import outcomes
+from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.outcome import Ended
-from node2dm_tw.core.push import read_json, split_at_colons
+from node2dm_tw.core.push import split_at_colons
 from node2dm_tw.outcomes import LineFile, OutcomeRecorder, RecentOutcomes
 
 WALL = 1_700_000_000.25
@@ -87,7 +88,7 @@ def test_a_record_has_exactly_these_fields(make):
         "message_name": "projects/demo/messages/0:1",
         "attempts": 2,
         "waited_ms": 1500,
-        "answered_ms": 13,
+        "answered_ms": 12,
     }
     assert expired == sent | {
         "id": "order-7",
