@@ -1,7 +1,4 @@
-"""Pushes to the gateway from an application server by UDP (see docs/application-servers.md).
-
-This module needs nothing but the standard library and may be copied alone into another project.
-"""
+"""Pushes by UDP from an application. This file needs only the standard library: copy it freely."""
 
 import contextlib
 import hmac
@@ -19,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypedDict, Unpack
 from unicodedata import category
 from urllib.parse import urlsplit
 
@@ -39,6 +36,10 @@ LOG_INTERVAL = 60.0  # seconds between two log lines with the same text
 MAX_LOG_TEXTS = 20  # further texts share one line in each interval
 
 Data = str | dict[str, str] | None
+MoreFields = TypedDict("MoreFields", {  # noqa: UP013 - these lines are easier to survey
+    "fid": str, "topic": str, "condition": str, "ttl": int | None, "priority": str | None,
+    "delay_while_idle": bool | None, "notification": dict[str, Any] | None, "route": str, "id": str,
+}, total=False)  # fmt: skip
 _log = logging.getLogger(__name__)
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _TARGETS = ("token", "fid", "topic", "condition")
@@ -172,8 +173,7 @@ class Push:
 
 def pack(lines: Iterable[bytes], size: int = SAFE_DATAGRAM) -> Iterator[list[bytes]]:
     """Divide lines into datagrams of at most `size` bytes; a longer line gets one of its own."""
-    gathered: list[bytes] = []
-    length = 0
+    gathered, length = list[bytes](), 0
     for line in lines:
         if gathered and length + len(line) > size:
             yield gathered
@@ -205,16 +205,15 @@ def connect(host: str, port: int) -> socket.socket:
     raise OSError(fault, os.strerror(fault))
 
 
-def open_web(url: str, timeout: float) -> tuple[http.client.HTTPConnection, str, str]:
+def open_web(url: str, timeout: float, **tls: Any) -> tuple[http.client.HTTPConnection, str, str]:
     """Return a connection, which opens at its first request, and the path and query of `url`."""
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-    try:
+    is_web = False
+    with contextlib.suppress(AttributeError, ValueError):  # no text; no number, no IPv6 in brackets
         parts = urlsplit(url)
-        is_web = parts.scheme in kinds and parts.hostname and parts.port != 0
-    except (AttributeError, ValueError):  # no text; no number, or brackets without IPv6
-        is_web = False
+        is_web = parts.scheme in kinds and bool(parts.hostname) and parts.port != 0
     _require(is_web and url.isprintable() and " " not in url, "url", url, "http://HOST:PORT")
-    connection = kinds[parts.scheme](str(parts.hostname), parts.port, timeout=timeout)
+    connection = kinds[parts.scheme](str(parts.hostname), parts.port, timeout=timeout, **tls)
     return connection, parts.path, parts.query
 
 
@@ -261,8 +260,10 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
     def counters(self) -> Counters:
         return Counters(self._sent, self._failed, self._refused)
 
-    def push(self, token: str = "", data: Data = None, collapse_key: str = "", **more: Any) -> bool:
-        """Send a push (`more`: its other fields) at once; return whether the kernel took it."""
+    def push(
+        self, token: str = "", data: Data = None, collapse_key: str = "", **more: Unpack[MoreFields]
+    ) -> bool:
+        """Send one push at once, in a datagram of its own; return whether the kernel took it."""
         try:
             push = Push(token, data, collapse_key, **more)
         except ValueError as fault:
@@ -294,12 +295,10 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
 
     def check(self, wait: float = 0.0) -> bool:
         """Wait at most `wait` seconds for the latest datagram to come back; return False if so."""
-        if (opened := self._socket) is None:
-            return False
         with selectors.DefaultSelector() as selector, contextlib.suppress(ValueError):
-            selector.register(opened, selectors.EVENT_READ)  # ValueError: it was closed meanwhile
+            selector.register(self._socket or -1, selectors.EVENT_READ)  # ValueError: it is closed
             selector.select(wait)
-        return self._find_refusal() is None
+        return self._socket is not None and self._find_refusal() is None
 
     @staticmethod
     def ready(url: str = "http://127.0.0.1:8122", timeout: float = 2.0) -> bool:

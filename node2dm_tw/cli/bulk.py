@@ -12,9 +12,13 @@ from typing import Any, NamedTuple, Self
 from node2dm_tw.cli.progress import Terminal
 from node2dm_tw.cli.rows import Row
 from node2dm_tw.client import SAFE_DATAGRAM, Push, PushClient, pack
+from node2dm_tw.client_http import HTTPPushClient, InvalidPushes
 
 TICK = 0.02
 """Seconds between two bursts; the pushes due in that time share datagrams."""
+
+HTTP_TICK = 0.2
+"""Likewise, for pushes that share a request."""
 
 ICMP_WAIT = 0.1
 """Seconds to wait at the end for an ICMP error, which says that nobody listens."""
@@ -32,9 +36,9 @@ class _NumberedLine(NamedTuple):
 
 
 class InterruptGuard:
-    """Delays Ctrl-C while it is entered, so that each datagram that is sent is also counted.
+    """Delays Ctrl-C while it is entered, so that what is sent is also counted.
 
-    Call `install` once; enter it for each datagram.
+    Call `install` once; enter it for each datagram or request.
     """
 
     def __init__(self) -> None:
@@ -50,8 +54,8 @@ class InterruptGuard:
         return lambda: signal.signal(signal.SIGINT, before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if not self._is_held:
-            raise KeyboardInterrupt
+        if not self._is_held or self._is_pending:
+            raise KeyboardInterrupt  # at once, the second time
         self._is_pending = True
 
     def __enter__(self) -> Self:
@@ -66,10 +70,11 @@ class InterruptGuard:
 
 
 class BulkSender:
-    """Sends many rows at a steady rate.
+    """Sends many rows at a steady rate, in datagrams or requests.
 
     Args:
-        send: takes the lines of one datagram; raises OSError if they cannot be sent.
+        send: takes the lines of one datagram; raises OSError if they cannot be sent, and
+            InvalidPushes if the gateway takes none of them because of some.
         terminal: shows errors and progress.
         rate: pushes a second.
         burst: maximum of pushes that wait for one another, to share a datagram.
@@ -77,6 +82,7 @@ class BulkSender:
         sleep: takes seconds.
         size: maximum bytes of a datagram.
         strict: stop at the first row that is faulty or cannot be sent.
+        is_http: send the JSON form alone, and stop at the first row that cannot be sent.
         check: raises ValueError for a push that the gateway would reject.
         guard: entered while a datagram is sent and counted.
 
@@ -99,6 +105,7 @@ class BulkSender:
         sleep: Callable[[float], None],
         size: int = SAFE_DATAGRAM,
         strict: bool = False,
+        is_http: bool = False,
         check: Callable[[Push], object] = lambda push: None,
         guard: AbstractContextManager[object] | None = None,
     ) -> None:
@@ -108,6 +115,8 @@ class BulkSender:
         self._burst = burst
         self._size = size
         self._strict = strict
+        self._is_http = is_http
+        self._is_stopped = False
         self._check = check
         self._guard = guard or nullcontext()
         self._clock = clock
@@ -126,12 +135,11 @@ class BulkSender:
         while burst := list(itertools.islice(lines, self._burst)):
             self._wait(len(burst))
             for datagram in pack((each.line for each in burst), self._size):
-                rest = burst[len(datagram) :]
+                lines_sent, burst = burst[: len(datagram)], burst[len(datagram) :]
                 with self._guard:
-                    self._deliver(datagram, burst[0].number, burst[len(datagram) - 1].number)
-                burst = rest
+                    self._deliver(lines_sent)
                 self._terminal.show(self.processed)
-                if self._strict and self.unsent:
+                if self._is_stopped:
                     return False
         return not (self._strict and self.faulty)
 
@@ -142,7 +150,7 @@ class BulkSender:
                     raise fields
                 push = Push.from_fields(complete(fields, defaults))
                 self._check(push)
-                yield _NumberedLine(number, push.line())
+                yield _NumberedLine(number, push.line(is_json=self._is_http))
             except ValueError as error:
                 self.faulty += 1
                 self._terminal.message(f"line {number}: {error}")
@@ -156,21 +164,38 @@ class BulkSender:
             self._sleep(self._next - now)
         self._next = max(self._next, now - TICK) + pushes / self._rate
 
-    def _deliver(self, lines: list[bytes], first: int, last: int) -> None:
+    def _deliver(self, lines: list[_NumberedLine]) -> None:
+        first, last = lines[0].number, lines[-1].number
         try:
-            self._send(lines)
+            self._send([each.line for each in lines])
         except BrokenPipeError:
-            raise  # The reader of a dry run is gone.
+            raise  # The reader of standard output is gone.
+        except InvalidPushes as error:
+            self._deliver_valid(lines, error)
+            return
         except OSError as error:
             self.unsent += len(lines)
             place = f"line {first}" if first == last else f"lines {first} to {last}"
             self._terminal.message(f"{place}: not sent: {error.strerror or error}")
-            if self._strict:
+            self._is_stopped = self._strict or self._is_http
+            if self._is_stopped:
                 return
         else:
             self.sent += len(lines)
             self.datagrams += 1
         self.last_line = last
+
+    def _deliver_valid(self, lines: list[_NumberedLine], error: InvalidPushes) -> None:
+        """Report the rows that the gateway calls invalid, and deliver the others."""
+        faults = {fault.index: fault for fault in error.faults}
+        if self._strict:
+            first = min(faults)
+            faults, lines, self._is_stopped = {first: faults[first]}, lines[: first + 1], True
+        for index, fault in faults.items():
+            self.faulty += 1
+            self._terminal.message(f"line {lines[index].number}: {fault.reason}: {fault.detail}")
+        if valid := [line for index, line in enumerate(lines) if index not in faults]:
+            self._deliver(valid)
 
 
 def complete(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -232,6 +257,27 @@ class UDPDestination:
         if not self._is_reported:
             self._terminal.message(f"{self._place}: {error.strerror} (going on)")
             self._is_reported = True
+
+
+class HTTPDestination:
+    """Posts to a gateway, and prints the ids of the pushes that it has accepted."""
+
+    def __init__(self, client: HTTPPushClient) -> None:
+        self._client = client
+
+    def send(self, lines: list[bytes]) -> None:
+        """Post one request.
+
+        Raises:
+            InvalidPushes: some pushes are invalid, and none is accepted.
+            OSError: they cannot be sent.
+        """
+        sys.stdout.write("".join(f"{push_id}\n" for push_id in self._client.send(lines)))
+        sys.stdout.flush()
+
+    def confirm(self) -> bool:
+        """Return True: what was sent is accepted."""
+        return True
 
 
 class DryRun:

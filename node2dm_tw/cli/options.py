@@ -13,8 +13,8 @@ from node2dm_tw.client import HOST, MAX_DATAGRAM, MAX_TTL_SECONDS, PORT, SAFE_DA
 MAX_SECRET_CHARACTERS = 65_536
 
 DESCRIPTION = """\
-Send pushes through a node2dm_tw gateway, by UDP: one from the arguments, or many
-from a file or a pipe. Rows are CSV or JSON lines; a first line that begins with {
+Send pushes through a node2dm_tw gateway, by UDP or HTTP: one from the arguments, or
+many from a file or a pipe. Rows are CSV or JSON lines; a first line that begins with {
 says JSON lines.
 
 CSV has a header row: the columns token, collapse_key, data, or any other name of
@@ -24,8 +24,10 @@ data (a text, or an object of texts), ttl, priority, delay_while_idle,
 notification, route, id; null is a field that is not there.
 What an option gives holds for the rows that do not say.
 
-If a gateway on this host answers at --stats, each push is checked against its
-routes before it is sent; otherwise only what holds for every gateway is checked.
+By UDP: if a gateway on this host answers at --stats, each push is checked against
+its routes before it is sent; otherwise only what holds for every gateway is checked.
+By HTTP (--http) the gateway checks each push, keeps it, and answers with its id,
+which is printed on standard output. Nothing is printed for a row that is not accepted.
 """
 
 EPILOG = """\
@@ -34,15 +36,18 @@ examples:
   node2dm-push REGISTRATION_ID 'Hello' --collapse-key greeting --confirm 127.0.0.1:8121
   node2dm-push --topic news --notification 'Title:Body' --route fcm
   node2dm-push --from devices.csv --rate 500
+  node2dm-push --from devices.csv --http http://127.0.0.1:8122 --token-file push-token
   node2dm-push --from devices.csv --from-line 5001
   node2dm-push --from devices.csv --dry-run | head
   echo '{"topic": "news", "data": {"title": "Hi"}}' | node2dm-push --from -
 
 exit status:
   0    every push was sent; by UDP that is no promise that it arrived. With
-       --confirm: the gateway has received all of them as valid pushes
+       --confirm: the gateway has received all of them as valid pushes. With
+       --http: it has accepted all of them, and keeps them
   1    a row was faulty, a push could not be sent, or nobody listens there. With
-       --confirm: pushes were invalid, or have not arrived
+       --confirm: pushes were invalid, or have not arrived. With --http: the
+       gateway refused a request, or did not answer in a minute
   2    an argument, the file or its header row is of no use, or the gateway would
        not take the push; nothing was sent
   130  interrupted by Ctrl-C; with --from, the last lines say how many were sent
@@ -67,7 +72,20 @@ def parse(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Nam
         parser.error("--id names one push: give the rows of --from a column or field id")
     if options.confirm and options.dry_run:
         parser.error("--confirm needs pushes that are sent: leave out --dry-run")
+    _check_transport(parser, options)
     return parser, options
+
+
+def _check_transport(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit with status 2 if options of UDP and HTTP are mixed."""
+    if options.http is None:
+        if options.push_token or options.ca_file:
+            parser.error("--token-file and --ca-file need --http URL")
+        return
+    if options.push_token is None and not options.dry_run:
+        parser.error("--http needs --token-file FILE, with the gateway's push_token")
+    if options.confirm or options.key:
+        parser.error("--confirm and --key-file are for UDP: leave them out with --http")
 
 
 def find_defaults(options: argparse.Namespace) -> dict[str, Any]:
@@ -117,6 +135,11 @@ def _build_parser() -> argparse.ArgumentParser:
         "or HOST:PORT of its stats port")  # fmt: skip
     add("--datagram", type=_size, default=SAFE_DATAGRAM, metavar="BYTES",
         help="largest datagram to put several pushes in (%(default)s)")  # fmt: skip
+    add("--http", metavar="URL", help="send by HTTP to this address of the gateway's option web, "
+        "and print the ids of the accepted pushes")  # fmt: skip
+    add("--token-file", type=_secret, dest="push_token", metavar="FILE",
+        help="the file with the gateway's push_token, for --http")  # fmt: skip
+    add("--ca-file", metavar="FILE", help="whom to trust with https, in place of the system's CAs")
     add("--key-file", type=_secret, dest="key", metavar="FILE",
         help="sign with the key in this file, the gateway's datagram_key")  # fmt: skip
     add("--id", help="a name of your own for the push, of A-Z a-z 0-9 . _ : -")

@@ -8,15 +8,27 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TextIO
 
-from node2dm_tw.cli.bulk import TICK, BulkSender, DryRun, InterruptGuard, UDPDestination
+from node2dm_tw.cli.bulk import (
+    HTTP_TICK,
+    TICK,
+    BulkSender,
+    DryRun,
+    HTTPDestination,
+    InterruptGuard,
+    UDPDestination,
+)
 from node2dm_tw.cli.gateway import STATS, Confirmation, GatewayError, GatewayRoutes
 from node2dm_tw.cli.options import check_defaults, fail, find_defaults, parse
 from node2dm_tw.cli.progress import Terminal
 from node2dm_tw.cli.rows import InputError, Row, read_rows
 from node2dm_tw.client import HOST, SIGNATURE_BYTES, Push, PushClient
+from node2dm_tw.client_http import MAX_BODY_BYTES, MAX_PUSHES, HTTPPushClient
 
 SENT, UNSENT, USAGE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses; 2 is argparse's own."""
+
+HTTP_RETRY = 60.0
+"""Seconds in which a request is repeated that is not answered, or that the gateway cannot take."""
 
 LOOPBACK = (HOST, "localhost", "::1")
 
@@ -67,7 +79,7 @@ class _Command:
         self._options = options
         self._guard = guard
         self._defaults = find_defaults(options)
-        gateway = None if options.dry_run else _find_routes(options)
+        gateway = None if options.dry_run or options.http else _find_routes(options)
         # Another gateway may answer there, whose routes do not matter for this port.
         self._routes = gateway if gateway and gateway.has_port(options.port) else None
         self._udp = ", ".join(gateway.udp) if gateway else "127.0.0.1:8120 by default"
@@ -90,7 +102,8 @@ class _Command:
         push.line()
         self._check(push)
         terminal = Terminal(sys.stderr, time.monotonic, None, bar=False)
-        return self._send([Row(1, given)], 1, terminal)[0]
+        status, sender = self._send([Row(1, given)], 1, terminal)
+        return USAGE if sender.faulty else status
 
     def _send_many(self) -> int:
         """Send the rows of a file or pipe; each row of a pipe at once in its own datagram."""
@@ -101,14 +114,20 @@ class _Command:
                 begin = lines.tell()
                 total = sum(1 for _ in self._read(lines))
                 lines.seek(begin)
-            burst = max(1, int(self._options.rate * TICK)) if is_file else 1
+            burst = self._find_burst() if is_file else 1
             terminal = Terminal(sys.stderr, time.monotonic, total, bar=has_bar)
             status, sender = self._send(self._read(lines), burst, terminal)
+        sent, datagrams = ("accepted", "requests") if self._options.http else ("sent", "datagrams")
         terminal.message(
-            f"sent: {sender.sent:,} (datagrams: {sender.datagrams:,}), "
+            f"{sent}: {sender.sent:,} ({datagrams}: {sender.datagrams:,}), "
             f"faulty: {sender.faulty:,}, not sent: {sender.unsent:,}"
         )
         return status
+
+    def _find_burst(self) -> int:
+        """Return how many rows of a file wait for one another, to share a datagram or request."""
+        rate, is_http = self._options.rate, self._options.http is not None
+        return max(1, min(MAX_PUSHES, int(rate * (HTTP_TICK if is_http else TICK))))
 
     def _read(self, lines: TextIO) -> Iterable[Row]:
         return (row for row in read_rows(lines) if row.number >= self._options.from_line)
@@ -130,8 +149,9 @@ class _Command:
                 burst=burst,
                 clock=time.monotonic,
                 sleep=time.sleep,
-                size=options.datagram - (SIGNATURE_BYTES if options.key else 0),
+                size=MAX_BODY_BYTES if options.http else self._datagram_size,
                 strict=options.strict,
+                is_http=options.http is not None,
                 check=self._check,
                 guard=self._guard,
             )
@@ -160,14 +180,35 @@ class _Command:
         except GatewayError as error:
             fail(self._parser, f"--confirm {error}")
 
-    def _open_destination(self, stack: ExitStack, terminal: Terminal) -> DryRun | UDPDestination:
+    @property
+    def _datagram_size(self) -> int:
+        """Bytes of a datagram without its signature."""
+        size: int = self._options.datagram
+        return size - (SIGNATURE_BYTES if self._options.key else 0)
+
+    def _open_destination(
+        self, stack: ExitStack, terminal: Terminal
+    ) -> DryRun | UDPDestination | HTTPDestination:
         options = self._options
         if options.dry_run:
             return DryRun()
+        if options.http is not None:
+            return HTTPDestination(stack.enter_context(self._open_http()))
         client = PushClient(options.host, options.port, strict=True, key=options.key or "")
         stack.enter_context(client)
         place = f"{options.host} port {options.port}"
         return UDPDestination(client, terminal, place, expected=self._udp, strict=options.strict)
+
+    def _open_http(self) -> HTTPPushClient:
+        options = self._options
+        try:
+            return HTTPPushClient(
+                options.http, options.push_token, ca_file=options.ca_file, retry_for=HTTP_RETRY
+            )
+        except ValueError as error:
+            fail(self._parser, str(error))
+        except OSError as error:
+            fail(self._parser, f"{options.ca_file}: {error.strerror or error}")
 
 
 def _find_routes(options: argparse.Namespace) -> GatewayRoutes | None:

@@ -44,7 +44,7 @@ def take_snapshot(
         http_client=lane.http.name,
         handshakes=lane.http.handshakes,
         reconnects=lane.http.reconnects,
-        queue_writable=None,
+        queue_writable=queue.is_writable,
         upstream_latency=stats.upstream_latency.snapshot(),
         queue_age=stats.queue_age.snapshot(),
         errors=lane.recent_errors.latest(),

@@ -6,13 +6,15 @@ import random
 import re
 import signal
 import socket
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import attrs
 import pytest
+import trustme
 
 from tests.support.gateway import GatewayProcess, telnet
 from tests.support.ports import free_port
@@ -465,6 +467,34 @@ def test_hostile_bodies_do_not_hold_up_the_gateway(intake):
     assert intake.post().ids
     intake.wait_for_queued(1)
     assert "Traceback" not in intake.gateway.log
+
+
+def test_tls(make_gateway, tmp_path):
+    """`web` may be an endpoint that speaks TLS: bodies of any size, and refusals, are the same."""
+    authority = trustme.CA()
+    files = tmp_path / "tls.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(files)
+    web = free_port()
+    node2dm = f"web = ssl:{web}:interface=127.0.0.1:privateKey={files}\npush_token = {TOKEN}\n"
+    gateway = make_gateway(UNREACHABLE, node2dm=node2dm).start()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    @contextmanager
+    def connect():
+        raw = socket.create_connection(("127.0.0.1", web), timeout=60)
+        with Client(context.wrap_socket(raw, server_hostname="localhost")) as client:
+            yield client
+
+    batch = b"[%b]" % b",".join([PUSH] * 1_000)
+    with connect() as client:
+        for body, count in ((PUSH, 1), (batch + b" " * (MEBIBYTE - len(batch)), 1_000), (PUSH, 1)):
+            assert len(client.ask(request(body)).ids) == count
+        client.send(request() * 50)
+        assert [len(client.read().ids) for _ in range(50)] == [1] * 50
+        assert client.ask(head(10**9, authorization="")).status == 401
+        assert client.is_closed()
+    gateway.wait_for(messages_received=1_052, messages_in_queue=1_052)
 
 
 def test_common_clients(intake):

@@ -177,7 +177,7 @@ def test_a_stats_port_that_does_not_answer_is_said(
 def test_the_documented_commands(gateway: GatewayProcess, web: int) -> None:
     """Each command of the page ends with status 0, and what they push is valid."""
     page = (ROOT / "docs/application-servers.md").read_text(encoding="utf-8")
-    (commands,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
     program = f"{sys.executable} -m node2dm_tw.cli.push --port {gateway.udp}"
     stats = f"127.0.0.1:{gateway.stats_port}"
     commands = commands.replace("8122", str(web))

@@ -25,7 +25,8 @@ ALLOWED = {
     "outcomes": {"core", "state"},
     "admin": {"core"},
     "client": set(),
-    "cli": {"client"},
+    "client_http": {"client"},
+    "cli": {"client", "client_http"},
     "emulator": {"config.ini"},
 }
 """

@@ -92,7 +92,6 @@ def test_every_fault_of_the_file_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
-        ("queue = sqlite", "sqlite"),
         ("queue = rediss://user:hush-hush@host:1/0", "rediss"),
         ("queue = unix:///run/redis", "unix"),
         ("udp = 127.0.0.1:1, systemd:push", "systemd:NAME"),
