@@ -231,6 +231,8 @@ class OutcomeRecorder:
     _number: int = attrs.field(default=0, init=False)
     _milliseconds: int = attrs.field(default=-1, init=False)
     _time: str = attrs.field(default="", init=False)
+    _second: int = attrs.field(default=-1, init=False)
+    _second_text: str = attrs.field(default="", init=False)
 
     def open(self) -> None:
         """Open the file. Raises OSError."""
@@ -293,7 +295,7 @@ class OutcomeRecorder:
         route, push, outcome, reason, message_name, sends, waited, answered = ended
         milliseconds = int(self.wall() * 1000)
         if milliseconds != self._milliseconds:
-            self._milliseconds, self._time = milliseconds, rfc3339(milliseconds / 1000)
+            self._set_time(milliseconds)
         target = name = why = "null"
         if self.targets == "short":
             target = quote(shorten(push.line[: push.device_end]))  # the property costs more
@@ -309,3 +311,10 @@ class OutcomeRecorder:
             f',"outcome":"{outcome}","reason":{why},"message_name":{name},"attempts":{sends}'
             f',"waited_ms":{int(waited * 1000)},"answered_ms":{answered_ms}}}\n'
         )
+
+    def _set_time(self, milliseconds: int) -> None:
+        """Format the time of the records; the part of it that lasts a second only once."""
+        second, rest = divmod(milliseconds, 1000)
+        if second != self._second:
+            self._second, self._second_text = second, rfc3339(second)[:-4]
+        self._milliseconds, self._time = milliseconds, f"{self._second_text}{rest:03d}Z"
