@@ -59,11 +59,21 @@ class SqliteEngine:
 
     @inlineCallbacks
     def start(self) -> Any:
-        """Open the database, and find what an earlier process left.
+        """Open the database, and begin with what an earlier process left.
 
         Fails with OSError or sqlite3.Error: it cannot be used.
         """
-        yield self.writer.open()
+        try:
+            yield self.writer.open()
+            yield from self._restore()
+        except Exception:
+            self.writer.abandon()
+            raise
+        self._is_started = True
+        self.writer.start()
+
+    def _restore(self) -> Any:
+        """Find what an earlier process left."""
         numbers = yield self.writer.run(add_routes, list(self._queues))
         for name, queue in self._queues.items():
             queue.restore((yield self.writer.run(inspect_route, numbers[name])))
@@ -76,8 +86,6 @@ class SqliteEngine:
                     count=count,
                     route=name,
                 )
-        self._is_started = True
-        self.writer.start()
 
     def stop(self) -> None:
         self._is_started = False
