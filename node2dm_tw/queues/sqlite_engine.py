@@ -19,10 +19,13 @@ from node2dm_tw.queues.sqlite_statements import (
     find_receipt,
     inspect_route,
 )
-from node2dm_tw.queues.sqlite_writer import InsertBatch, SqliteWriter
+from node2dm_tw.queues.sqlite_writer import INSERT_DELAY, InsertBatch, SqliteWriter
 from node2dm_tw.state.spool import Spool
 
 log = logger()
+
+LARGE_BATCH_BYTES = 65_536
+"""Bytes of a batch that is stored at once: others would hardly make its commit cheaper."""
 
 
 @attrs.define(eq=False)
@@ -103,7 +106,8 @@ class SqliteEngine:
         for queue, each in parts:
             if len(each) > queue.room:
                 raise QueueFull("the queue holds max_queued pushes")
-        return self.writer.insert(InsertBatch([*parts], receipt))
+        batch = InsertBatch([*parts], receipt)
+        return self.writer.insert(batch, 0.0 if batch.size >= LARGE_BATCH_BYTES else INSERT_DELAY)
 
     def find_receipt(self, key: str) -> Deferred[Receipt | None]:
         return self.writer.run(find_receipt, key, self.wall())

@@ -235,8 +235,11 @@ class SqliteWriter:
         self._refuse_all([])
         self._end_flush()
 
-    def insert(self, batch: InsertBatch) -> Deferred[None]:
-        """Store new pushes; return `batch.stored`. Raises `QueueFull`: none was taken."""
+    def insert(self, batch: InsertBatch, delay: float = INSERT_DELAY) -> Deferred[None]:
+        """Store new pushes after `delay` seconds at most; return `batch.stored`.
+
+        Raises `QueueFull`: none was taken.
+        """
         if not self.is_writable:
             raise QueueFull(NOT_WRITABLE)
         if self.waiting_bytes + batch.size > MAX_WAITING_BYTES:
@@ -245,8 +248,7 @@ class SqliteWriter:
             queue.on_waiting(len(pushes))
         self._batches.append(batch)
         self.waiting_bytes += batch.size
-        if len(self._batches) == 1:
-            self._commit_in(INSERT_DELAY)
+        self._commit_in(delay)
         return batch.stored
 
     def remove(self, number: int) -> None:
