@@ -19,10 +19,13 @@ from node2dm_tw.queues.sqlite_statements import (
     find_receipt,
     inspect_route,
 )
-from node2dm_tw.queues.sqlite_writer import InsertBatch, SqliteWriter
+from node2dm_tw.queues.sqlite_writer import INSERT_DELAY, InsertBatch, SqliteWriter
 from node2dm_tw.state.spool import Spool
 
 log = logger()
+
+LARGE_BATCH_BYTES = 65_536
+"""Bytes of a batch that is stored at once: others would hardly make its commit cheaper."""
 
 
 @attrs.define(eq=False)
@@ -59,11 +62,21 @@ class SqliteEngine:
 
     @inlineCallbacks
     def start(self) -> Any:
-        """Open the database, and find what an earlier process left.
+        """Open the database, and begin with what an earlier process left.
 
         Fails with OSError or sqlite3.Error: it cannot be used.
         """
-        yield self.writer.open()
+        try:
+            yield self.writer.open()
+            yield from self._restore()
+        except Exception:
+            self.writer.abandon()
+            raise
+        self._is_started = True
+        self.writer.start()
+
+    def _restore(self) -> Any:
+        """Find what an earlier process left."""
         numbers = yield self.writer.run(add_routes, list(self._queues))
         for name, queue in self._queues.items():
             queue.restore((yield self.writer.run(inspect_route, numbers[name])))
@@ -76,8 +89,6 @@ class SqliteEngine:
                     count=count,
                     route=name,
                 )
-        self._is_started = True
-        self.writer.start()
 
     def stop(self) -> None:
         self._is_started = False
@@ -95,7 +106,8 @@ class SqliteEngine:
         for queue, each in parts:
             if len(each) > queue.room:
                 raise QueueFull("the queue holds max_queued pushes")
-        return self.writer.insert(InsertBatch([*parts], receipt))
+        batch = InsertBatch([*parts], receipt)
+        return self.writer.insert(batch, 0.0 if batch.size >= LARGE_BATCH_BYTES else INSERT_DELAY)
 
     def find_receipt(self, key: str) -> Deferred[Receipt | None]:
         return self.writer.run(find_receipt, key, self.wall())

@@ -163,6 +163,7 @@ class SqliteWriter:
     _sleeps: dict[int, tuple[int, float]] = attrs.field(factory=dict, init=False)
     _removed: list[int] = attrs.field(factory=list, init=False)
     _failed: RowChanges = attrs.field(factory=RowChanges, init=False)
+    _is_opening: bool = attrs.field(default=False, init=False)
     _is_started: bool = attrs.field(default=False, init=False)
     _is_committing: bool = attrs.field(default=False, init=False)
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
@@ -175,10 +176,11 @@ class SqliteWriter:
     # The connection
 
     def open(self) -> Deferred[Opened]:
-        """Open the database. Nothing is committed before `start`.
+        """Open the database. What comes before `start` waits for it.
 
         Fails with OSError or sqlite3.Error: there is no way to use it.
         """
+        self._is_opening = True
         pool = self._pool = self.make_pool(self.path, self.reactor)
         return deferToThreadPool(self.reactor, pool.threadpool, open_database, self.path)
 
@@ -223,11 +225,21 @@ class SqliteWriter:
 
     def start(self) -> None:
         """Begin to commit: the queues can give ids now."""
-        self._is_started = True
-        self._commit_in(0.0)
+        self._is_opening, self._is_started = False, True
+        if self._flushed is not None or self._has_changes:
+            self._commit()
 
-    def insert(self, batch: InsertBatch) -> Deferred[None]:
-        """Store new pushes; return `batch.stored`. Raises `QueueFull`: none was taken."""
+    def abandon(self) -> None:
+        """Refuse what waits: the database cannot be used."""
+        self._is_opening = self.is_writable = False
+        self._refuse_all([])
+        self._end_flush()
+
+    def insert(self, batch: InsertBatch, delay: float = INSERT_DELAY) -> Deferred[None]:
+        """Store new pushes after `delay` seconds at most; return `batch.stored`.
+
+        Raises `QueueFull`: none was taken.
+        """
         if not self.is_writable:
             raise QueueFull(NOT_WRITABLE)
         if self.waiting_bytes + batch.size > MAX_WAITING_BYTES:
@@ -236,8 +248,7 @@ class SqliteWriter:
             queue.on_waiting(len(pushes))
         self._batches.append(batch)
         self.waiting_bytes += batch.size
-        if len(self._batches) == 1:
-            self._commit_in(INSERT_DELAY)
+        self._commit_in(delay)
         return batch.stored
 
     def remove(self, number: int) -> None:
@@ -260,10 +271,11 @@ class SqliteWriter:
 
         Fails with OSError: what has ended cannot be removed, and is sent again after a start.
         """
-        if not self._is_started or not (self._is_committing or self._has_changes):
+        is_idle = self._is_started and not self._is_committing and not self._has_changes
+        if is_idle or not (self._is_started or self._is_opening):
             return succeed(None)
         flushed = self._flushed = self._flushed or Deferred()
-        if not self._is_committing:
+        if self._is_started and not self._is_committing:
             self._commit()
         return flushed
 
@@ -322,8 +334,7 @@ class SqliteWriter:
             if self._has_changes:
                 self._commit()
             else:
-                flushed, self._flushed = self._flushed, None
-                flushed.callback(None)
+                self._end_flush()
         elif self._batches:
             self._commit_in(INSERT_DELAY)
         elif self._removed or self._sleeps:
@@ -341,14 +352,23 @@ class SqliteWriter:
                 error=failure.getErrorMessage(),
             )
         self._failed = RowChanges(sleeps=changes.sleeps, removed=changes.removed)
+        self._refuse_all(batches)
+        self._timer = self.clock.callLater(RETRY_INTERVAL, self._commit)
+        self._end_flush(OSError(f"{NOT_WRITABLE}: {failure.getErrorMessage()}"))
+
+    def _refuse_all(self, batches: list[InsertBatch]) -> None:
+        """Refuse these batches, and those that wait."""
         refused, self._batches = [*batches, *self._batches], []
         self.waiting_bytes = 0
         for batch in refused:
             batch.refuse(NOT_WRITABLE)
-        self._timer = self.clock.callLater(RETRY_INTERVAL, self._commit)
+
+    def _end_flush(self, error: Exception | None = None) -> None:
         flushed, self._flushed = self._flushed, None
-        if flushed is not None:
-            flushed.errback(OSError(f"{NOT_WRITABLE}: {failure.getErrorMessage()}"))
+        if flushed is not None and error is None:
+            flushed.callback(None)
+        elif flushed is not None:
+            flushed.errback(error)
 
 
 def _write_again(connection: sqlite3.Connection, changes: RowChanges) -> None:

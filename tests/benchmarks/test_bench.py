@@ -99,7 +99,7 @@ def test_a_gateway_is_measured(bench):
 
 def test_pushes_by_http_are_timed(bench):
     """Every request of a load is answered, and every push of it received."""
-    with bench.gateway(queue="memory") as gateway:
+    with bench.gateway(by_http=True) as gateway:
         wait_until(lambda: gateway.stats()["signed_in"] == "true", "it signs in")
         found = post(gateway, 5, 100, 2)
         assert found["statuses"] == {"202": 40}

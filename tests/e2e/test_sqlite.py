@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from benchmarks.pushes import send
 from tests.e2e.test_outage import IN_FLIGHT, push_many
 from tests.support.gateway import GatewayProcess
 from tests.support.upstream import Answer, upstream
@@ -51,6 +52,42 @@ def test_what_was_left_is_sent_once_by_the_next_process(make_gateway, how):
         gateway.push(b"d:key:last")
         gateway.wait_for(messages_received=1, messages_taken_over=0, messages_sent=1)
         assert not (gateway.folder / "state" / "c2dm.spool").exists()
+
+
+def test_two_routes_in_one_database(make_gateway):
+    """Each sends its own, also after kill -9."""
+    with upstream(lambda sent: Answer(b"", 503)) as away, upstream(lambda sent: Answer()) as there:
+        more = away.section("prefix = m").replace("[c2dm]", "[c2dm:more]")
+        gateway = make_gateway(there.section() + more, node2dm=SQLITE).start()
+        gateway.push(*(b"d%d:key:1" % n for n in range(100)))
+        gateway.push(*(b"m|d%d:key:2" % n for n in range(200)))
+        gateway.wait_for(messages_received=300, messages_sent=100)
+        stats = gateway.wait_for(messages_in_queue=200)
+        assert stats["more.messages_in_queue"] == 200
+        gateway.stop(signal.SIGKILL)
+    with upstream(lambda sent: Answer()) as google:
+        more = google.section("prefix = m").replace("[c2dm]", "[c2dm:more]")
+        gateway.config = google.section() + more
+        gateway.start()
+        wait_until(lambda: gateway.stats()["messages_taken_over"], "the queue is open")
+        stats = gateway.wait_for(messages_in_queue=0)
+        assert stats["more.messages_sent"] == 200
+        assert {sent.form["data.data"] for sent in google.sends()} >= {"2"}
+
+
+def test_memory_is_flat(make_gateway):
+    """300,000 pushes of a route that is paused take no more than 30,000."""
+    with upstream(lambda sent: Answer(b"", 503, ("Retry-After: 3000",))) as google:
+        gateway = make_gateway(google.section(), node2dm=SQLITE).start()
+        gateway.push(b"d:key:0")
+        gateway.wait_for(backing_off="true", messages_received=1)
+        send(gateway.udp, 30_000, 15_000)
+        gateway.wait_for(messages_received=30_001)
+        before = gateway.memory()
+        send(gateway.udp, 270_000, 15_000, 30_000)
+        gateway.wait_for(messages_received=300_001, messages_in_queue=300_001)
+        assert gateway.memory() - before < 20_000_000
+        gateway.stop()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -398,6 +398,46 @@ def test_what_is_wrong_with_a_key_is_told_with_all_the_rest(tmp_path):
     ]
 
 
+def test_default_credentials(tmp_path, monkeypatch):
+    """The file that the environment names, else that of gcloud, else the metadata server."""
+    text = "[fcm]\nproject = shop\nservice_account = default\n"
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    assert load(tmp_path, text).routes[0].service_account == "metadata"
+    gcloud, named = tmp_path / "application_default_credentials.json", tmp_path / "default"
+    for file, name in ((gcloud, ""), (named, str(named))):
+        file.write_bytes(b"it")
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", name)
+        settings = load(tmp_path, text)
+        assert settings.routes[0].service_account == FileContent(file, b"it")
+        assert f"service_account = {file}" in format_settings(settings)
+    named.unlink()
+    [error] = errors(tmp_path, text)
+    expected = "[fcm] service_account = default: expected a file that can be read (No such file"
+    assert error.startswith(expected)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.delenv("CLOUDSDK_CONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(tmp_path, text).routes[0].service_account == "metadata"
+
+
+def test_the_metadata_server(tmp_path):
+    """It is no file, is shown by its name, and names no project; a file may be called so."""
+    text = "[fcm]\nservice_account = metadata\n"
+    settings = load(tmp_path, f"{text}project = shop\n")
+    assert settings.routes[0].service_account == "metadata"
+    assert "service_account = metadata" in format_settings(settings)
+    assert settings.warnings == ()
+    asked = []
+    assert errors(tmp_path, text, check_key=lambda source: asked.append(source) or "") == [
+        "[fcm] project: expected a project ID; metadata names none"
+    ]
+    assert asked == ["metadata"]
+    (tmp_path / "metadata").touch()
+    settings = load(tmp_path, "[fcm]\nservice_account = ./metadata\nproject = shop\n")
+    assert settings.routes[0].service_account == FileContent(tmp_path / "metadata", b"")
+
+
 def test_a_key_without_a_project_wants_one(tmp_path):
     """Without a project there is no address to send to, unless the address is whole."""
     (tmp_path / "key.json").touch()
