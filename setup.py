@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 FEATURES: dict[str, list[str]] = {
     "curl": ["pycurl>=7.45"],
     "fcm": ["PyJWT[crypto]>=2.9"],
+    "google": ["google-auth[requests]>=2.40"],
     "metrics": ["prometheus-client>=0.21"],
 }
 ALL = sorted({requirement for needs in FEATURES.values() for requirement in needs})

@@ -6,7 +6,8 @@ import attrs
 
 from node2dm_tw.app.emulated import PLACES, EmulatedSection, EmulatorSettings
 from node2dm_tw.config.load import Settings, load
-from node2dm_tw.providers.oauth2 import read_key, require_extra
+from node2dm_tw.providers.google_auth import read_account
+from node2dm_tw.providers.oauth2 import require_extra
 from node2dm_tw.state.directory import StateDir
 
 
@@ -58,8 +59,8 @@ class ConfigFile:
         return Configuration(settings, section.settings)
 
 
-def _check_key(key: bytes | None) -> str | None:
-    if key is None:
+def _check_key(source: bytes | str | None) -> str | None:
+    if source is None:
         require_extra()
         return None
-    return read_key(key).project
+    return read_account(source).project

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
+from node2dm_tw.app.blocking import BlockingWork
 from node2dm_tw.app.clients import HTTPClients
 from node2dm_tw.app.route import Route, RouteContext, build_route
 from node2dm_tw.app.runtime import Runtime
@@ -94,6 +95,7 @@ def build_parts(
         clients.make,
         on_bad_outcome,
         on_locked,
+        BlockingWork(runtime.reactor),
     )
     for section in settings.routes:
         routes[section.name] = build_route(context, section)

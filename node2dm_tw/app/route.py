@@ -9,6 +9,8 @@ import attrs
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from node2dm_tw.app.blocking import BlockingWork
+from node2dm_tw.app.fcm_credentials import SignInClients, make_credentials
 from node2dm_tw.app.route_settings import (
     Account,
     C2DMAccount,
@@ -40,7 +42,6 @@ from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credentials, Post, Provider
-from node2dm_tw.providers.oauth2 import ServiceAccountCredentials, ServiceAccountKey
 from node2dm_tw.queues.interface import PushEngine, PushQueue
 from node2dm_tw.state.pause_file import PauseFile
 from node2dm_tw.state.quota_lock import QuotaLock
@@ -78,6 +79,7 @@ class RouteContext:
         make_client: see `MakeClient`.
         on_bad_outcome: called when a push ended that was neither sent nor collapsed.
         on_locked: told which route sends nothing more, by its lock, and why.
+        blocking: runs sign-ins that block.
     """
 
     settings: Settings
@@ -89,6 +91,7 @@ class RouteContext:
     make_client: MakeClient
     on_bad_outcome: OnEnded
     on_locked: Callable[[QuotaLock, LockReason], None]
+    blocking: BlockingWork
 
 
 @attrs.frozen(eq=False)
@@ -171,10 +174,7 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
     stats = context.stats.add_route(name)
     ca_file = None if section.ca_file is None else section.ca_file.path
     client = partial(context.make_client, section.timeout, ca_file=ca_file)
-    signin_client = client(1, curl=gateway.proxy is not None, on_outcomes=finish_posts)
-    provider, credentials, renew = _service(
-        section, settings.account, partial(post, signin_client), wall, gateway.state_dir
-    )
+    provider, credentials, renew = _service(context, section, settings.account, client)
     queue = context.engine.add_queue(
         name,
         settings.max_queued,
@@ -219,11 +219,15 @@ Service = tuple[Provider, Credentials, Callable[[Any], bool]]
 
 
 def _service(
-    section: RouteSection, account: Any, post: Post, wall: Callable[[], float], state_dir: Path
+    context: RouteContext, section: RouteSection, account: Any, client: Callable[..., HTTPClient]
 ) -> Service:
+    has_proxy = context.settings.gateway.proxy is not None
+    sign_in = partial(client, 1, on_outcomes=finish_posts)
+    signin_post = partial(post, sign_in(curl=has_proxy))
     if isinstance(section, FCMRoute):
-        return _fcm(section, account, post, wall)
-    return _c2dm(section, account, post, wall, state_dir)
+        clients = SignInClients(signin_post, sign_in(curl=False), section.timeout)
+        return _fcm(context, section, account, clients)
+    return _c2dm(section, account, signin_post, context.wall, context.settings.gateway.state_dir)
 
 
 def _c2dm(
@@ -244,12 +248,10 @@ def _c2dm(
     return C2DM(section.send_url), credentials, lambda changed: credentials.update(*changed)
 
 
-def _fcm(
-    section: FCMRoute, key: ServiceAccountKey, post: Post, wall: Callable[[], float]
-) -> Service:
-    credentials = ServiceAccountCredentials(post, wall, key)
-    provider = FCM(send_url(section.project or key.project, section.url))
-    return provider, credentials, credentials.update
+def _fcm(context: RouteContext, section: FCMRoute, account: Any, clients: SignInClients) -> Service:
+    credentials = make_credentials(account, clients, context.blocking, context.wall)
+    url = send_url(section.project or account.project, section.url, account.universe)
+    return FCM(url), credentials, credentials.update
 
 
 def _advice(session: Session, lock: QuotaLock) -> str | None:

@@ -2,10 +2,11 @@
 
 import attrs
 
-from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute
+from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute, source_of
 from node2dm_tw.config.sections import GatewaySection
 from node2dm_tw.delivery.admission import LaneSettings
-from node2dm_tw.providers.oauth2 import ServiceAccountKey, read_key
+from node2dm_tw.providers.google_auth import Account as FCMAccount
+from node2dm_tw.providers.google_auth import read_account
 
 FCM_DEVICE_BLOCK = 60.0
 """Seconds for which a device over FCM's quota is left alone where the answer names none."""
@@ -15,7 +16,7 @@ RouteSection = C2DMRoute | FCMRoute
 C2DMAccount = tuple[str, str, str]
 """User, password, and what the sign-in says of us."""
 
-Account = C2DMAccount | ServiceAccountKey
+Account = C2DMAccount | FCMAccount
 """What a route signs in with."""
 
 
@@ -35,7 +36,7 @@ class RouteSettings:
 
 
 def route_settings(gateway: GatewaySection, section: RouteSection) -> RouteSettings:
-    """Make the settings of a route. Raises ValueError: the key of a service account is none."""
+    """Make the settings of a route. Raises ValueError: a key file is none."""
     return RouteSettings(gateway.max_queued, _lane_settings(gateway, section), _account(section))
 
 
@@ -61,5 +62,5 @@ def _lane_settings(gateway: GatewaySection, section: RouteSection) -> LaneSettin
 
 def _account(section: RouteSection) -> Account:
     if isinstance(section, FCMRoute):
-        return read_key(section.service_account.content)
+        return read_account(source_of(section.service_account))
     return section.username, section.password, section.source

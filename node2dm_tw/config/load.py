@@ -20,7 +20,14 @@ from node2dm_tw.config.ini import (
     section,
 )
 from node2dm_tw.config.ini_lines import MAX_SHOWN, format_value
-from node2dm_tw.config.route_sections import C2DMRoute, FCMRoute, key_file
+from node2dm_tw.config.route_sections import (
+    DEFAULT,
+    METADATA,
+    C2DMRoute,
+    FCMRoute,
+    service_account,
+    source_of,
+)
 from node2dm_tw.config.sections import CallbackSection, GatewaySection, Statsd
 
 
@@ -55,11 +62,11 @@ Raises ConfigErrors, or OSError.
 """
 
 
-CheckKey = Callable[[bytes | None], str | None]
+CheckKey = Callable[[bytes | str | None], str | None]
 """
-Reads a service account's key. Returns the project of the key, which may be empty, or None if it
-does not matter. Raises ValueError with what is expected. The argument None stands for a key that is
-not created yet; then only the packages that every key needs are checked.
+Reads a key file, or checks ``metadata``. Returns the project of the key, which may be empty, or
+None if it does not matter. Raises ValueError with what is expected. The argument None stands for a
+key that is not created yet; then only the packages that every key needs are checked.
 """
 
 CheckStateDir = Callable[[Path], None]
@@ -271,19 +278,20 @@ def _check_key(
     """
     name, project = texts.get("service_account", ""), texts.get("project")
     try:
-        key = key_file(name, folder) if route is None else route.service_account
+        key = service_account(name, folder) if route is None else route.service_account
     except ValueError:
         return route  # an error of the option itself
-    is_made = str(key.path) != _PLACEHOLDERS["service_account"]
+    is_made = name != _PLACEHOLDERS["service_account"]
     try:
-        own_project = check_key(key.content if is_made else None)
+        own_project = check_key(source_of(key) if is_made else None)
     except ValueError as error:
         value = f" = {format_value(name)}" if is_made else ""
         errors.append(f"[{title}] service_account{value}: expected {error}")
         return route
     is_whole_address = texts.get("url", "").endswith("/messages:send")
     if own_project == "" and not project and not is_whole_address:
-        errors.append(f"[{title}] project: expected a project ID; the key names none")
+        what = name if isinstance(key, str) else "the key"
+        errors.append(f"[{title}] project: expected a project ID; {what} names none")
     return route and attrs.evolve(route, project=project or own_project or None)
 
 
@@ -340,6 +348,7 @@ def _warnings(file: Path, parser: IniFile) -> list[str]:
         for name, value in parser.items(title)
         if value and name in secrets | files and (name != "proxy" or "@" in value)
         if value != _PLACEHOLDERS.get(name)
+        if name != "service_account" or value not in (METADATA, DEFAULT)
     }
     return [
         f"{holder} contains a secret and can be read by other users; run chmod o-r on it"

@@ -1,5 +1,6 @@
 """The sections of routes in the gateway's configuration file, and their options."""
 
+import os
 from pathlib import Path
 
 import attrs
@@ -22,7 +23,39 @@ from node2dm_tw.config.ini import option
 from node2dm_tw.config.sections import DAY
 
 key_file = file_content(MAX_SECRET_BYTES)
-"""Converts a path to the content of a service account's key file."""
+"""Converts a path to the content of a key file."""
+
+METADATA = "metadata"
+"""The value of `service_account` for the metadata server of Google Cloud."""
+
+DEFAULT = "default"
+"""The value of `service_account` for the application default credentials."""
+
+
+def service_account(value: str, folder: Path) -> FileContent | str:
+    """Convert the path of a key file, `METADATA`, or `DEFAULT`, which is one of these two."""
+    if value == METADATA:
+        return METADATA
+    if value == DEFAULT:
+        value = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "") or _gcloud_file()
+    file: FileContent | str = key_file(value, folder) if value else METADATA
+    return file
+
+
+def source_of(found: FileContent | str) -> bytes | str:
+    """Return the content of a key file, or `METADATA`."""
+    return found if isinstance(found, str) else found.content
+
+
+def _gcloud_file() -> str:
+    """Return the file that ``gcloud auth application-default login`` has written; empty: none."""
+    folder = os.environ.get("CLOUDSDK_CONFIG", "")
+    try:
+        place = Path(folder) if folder else Path.home() / ".config" / "gcloud"
+        file = place / "application_default_credentials.json"
+        return str(file) if file.exists() else ""
+    except (RuntimeError, OSError):  # the user has no home, or none that can be entered
+        return ""
 
 
 def _authorities(value: str, folder: Path) -> FileContent:
@@ -145,15 +178,16 @@ class C2DMRoute(RouteSection):
 class FCMRoute(RouteSection):
     """A section [fcm]: one Firebase project."""
 
-    service_account: FileContent = option(
-        key_file,
+    service_account: FileContent | str = option(
+        service_account,
         None,
-        "the key file of a service account",
+        "how to sign in: the path of a key file; metadata: as the machine in Google Cloud; default:"
+        " the application default credentials",
         shown=True,
         reloads=True,
     )
     project: str | None = option(
-        _project, "", "the project that sends; empty: the project of the key", shown=True
+        _project, "", "the project that sends; empty: the project that the key names", shown=True
     )
     prefix: str | None = option(
         plain_word,
@@ -165,7 +199,8 @@ class FCMRoute(RouteSection):
     url: str = option(
         url,
         "https://fcm.googleapis.com",
-        "the address of the service, or of messages:send",
+        "the address of the service, or of messages:send; the default changes with the"
+        " universe_domain of the key",
         shown=True,
     )
     max_in_flight: int = option(

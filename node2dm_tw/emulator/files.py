@@ -12,7 +12,7 @@ import attrs
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from node2dm_tw.emulator.google.oauth import ServiceAccount
+from node2dm_tw.emulator.google.oauth import CLIENT_ID, ServiceAccount
 from node2dm_tw.emulator.server.certificates import (
     DAMAGED,
     KEY_FORMAT,
@@ -35,6 +35,9 @@ class Endpoints:
     token_uri: str
     ca_file: Path
     service_account: Path
+    external_account: Path
+    impersonated_account: Path
+    authorized_user: Path
     project: str = PROJECT
 
 
@@ -55,6 +58,9 @@ def find_endpoints(settings: EmulatorSettings, port: int | None = None) -> Endpo
         token_uri=f"{base}/token",
         ca_file=settings.folder / "ca.pem",
         service_account=settings.folder / "service-account.json",
+        external_account=settings.folder / "external-account.json",
+        impersonated_account=settings.folder / "impersonated-service-account.json",
+        authorized_user=settings.folder / "authorized-user.json",
     )
 
 
@@ -78,6 +84,7 @@ def ensure_files(
     settings.folder.chmod(0o700)
     _ensure_certificates(settings, now)
     _ensure_service_account(endpoints)
+    _ensure_federated_keys(endpoints)
     return endpoints
 
 
@@ -96,6 +103,15 @@ def read_service_account(path: Path) -> ServiceAccount:
     return ServiceAccount(
         content["client_email"], content["project_id"], content["token_uri"], pem.decode()
     )
+
+
+def read_secret(endpoints: Endpoints) -> str:
+    """Read the secret in the key files that `ensure_files` made; empty: there is none."""
+    try:
+        content = json.loads(read_file(endpoints.authorized_user, _MAX_FILE_BYTES))
+        return str(content["refresh_token"])
+    except (OSError, *DAMAGED):
+        return ""
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -171,3 +187,44 @@ def _new_service_account() -> dict[str, str]:
         "client_id": "100000000000000000000",
         "auth_uri": "https://accounts.google.com/o/oauth2/auth",
     }
+
+
+def _ensure_federated_keys(endpoints: Endpoints) -> None:
+    """Write the key files of who has no key of the service account; their secret is kept."""
+    secret = read_secret(endpoints) or secrets.token_urlsafe(48)
+    account = read_service_account(endpoints.service_account).client_email
+    subject_token = endpoints.external_account.with_name("subject-token")
+    impersonation = {
+        "service_account_impersonation_url": f"{endpoints.base_url}/v1/projects/-/serviceAccounts/"
+        f"{account}:generateAccessToken"
+    }
+    user = {
+        "type": "authorized_user",
+        "client_id": CLIENT_ID,
+        "client_secret": secret,
+        "refresh_token": secret,
+        "token_uri": endpoints.token_uri,
+        "quota_project_id": PROJECT,
+    }
+    external = {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool"
+        "/providers/provider",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": f"{endpoints.base_url}/v1/token",
+        "credential_source": {"file": str(subject_token)},
+        **impersonation,
+    }
+    impersonated = {
+        "type": "impersonated_service_account",
+        "source_credentials": user,
+        **impersonation,
+    }
+    files = {
+        endpoints.authorized_user: json.dumps(user, indent=2) + "\n",
+        endpoints.external_account: json.dumps(external, indent=2) + "\n",
+        endpoints.impersonated_account: json.dumps(impersonated, indent=2) + "\n",
+        subject_token: secret,
+    }
+    for path, content in files.items():
+        replace_file(path, content.encode())

@@ -31,6 +31,9 @@ class PushEmulator:
         send_url: of C2DM.
         fcm_url: of FCM's messages:send.
         service_account: the key file with which clients of FCM sign in.
+        external_account: a key file of workload identity federation; also of other types are
+            impersonated_account and authorized_user.
+        metadata_host: the value of GCE_METADATA_HOST, for clients on an emulated machine.
         ca_file: the certificate of its authority.
         log_file: its log.
     """
@@ -43,6 +46,10 @@ class PushEmulator:
     project: str
     ca_file: Path = attrs.field(converter=Path)
     service_account: Path = attrs.field(converter=Path)
+    external_account: Path = attrs.field(converter=Path)
+    impersonated_account: Path = attrs.field(converter=Path)
+    authorized_user: Path = attrs.field(converter=Path)
+    metadata_host: str
     log_file: Path = attrs.field(converter=Path)
     client: EmulatorClient = attrs.field(init=False)
 

@@ -119,14 +119,19 @@ class _Pending:
             self.result.errback(NoAnswer("cancelled"))
 
 
-def post(client: HTTPClient, url: str, headers: Headers, body: bytes | None) -> Deferred[Response]:
+def post(
+    client: HTTPClient, url: str, headers: Headers, body: bytes | None, **more: Any
+) -> Deferred[Response]:
     """Send a request with a client whose outcomes go to `finish_posts`. Slower than `send`.
+
+    Args:
+        more: what only some clients take: the treq client another `method`.
 
     Returns:
         A Deferred that can be cancelled, and that fails only with `RequestFailed`.
     """
     pending = _Pending()
-    pending.in_flight = client.send(url, headers, body, pending)
+    pending.in_flight = client.send(url, headers, body, pending, **more)
     return pending.result
 
 

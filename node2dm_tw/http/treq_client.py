@@ -93,7 +93,13 @@ class TreqClient:
         return self._pool.handshakes
 
     def send(
-        self, url: str, headers: Headers, body: bytes | None, context: object
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes | None,
+        context: object,
+        *,
+        method: str | None = None,
     ) -> InFlight | None:
         def on_outcome(outcome: Outcome) -> None:
             self._requests.discard(request)
@@ -102,13 +108,13 @@ class TreqClient:
                 self._pool.close_silent(self._timeout / 2)
             self._on_outcomes([(outcome, context)])
 
-        method = "DELETE" if body is None else "POST"
+        chosen = method or ("DELETE" if body is None else "POST")
         request = TreqRequest(self._reactor, self._timeout, body or b"", on_outcome)
         if self._closed:
             request.abort("the client is closed")
             return None
         self._requests.add(request)
-        request.attach(maybeDeferred(self._request, method, request, url, headers))
+        request.attach(maybeDeferred(self._request, chosen, request, url, headers))
         return None if request.is_done else request
 
     def close(self) -> Deferred[None]:

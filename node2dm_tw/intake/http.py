@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -134,9 +134,13 @@ class PushEndpoint:
         if self._is_stopping:
             return STOPPING
         key = request.headers.get(b"idempotency-key")
-        answer = self._accept(request) if key is None else self._accept_once(request, key)
+        try:
+            answer = self._accept(request) if key is None else self._accept_once(request, key)
+        except QueueFull as error:
+            return self._turn_away(str(error))
         if isinstance(answer, Deferred):
             self._open.add(answer)
+            answer.addErrback(self._on_not_stored)
             answer.addBoth(self._close, answer)
         return answer
 
@@ -171,14 +175,14 @@ class PushEndpoint:
             self._running_keys.discard(key)
             return result
 
-        found = self.engine.find_receipt(key.decode())
+        found = maybeDeferred(self.engine.find_receipt, key.decode())
         answered: Deferred[WebResponse] = found.addCallback(on_found)
         return answered.addBoth(on_answered)
 
     def _accept(
         self, request: WebRequest, key: tuple[str, bytes] | None = None
     ) -> WebResponse | Deferred[WebResponse]:
-        """Parse the pushes of a request and store them.
+        """Parse the pushes of a request and store them. Raises QueueFull, or the Deferred fails so.
 
         Args:
             key: its idempotency key, and the digest of its body.
@@ -222,13 +226,8 @@ class PushEndpoint:
                 self.parser.trace(route, each)
             return WebResponse(answer, JSON, 202)
 
-        try:
-            stored = self.engine.put_all(pushes, receipt)
-        except QueueFull as error:
-            return self._turn_away(str(error))
-        if stored is None:
-            return on_stored(None)
-        return stored.addCallbacks(on_stored, self._on_not_stored)
+        stored = self.engine.put_all(pushes, receipt)
+        return on_stored(None) if stored is None else stored.addCallback(on_stored)
 
     def _on_not_stored(self, failure: Failure) -> WebResponse:
         failure.trap(QueueFull)

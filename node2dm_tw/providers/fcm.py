@@ -22,7 +22,15 @@ from node2dm_tw.core.push import (
     split_at_colons,
 )
 from node2dm_tw.providers import fcm_answers
-from node2dm_tw.providers.interface import Credential, Request, request_headers
+from node2dm_tw.providers.interface import (
+    DEFAULT_UNIVERSE,
+    Credential,
+    Request,
+    request_headers,
+)
+
+SERVICE_URL = f"https://fcm.{DEFAULT_UNIVERSE}"
+"""The address of the service in Google's own cloud."""
 
 MAX_BYTES = 4096
 """Maximum size of keys and values of a message's data."""
@@ -46,12 +54,15 @@ _request = functools.partial(tuple.__new__, Request)  # Calling the class costs 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def send_url(project: str, url: str = "https://fcm.googleapis.com") -> str:
+def send_url(project: str, url: str = SERVICE_URL, universe: str = DEFAULT_UNIVERSE) -> str:
     """Return the address of messages:send.
 
     Args:
         url: the address of the service, or the whole address, which is returned unchanged.
+        universe: the domain of the cloud, in place of Google's own in `SERVICE_URL`.
     """
+    if url == SERVICE_URL:
+        url = f"https://fcm.{universe}"
     if url.endswith("/messages:send"):
         return url
     return f"{url.rstrip('/')}/v1/projects/{quote_path(project, safe=':')}/messages:send"
@@ -86,7 +97,8 @@ class FCM:
 
     def request(self, push: Push, credential: Credential, now: float) -> Request:
         body = _json_body(push, now) if push.is_json else _line_body(push)
-        return _request((self.url, request_headers(credential.header, _CONTENT_TYPE), body))
+        headers = request_headers(credential.header, _CONTENT_TYPE, credential.user_project)
+        return _request((self.url, headers, body))
 
 
 def _line_body(push: Push) -> bytes:

@@ -10,6 +10,9 @@ from twisted.internet.defer import Deferred
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.response import Headers, Response
 
+DEFAULT_UNIVERSE = "googleapis.com"
+"""The domain of Google's own cloud; a key file may name another one."""
+
 
 @attrs.frozen
 class Credential:
@@ -20,12 +23,14 @@ class Credential:
         generation: 1 for the first credential of a process, and one more for each later one.
         obtained_at: seconds since the epoch.
         expires_at: seconds since the epoch.
+        user_project: the project that requests are charged to; empty: the credential's own.
     """
 
     header: bytes = attrs.field(repr=False)
     generation: int
     obtained_at: float
     expires_at: float
+    user_project: bytes = b""
 
 
 class Request(NamedTuple):
@@ -40,9 +45,10 @@ class Request(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def request_headers(header: bytes, content_type: bytes) -> Headers:
+def request_headers(header: bytes, content_type: bytes, user_project: bytes = b"") -> Headers:
     """Make the headers of a request: the same object as long as the credential is the same."""
-    return ((b"Authorization", header), (b"Content-Type", content_type))
+    fields = ((b"Authorization", header), (b"Content-Type", content_type))
+    return (*fields, (b"X-Goog-User-Project", user_project)) if user_project else fields
 
 
 class Delivered(NamedTuple):

@@ -1,4 +1,4 @@
-"""OAuth 2.0 for service accounts, the sign-in of FCM."""
+"""OAuth 2.0 for service accounts, the sign-in of FCM; and what the other sign-ins share."""
 
 import functools
 import json
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from types import ModuleType
+from typing import TypeGuard
 from urllib.parse import urlencode, urlsplit
 
 import attrs
@@ -18,6 +19,7 @@ from node2dm_tw.core.backoff import http_date, retry_after
 from node2dm_tw.core.response import Headers, Response
 from node2dm_tw.providers.bodies import read_object
 from node2dm_tw.providers.interface import (
+    DEFAULT_UNIVERSE,
     Credential,
     Post,
     SignInFailed,
@@ -52,7 +54,9 @@ _FORM: Headers = ((b"Content-Type", b"application/x-www-form-urlencoded"),)
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 """A token that a header can contain."""
 
-_LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{40,}")
+_LOOKS_SECRET = re.compile(r"(?![A-Z_]{40,}(?![A-Za-z0-9-]))[A-Za-z0-9_-]{40,}")
+"""Matches what may be a secret, but not the name of an environment variable."""
+
 _TRANSIENT_CODES = frozenset(("temporarily_unavailable", "server_error", "internal_failure"))
 """Errors that say nothing about the account: retried without limit, never counted."""
 
@@ -65,6 +69,7 @@ class ServiceAccountKey:
         private_key: PEM.
         private_key_id: may be empty.
         project: the project of the account; may be empty.
+        universe: the domain of the cloud that the account belongs to.
     """
 
     client_email: str
@@ -72,6 +77,7 @@ class ServiceAccountKey:
     private_key_id: str
     token_uri: str
     project: str
+    universe: str = DEFAULT_UNIVERSE
 
 
 def read_key(file: bytes) -> ServiceAccountKey:
@@ -83,7 +89,7 @@ def read_key(file: bytes) -> ServiceAccountKey:
     require_extra()
     try:
         return _read_key(file)
-    except _KeyFault as error:
+    except KeyFault as error:
         raise ValueError(f"a service account's key file ({error})") from None
 
 
@@ -92,8 +98,8 @@ def require_extra() -> None:
     _signer()
 
 
-class _KeyFault(Exception):
-    """A key file is invalid."""
+class KeyFault(Exception):
+    """A key file is invalid; the text says why."""
 
 
 _GET_KEY = (
@@ -123,67 +129,72 @@ _OTHER_OBJECTS = {
 }
 """Members of JSON objects that are mistaken for a key file, and what these are."""
 
-_OTHER_TYPES = ("external_account", "impersonated_service_account", "authorized_user")
-"""Types of credentials that are not implemented yet."""
 
-
-def _read_json(file: bytes) -> dict[str, object]:
+def read_key_object(file: bytes) -> dict[str, object]:
     """Read a JSON object, or raise an error that says what the file is."""
     for beginning, what in _OTHER_FILES:
         if re.match(beginning, file.removeprefix(b"\xef\xbb\xbf")):
-            raise _KeyFault(what)
+            raise KeyFault(what)
     try:
         content = json.loads(file)
     except json.JSONDecodeError as error:
-        raise _KeyFault(f"it is not JSON, from line {error.lineno} on") from None
+        raise KeyFault(f"it is not JSON, from line {error.lineno} on") from None
     except (ValueError, RecursionError):
-        raise _KeyFault("it is not JSON") from None
+        raise KeyFault("it is not JSON") from None
     if not isinstance(content, dict):
-        raise _KeyFault("its JSON is not an object")
+        raise KeyFault("its JSON is not an object")
     return content
 
 
 def _read_key(file: bytes) -> ServiceAccountKey:
-    content = _read_json(file)
+    content = read_key_object(file)
     kind = content.get("type")
-    if kind in _OTHER_TYPES:
-        raise _KeyFault(f"its type is {kind}, which is not implemented yet; {_GET_KEY}")
     if kind != "service_account":
         for member, what in _OTHER_OBJECTS.items():
             if member in content:
-                raise _KeyFault(what)
-        raise _KeyFault(f"its type is {_sanitize(kind, 60) or 'nothing'}, not service_account")
+                raise KeyFault(what)
+        raise KeyFault(f"its type is {sanitize(kind, 60) or 'nothing'}, not service_account")
     key = ServiceAccountKey(
-        client_email=_field(content, "client_email"),
+        client_email=text_field(content, "client_email"),
         # A key from an environment variable may contain \n as two characters. That is unambiguous,
         # because PEM contains no backslashes.
-        private_key=_field(content, "private_key").replace("\\r", "").replace("\\n", "\n"),
-        private_key_id=_field(content, "private_key_id", ""),
-        token_uri=_field(content, "token_uri", "https://oauth2.googleapis.com/token"),
-        project=_field(content, "project_id", ""),
+        private_key=text_field(content, "private_key").replace("\\r", "").replace("\\n", "\n"),
+        private_key_id=text_field(content, "private_key_id", ""),
+        token_uri=text_field(content, "token_uri", "https://oauth2.googleapis.com/token"),
+        project=text_field(content, "project_id", ""),
+        universe=read_universe(content),
     )
-    if not _is_url(key.token_uri):
-        raise _KeyFault("its token_uri is not a URL that begins with https://")
+    if not is_url(key.token_uri):
+        raise KeyFault("its token_uri is not a URL that begins with https://")
     _private_key(key.private_key)
     return key
 
 
-def _field(content: dict[str, object], name: str, default: str | None = None) -> str:
+def read_universe(content: dict[str, object]) -> str:
+    """Read the domain of the cloud that a key file belongs to. Raises `KeyFault`."""
+    universe = text_field(content, "universe_domain", "") or DEFAULT_UNIVERSE
+    if not re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", universe):
+        raise KeyFault("its universe_domain is not a domain")
+    return universe
+
+
+def text_field(content: dict[str, object], name: str, default: str | None = None) -> str:
+    """Read a member that is a text, and not empty unless it has a default. Raises `KeyFault`."""
     value = content.get(name, default)
     if not isinstance(value, str) or (default is None and not value):
-        raise _KeyFault(f"it has no {name}")
+        raise KeyFault(f"it has no {name}")
     return value
 
 
-def _is_url(value: str) -> bool:
+def is_url(value: str) -> bool:
+    """Whether a text is an address to which a sign-in can be sent."""
     try:
         parts = urlsplit(value)
         has_port = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    is_plain = (
-        re.fullmatch(r"https?://[!-?A-~]+", value) is not None
-    )  # without @, so without a user
+    # Without @ before the path, so without a user.
+    is_plain = re.fullmatch(r"https?://[!-.0-?A-~]+(/[!-~]*)?", value) is not None
     return is_plain and has_port and bool(parts.hostname)
 
 
@@ -204,11 +215,11 @@ def _private_key(pem: str) -> RSAPrivateKey:
     try:
         key = load_pem_private_key(pem.encode("utf-8", "replace"), None)
     except TypeError:
-        raise _KeyFault("its private_key is encrypted with a password") from None
+        raise KeyFault("its private_key is encrypted with a password") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _KeyFault("its private_key is not a private key in PEM") from None
+        raise KeyFault("its private_key is not a private key in PEM") from None
     if not isinstance(key, RSAPrivateKey):
-        raise _KeyFault("its private_key is not an RSA key")
+        raise KeyFault("its private_key is not an RSA key")
     return key
 
 
@@ -233,37 +244,14 @@ def sign(key: ServiceAccountKey, now: float) -> str:
     return assertion
 
 
-@attrs.define(eq=False)
-class ServiceAccountCredentials:
-    """Signs in with a service account's key. Tokens are not saved, because a new one is cheap.
+@attrs.define(eq=False, kw_only=True)
+class UnsavedCredentials:
+    """Credentials whose tokens are not saved, because a new one is cheap."""
 
-    Args:
-        post: sends the request.
-        wall: seconds since the epoch.
-    """
-
-    post: Post = attrs.field(repr=False)
-    wall: Callable[[], float]
-    key: ServiceAccountKey
     _generation: int = attrs.field(default=0, init=False)
-    _last_token: str = attrs.field(default="", init=False, repr=False)
-
-    def update(self, key: ServiceAccountKey) -> bool:
-        """Use this key from now on; return whether it has changed."""
-        is_other = key != self.key
-        self.key = key
-        return is_other
 
     def stored(self) -> Credential | None:
         return None
-
-    def fetch(self) -> Deferred[Credential]:
-        try:
-            assertion = sign(self.key, self.wall())
-        except ValueError as error:
-            return fail(SignInRefused(f"needs {error}", final=True))
-        form = urlencode({"grant_type": GRANT_TYPE, "assertion": assertion}).encode()
-        return self.post(self.key.token_uri, _FORM, form).addCallback(self._on_answer)
 
     def replace(self, token: str) -> Credential:
         raise SignInFailed("a token, which FCM's answers never do")
@@ -274,14 +262,43 @@ class ServiceAccountCredentials:
     def discard_stored(self) -> None:
         """Do nothing, because tokens are not saved."""
 
+    def make_credential(
+        self, token: str, now: float, life: float, user_project: str = ""
+    ) -> Credential:
+        """Make a credential of the next generation, which is valid for `life` seconds."""
+        self._generation += 1
+        header = b"Bearer " + token.encode("ascii")
+        return Credential(header, self._generation, now, now + life, user_project.encode())
+
+
+@attrs.define(eq=False)
+class ServiceAccountCredentials(UnsavedCredentials):
+    """Signs in with a service account's key.
+
+    Args:
+        post: sends the request.
+        wall: seconds since the epoch.
+    """
+
+    post: Post = attrs.field(repr=False)
+    wall: Callable[[], float]
+    key: ServiceAccountKey
+    _last_token: str = attrs.field(default="", init=False, repr=False)
+
+    def fetch(self) -> Deferred[Credential]:
+        try:
+            assertion = sign(self.key, self.wall())
+        except ValueError as error:
+            return fail(SignInRefused(f"needs {error}", final=True))
+        form = urlencode({"grant_type": GRANT_TYPE, "assertion": assertion}).encode()
+        return self.post(self.key.token_uri, _FORM, form).addCallback(self._on_answer)
+
     def _on_answer(self, response: Response) -> Credential:
         now = self.wall()
         token, life = read_answer(response, now)
         shortest = MIN_REISSUED_TOKEN_SECONDS if token == self._last_token else MIN_TOKEN_SECONDS
         self._last_token = token
-        self._generation += 1
-        header = b"Bearer " + token.encode("ascii")
-        return Credential(header, self._generation, now, now + max(life, shortest))
+        return self.make_credential(token, now, max(life, shortest))
 
 
 def read_answer(response: Response, now: float) -> tuple[str, float]:
@@ -300,11 +317,27 @@ def read_answer(response: Response, now: float) -> tuple[str, float]:
     content = read_object(response.body)
     if response.status == 200:
         token, kind = content.get("access_token"), content.get("token_type", "Bearer")
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        if not is_token(token):
             raise SignInFailed("an answer without a token")
         if not isinstance(kind, str) or kind.lower() != "bearer":
             raise SignInFailed("a token of another type than Bearer")
         return token, _read_lifetime(content.get("expires_in"))
+    raise read_error(response, now)
+
+
+def is_token(value: object) -> TypeGuard[str]:
+    """Whether this is a token that a header can contain."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+def read_error(response: Response, now: float, place: str = "") -> SignInRefused | SignInFailed:
+    """Read why a sign-in was not answered with a token.
+
+    Args:
+        now: seconds since the epoch.
+        place: what the reason begins with.
+    """
+    content = read_object(response.body)
     code, description = _read_oauth_error(content)
     if (
         not code
@@ -313,11 +346,11 @@ def read_answer(response: Response, now: float) -> tuple[str, float]:
         or response.status in (408, 429)
     ):
         after = retry_after(response.headers.get(b"retry-after"), now)
-        raise SignInFailed(f"status {response.status} {code}".rstrip(), after)
+        return SignInFailed(f"{place}status {response.status} {code}".rstrip(), after)
     reason = f"{code}: {description}" if description else code
     if code == "invalid_grant":
         reason += _describe_clock(http_date(response.headers.get(b"date")), now)
-    raise SignInRefused(reason)
+    return SignInRefused(place + reason)
 
 
 def _describe_clock(theirs: float | None, now: float) -> str:
@@ -335,11 +368,11 @@ def _read_oauth_error(content: dict[str, object]) -> tuple[str, str]:
     """Read OAuth's two fields, or those of Google's other services."""
     error = content.get("error")
     if isinstance(error, dict):
-        return _sanitize(error.get("status"), 60), _sanitize(error.get("message"))
-    return _sanitize(error, 60), _sanitize(content.get("error_description"))
+        return sanitize(error.get("status"), 60), sanitize(error.get("message"))
+    return sanitize(error, 60), sanitize(content.get("error_description"))
 
 
-def _sanitize(value: object, most: int = 200) -> str:
+def sanitize(value: object, most: int = 200) -> str:
     """Shorten and mask a text from another side for the log."""
     if not isinstance(value, str):
         return ""

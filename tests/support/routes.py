@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from node2dm_tw.app import route as wiring
+from node2dm_tw.app.blocking import BlockingWork
 from node2dm_tw.app.route import Route, RouteContext
 from node2dm_tw.config.load import Settings, load
 from node2dm_tw.core.outcome import OnEnded
@@ -42,5 +43,6 @@ def build_route(
         lambda *_, on_outcomes, **__: make_client(on_outcomes),
         on_bad_outcome,
         on_locked=lambda *_: None,
+        blocking=BlockingWork(clock),
     )
     return wiring.build_route(context, settings.routes[0])

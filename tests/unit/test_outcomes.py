@@ -12,8 +12,9 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw import outcomes
+from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.outcome import Ended
-from node2dm_tw.core.push import read_json, split_at_colons
+from node2dm_tw.core.push import split_at_colons
 from node2dm_tw.outcomes import LineFile, OutcomeRecorder, RecentOutcomes
 
 WALL = 1_700_000_000.25

@@ -11,6 +11,7 @@ from node2dm_tw.emulator.google.devices import Devices
 from node2dm_tw.emulator.google.fault_responder import FaultResponder, Handler, bearer
 from node2dm_tw.emulator.google.faults import Faults
 from node2dm_tw.emulator.google.fcm import DEVICE_QUOTA, FCM, PROJECT_QUOTA
+from node2dm_tw.emulator.google.federation import METADATA_PATH, Federation
 from node2dm_tw.emulator.google.messages import (
     HTML_TYPE,
     EventSink,
@@ -53,6 +54,7 @@ class GoogleEmulator:
     _devices: Devices = attrs.field(init=False)
     _fcm: FCM = attrs.field(init=False)
     _subscriptions: Subscriptions = attrs.field(init=False)
+    _federation: Federation = attrs.field(init=False)
     _handlers: dict[tuple[str, str], tuple[str, Handler]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -76,11 +78,15 @@ class GoogleEmulator:
             Quotas(devices or DEVICE_QUOTA),
         )
         self._subscriptions = Subscriptions(self._fcm)
+        self._federation = Federation(self.oauth)
         self._handlers = {
             ("POST", "/accounts/ClientLogin"): ("login", self._login),
             ("GET", "/accounts/Captcha"): ("captcha", self._captcha),
             ("POST", "/c2dm/send"): ("send", c2dm.send),
             ("POST", "/token"): ("token", self._token),
+            ("POST", "/v1/token"): ("sts", self._federation.exchange),
+            ("GET", f"{METADATA_PATH}/"): ("metadata", self._federation.metadata),
+            ("GET", f"{METADATA_PATH}/token"): ("metadata", self._federation.metadata),
             ("POST", "/device/register"): ("register", self._devices.register),
             ("GET", "/log"): ("", lambda request, now: self.request_log.show(request)),
             ("GET", "/stats"): ("", self._stats),
@@ -132,6 +138,11 @@ class GoogleEmulator:
                 )
             case ["v1", "projects", project, "registrations", name, "topicSubscriptions", *rest]:
                 return self._find_subscription(request, project, name, rest)
+            case ["v1", "projects", "-", "serviceAccounts", resource]:
+                account, _, verb = resource.partition(":")
+                if request.method == "POST" and verb == "generateAccessToken":
+                    impersonate = self._federation.impersonate
+                    return "impersonate", lambda request, now: impersonate(account, request, now)
         if any(path == request.path for _, path in self._handlers):
             return "", _wrong_method
         return "", _not_found
@@ -199,7 +210,7 @@ class GoogleEmulator:
         account = None if wanted is None else wanted.get("account")
         if wanted is None or not (account is None or isinstance(account, str)):
             return json_reply(400, {"error": 'a body such as {"account": "a@example.com"}'})
-        expired = self.accounts.tokens.expire(account) + self.oauth.tokens.expire(account)
+        expired = self.accounts.tokens.expire(account) + self.oauth.expire(account)
         return json_reply(200, {"expired": expired})
 
     def _reset(self, request: IncomingRequest, now: float) -> Reply:

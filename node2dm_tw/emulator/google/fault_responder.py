@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from node2dm_tw.emulator.google import c2dm, devices, fcm, oauth, subscriptions
+from node2dm_tw.emulator.google import c2dm, devices, fcm, federation, oauth, subscriptions
 from node2dm_tw.emulator.google.accounts import LOGIN_ERRORS, TOKEN_SECONDS, Accounts
 from node2dm_tw.emulator.google.faults import FaultRule
 from node2dm_tw.emulator.google.messages import (
@@ -48,6 +48,8 @@ class FaultResponder:
             "login": LOGIN_ERRORS,
             "send": c2dm.SEND_ERRORS,
             "token": oauth.TOKEN_ERRORS,
+            "sts": oauth.TOKEN_ERRORS,
+            "impersonate": frozenset(federation.IMPERSONATION_ERRORS),
             "fcm": frozenset({*fcm.FCM_ERRORS, *fcm.PLAIN_ERRORS}),
             "topics": subscriptions.SUBSCRIPTION_ERRORS,
             "register": frozenset(devices.REGISTRATION_ERRORS),
@@ -97,6 +99,8 @@ class FaultResponder:
         error_reply: Mapping[str, Callable[[str], Reply]] = {
             "send": c2dm.error_reply,
             "token": oauth.error_reply,
+            "sts": oauth.error_reply,
+            "impersonate": federation.impersonation_error,
             "fcm": fcm.error_reply,
             "topics": subscriptions.error_reply,
             "register": devices.error_reply,

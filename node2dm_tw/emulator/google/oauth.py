@@ -1,7 +1,7 @@
 """The OAuth 2.0 token endpoint: it exchanges a signed assertion for an access token."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +22,17 @@ SCOPES = frozenset(
     }
 )
 """A service account needs one of these to send."""
+
+IAM_SCOPES = frozenset(
+    {
+        "https://www.googleapis.com/auth/iam",
+        "https://www.googleapis.com/auth/cloud-platform",
+    }
+)
+"""An account needs one of these to impersonate another."""
+
+USER = "user@example.com"
+CLIENT_ID = "node2dm.apps.googleusercontent.com"
 
 AUDIENCES = frozenset(
     {
@@ -104,12 +115,16 @@ class OAuth:
 
     Attributes:
         account: the one that may sign in; None until it is known.
-        tokens: the issued access tokens.
+        tokens: the issued access tokens that are valid for FCM.
+        iam_tokens: those that are only valid for impersonation.
+        secret: what a user or another identity provider proves itself with; empty: nobody can.
     """
 
     _verify: Verify | None
     account: ServiceAccount | None = None
     tokens: Tokens = attrs.field(factory=Tokens)
+    iam_tokens: Tokens = attrs.field(factory=Tokens)
+    secret: str = attrs.field(default="", repr=False)
 
     @property
     def is_available(self) -> bool:
@@ -118,6 +133,8 @@ class OAuth:
 
     def token(self, form: Mapping[str, str], now: float) -> Reply:
         """Answer a request for an access token."""
+        if form.get("grant_type") == "refresh_token":
+            return self._refresh(form, now)
         if form.get("grant_type") != GRANT_TYPE:
             return error_reply(
                 "unsupported_grant_type", f"Invalid grant_type: {form.get('grant_type')}"
@@ -139,13 +156,41 @@ class OAuth:
         error = _find_error(claims, account, now)
         if error is not None:
             return error_reply(*error)
-        token = self.tokens.issue(account.client_email, now, ACCESS_TOKEN_SECONDS + 1)
-        content = {
-            "access_token": token,
-            "expires_in": int(ACCESS_TOKEN_SECONDS),
-            "token_type": "Bearer",
-        }
-        return json_reply(200, content)
+        return self._issue_reply(account.client_email, str(claims["scope"]).split(), now)
+
+    def is_secret(self, text: str) -> bool:
+        """Whether this is `secret`; the comparison takes constant time."""
+        return bool(self.secret) and hmac.compare_digest(text.encode(), self.secret.encode())
+
+    def issue(
+        self, account: str, scopes: Iterable[str], now: float, life: float = ACCESS_TOKEN_SECONDS
+    ) -> str | None:
+        """Issue a token; None: the scopes are of no use here."""
+        if not {*SCOPES, *IAM_SCOPES} & set(scopes):
+            return None
+        tokens = self.tokens if SCOPES & set(scopes) else self.iam_tokens
+        return tokens.issue(account, now, life + 1)
+
+    def may_impersonate(self, token: bytes, now: float) -> bool:
+        """Whether a token is valid."""
+        return any(each.find(token, now) is not None for each in (self.tokens, self.iam_tokens))
+
+    def expire(self, account: str | None) -> int:
+        """Expire the tokens of an account, or all; return their number."""
+        return self.tokens.expire(account) + self.iam_tokens.expire(account)
+
+    def _refresh(self, form: Mapping[str, str], now: float) -> Reply:
+        """Answer a user's client, which has the scopes that the user granted once."""
+        if form.get("client_id") != CLIENT_ID or not self.is_secret(form.get("client_secret", "")):
+            return error_reply("invalid_client", "Unauthorized")
+        if not self.is_secret(form.get("refresh_token", "")):
+            return error_reply("invalid_grant", "Token has been expired or revoked.")
+        return self._issue_reply(USER, IAM_SCOPES, now)
+
+    def _issue_reply(self, account: str, scopes: Iterable[str], now: float) -> Reply:
+        life = int(ACCESS_TOKEN_SECONDS)
+        token = self.issue(account, scopes, now)
+        return json_reply(200, {"access_token": token, "expires_in": life, "token_type": "Bearer"})
 
 
 def error_reply(error: str, description: str = "") -> Reply:
@@ -176,7 +221,7 @@ def _find_error(
         )
     if not scope.split():
         return "invalid_scope", "Empty or missing scope not allowed."
-    if not SCOPES & set(scope.split()):
+    if not {*SCOPES, *IAM_SCOPES} & set(scope.split()):
         return "invalid_scope", "Invalid OAuth scope or ID token audience provided."
     return None
 

@@ -23,10 +23,18 @@ MAX_ENTRIES = 1_000
 MAX_BODY_BYTES = 8_192
 """Bytes of each body that are kept."""
 
-_SECRET_FIELDS = ("Passwd", "assertion", "password", "logincaptcha")
-_SECRET_REPLIES = ("login", "token", "captcha")
+_SECRET_FIELDS = (
+    "Passwd",
+    "assertion",
+    "password",
+    "logincaptcha",
+    "subject_token",
+    "refresh_token",
+    "client_secret",
+)
+_SECRET_REPLIES = ("login", "token", "captcha", "sts", "impersonate", "metadata")
 _SECRET_HEADERS = (b"authorization", b"cookie", b"proxy-authorization")
-_FORM_ENDPOINTS = ("login", "send", "token")
+_FORM_ENDPOINTS = ("login", "send", "token", "sts")
 
 
 @attrs.frozen

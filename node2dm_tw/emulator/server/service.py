@@ -24,6 +24,7 @@ from node2dm_tw.emulator.files import (
     Endpoints,
     ensure_files,
     find_endpoints,
+    read_secret,
     read_service_account,
     server_file,
 )
@@ -53,6 +54,7 @@ class EmulatorService(Service):
     Attributes:
         google: answers the requests.
         endpoints: its URLs and files; they have the actual port once it listens.
+        factory: makes its connections, without TLS.
     """
 
     name = "emulator"
@@ -75,7 +77,7 @@ class EmulatorService(Service):
             settings.folder / "tokens.json", self.google.accounts, self.google.oauth, reactor
         )
         self.endpoints: Endpoints = find_endpoints(settings)
-        self._factory = EmulatorFactory(reactor, self.google, wall)
+        self.factory = EmulatorFactory(reactor, self.google, wall)
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
@@ -97,7 +99,7 @@ class EmulatorService(Service):
         if self._port is not None:
             port, self._port = self._port, None
             yield port.stopListening() or succeed(None)
-            yield self._factory.close()
+            yield self.factory.close()
             self._token_file.close()
 
     def listen(self) -> None:
@@ -105,7 +107,7 @@ class EmulatorService(Service):
         if self._port is not None:
             return
         ensure_files(self._settings, now=self._wall())
-        tls = TLSMemoryBIOFactory(_tls_options(self._settings), False, self._factory)
+        tls = TLSMemoryBIOFactory(_tls_options(self._settings), False, self.factory)
         tls.noisy = False
         endpoint = serverFromString(self.reactor, self._settings.listen)
         self._port = _result_of(endpoint.listen(tls))
@@ -115,6 +117,7 @@ class EmulatorService(Service):
             self.endpoints = ensure_files(self._settings, host.port, self._wall())
         self._token_file.load(self._wall())
         self.google.oauth.account = read_service_account(self.endpoints.service_account)
+        self.google.oauth.secret = read_secret(self.endpoints)
         # A reader of this line may send a signal at once, so the reactor has to run before it.
         self.reactor.callWhenRunning(self._announce)
 

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import attrs
 from twisted.application.service import IService
@@ -134,11 +134,14 @@ def run_until_input_ends(settings: EmulatorSettings) -> int:
     service = EmulatorService(loop, settings, time.time)
     try:
         service.startService()
+        # A metadata server has no TLS.
+        metadata: Any = cast(Any, reactor).listenTCP(0, service.factory, interface="127.0.0.1")
     except (CannotListenError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     loop.addSystemEventTrigger("before", "shutdown", service.stopService)
     shown = {name: str(value) for name, value in attrs.asdict(service.endpoints).items()}
+    shown["metadata_host"] = f"127.0.0.1:{metadata.getHost().port}"
     sys.stdout.write(json.dumps(shown) + "\n")
     sys.stdout.flush()
     loop.callWhenRunning(stdio.StandardIO, _Parent(loop))

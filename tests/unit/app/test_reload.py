@@ -105,7 +105,7 @@ OBSERVED = {
     ("c2dm", "password"): ("other-word", lambda gateway: gateway.posted[-1]),
     ("c2dm", "source"): ("acme-push-1", lambda gateway: credentials(gateway, "c2dm").source),
     ("c2dm", "device_block"): ("5", seconds_blocked),
-    ("fcm", "service_account"): ("other.json", lambda gateway: credentials(gateway, "fcm").key),
+    ("fcm", "service_account"): ("other.json", lambda gateway: credentials(gateway, "fcm").account),
     ("fcm", "max_in_flight"): ("3", lambda gateway: lane(gateway, "fcm").window.maximum),
     ("fcm", "max_age"): ("60", lambda gateway: expires(gateway, "fcm")),
     ("fcm", "device_rate"): ("70/m", lambda gateway: lane(gateway, "fcm").admission.rates.limits),

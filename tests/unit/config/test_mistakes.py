@@ -286,14 +286,6 @@ KEYS = {
         {"web": {"client_id": "x", "client_secret": SECRET}},
         f"it is the client secret of an OAuth client; {GET_KEY}",
     ),
-    "a user's credentials": (
-        {"type": "authorized_user", "client_secret": SECRET, "refresh_token": SECRET},
-        f"its type is authorized_user, which is not implemented yet; {GET_KEY}",
-    ),
-    "workload identity": (
-        {"type": "external_account", "audience": "x"},
-        f"its type is external_account, which is not implemented yet; {GET_KEY}",
-    ),
     "an answer of IAM": (
         {"name": "projects/x", "privateKeyData": b64encode(SECRET.encode()).decode()},
         "it is an answer of Google's IAM; its privateKeyData is the key in base64",

@@ -25,7 +25,19 @@ def test_files_are_for_their_owner_alone(settings):
     """Keys are readable by their owner only, and so is the folder."""
     ensure_files(settings)
     assert stat.S_IMODE(settings.folder.stat().st_mode) == 0o700
-    assert set(_contents(settings)) == {"ca.pem", "server.pem", "service-account.json"}
+    keys = (
+        "service-account",
+        "authorized-user",
+        "external-account",
+        "impersonated-service-account",
+    )
+    assert set(_contents(settings)) == {
+        "ca.pem",
+        "server.pem",
+        "subject-token",
+        "impersonated-service-account.json",
+        *(f"{name}.json" for name in keys),
+    }
     assert {stat.S_IMODE(path.stat().st_mode) for path in settings.folder.iterdir()} == {0o600}
 
 

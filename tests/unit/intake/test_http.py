@@ -21,6 +21,7 @@ from node2dm_tw.intake.http import (
 )
 from node2dm_tw.intake.http_body import COMPRESSED, MAX_PUSHES, WRONG_TYPE
 from node2dm_tw.queues.budget import ByteBudget
+from node2dm_tw.queues.interface import QueueFull
 from node2dm_tw.queues.memory_engine import MemoryEngine
 from node2dm_tw.queues.receipts import MAX_RECEIPT_AGE
 from tests.unit.intake.support import Intake
@@ -241,6 +242,13 @@ def test_an_engine_that_cannot_store_says_so_later(slow):
     slow.slow.go_on()
     assert response.result.status == 503
     assert slow.received == (999, 0)
+
+
+def test_an_engine_that_cannot_look_for_a_receipt(slow):
+    """503 as well: whether the request was accepted is not known."""
+    response = slow.post(idempotency_key=b"k")
+    slow.slow.waiting.pop(0).errback(QueueFull("the disk is gone"))
+    assert (response.result.status, response.result.body) == (503, b"the disk is gone\n")
 
 
 def test_any_other_failure_of_an_engine_is_handed_on(slow):

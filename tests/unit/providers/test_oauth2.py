@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from node2dm_tw.core.backoff import http_date
 from node2dm_tw.http.interface import post
+from node2dm_tw.providers.google_auth import AccountCredentials
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
 from node2dm_tw.providers.oauth2 import (
     GRANT_TYPE,
@@ -199,7 +200,8 @@ def test_nothing_is_kept_for_the_next_process(key):
 def test_another_key_is_used_from_the_next_sign_in_on(key):
     """Only another one wants a new sign-in."""
     http = MemoryHTTP()
-    account = ServiceAccountCredentials(partial(post, http), lambda: NOW, key)
+    make = partial(ServiceAccountCredentials, partial(post, http), lambda: NOW)
+    account = AccountCredentials(make, key)
     assert not account.update(read_key(file_of(CONTENT)))
     assert account.update(read_key(file_of({**CONTENT, "token_uri": "https://other.example/"})))
     account.fetch()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node2dm_tw.core.push import Push, read_json, split_at_colons
+from node2dm_tw.core.json_form import read_json
+from node2dm_tw.core.push import Push, split_at_colons
 from node2dm_tw.queues.sqlite_rows import check_row, from_row, to_row
 
 NOW = 5000.0

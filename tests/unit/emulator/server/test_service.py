@@ -102,7 +102,7 @@ class ServiceTests(TestCase):
         """An idle connection is closed by the stop; nothing is left in the reactor."""
         yield self.client().get(self.service.endpoints.base_url).addCallback(treq.content)
         yield self.service.stopService()
-        assert self.service._factory.channels == set()
+        assert self.service.factory.channels == set()
 
 
 def test_the_log_screen():
