@@ -69,14 +69,16 @@ def make_gateway(
     answers: str = "",
     max_in_flight: int = 64,
     wrapper: Sequence[str] = (),
-    queue: str = "",
+    queue: str = "memory",
+    by_http: bool = False,
 ) -> BenchmarkGateway:
     """Make a gateway with one route; nothing is started.
 
     Args:
         answers: how C2DM answers: "" at once, "/slow" after 50 ms, "/outage" by 503 in an outage.
         wrapper: a command that runs the gateway's, such as valgrind.
-        queue: the queue engine of a gateway that takes pushes by HTTP; "": memory, by UDP alone.
+        queue: the queue engine.
+        by_http: whether it takes pushes by HTTP, too.
     """
     section = _SECTIONS[service].format(
         login_url=upstream.url("/accounts/ClientLogin", http2=False),
@@ -89,12 +91,12 @@ def make_gateway(
         folder,
         f"[{service}]{section}ca_file = {ca_file}\n"
         f"max_in_flight = {max_in_flight}\ntimeout = 600\n",
-        node2dm=f"http_client = {client}",
+        node2dm=f"http_client = {client}\nqueue = {queue}",
         patience=300,
         prefix=(*MEASURED, *wrapper),
         environment={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )
-    if queue:
+    if by_http:
         web = f"tcp:{made.web}:interface=127.0.0.1"
-        made.node2dm += f"\nqueue = {queue}\nweb = {web}\npush_token = {TOKEN}"
+        made.node2dm += f"\nweb = {web}\npush_token = {TOKEN}"
     return made

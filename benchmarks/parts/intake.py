@@ -28,7 +28,7 @@ def intake(bench: Bench) -> None:
 
 def _load(bench: Bench, what: str, engine: str, pushes: int, rate: int) -> None:
     bench.upstream.begin_outage()
-    with bench.gateway(answers="/outage", queue=engine) as gateway:
+    with bench.gateway(answers="/outage", queue=engine, by_http=True) as gateway:
         gateway.push(b"device:key:opens the breaker")
         wait_until(lambda: gateway.stats()["backing_off"] == "true", "sending is paused")
         seconds = bench.scaled(10, 3)

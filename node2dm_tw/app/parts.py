@@ -6,6 +6,7 @@ import attrs
 
 from node2dm_tw.app.blocking import BlockingWork
 from node2dm_tw.app.clients import HTTPClients
+from node2dm_tw.app.engines import build_engine
 from node2dm_tw.app.route import Route, RouteContext, build_route
 from node2dm_tw.app.runtime import Runtime
 from node2dm_tw.app.webhooks import build_callbacks
@@ -22,9 +23,7 @@ from node2dm_tw.intake.http import BearerCheck, OutcomeEndpoint, PushEndpoint
 from node2dm_tw.intake.parser import LineParser
 from node2dm_tw.intake.signatures import SignatureVerifier
 from node2dm_tw.outcomes import LineFile, OutcomeRecorder
-from node2dm_tw.queues.budget import ByteBudget
 from node2dm_tw.queues.interface import PushEngine
-from node2dm_tw.queues.memory_engine import MemoryEngine
 from node2dm_tw.state.quota_lock import QuotaLock
 
 
@@ -82,9 +81,7 @@ def build_parts(
             callbacks.enqueue(ended, delay)
 
     callbacks = build_callbacks(settings, stats, clients.make, runtime, should_hold)
-    gateway = settings.gateway
-    budget = ByteBudget(gateway.max_queued_bytes)
-    engine = MemoryEngine(gateway.state_dir, budget, runtime.reactor, runtime.wall)
+    engine = build_engine(settings.gateway, runtime)
     context = RouteContext(
         settings,
         runtime.reactor,
@@ -103,7 +100,7 @@ def build_parts(
     default = routes[settings.routes[0].name].route
     parser = LineParser(intake, default, stats, runtime.reactor)
     verifier = SignatureVerifier(settings.gateway.datagram_key, runtime.wall, runtime.reactor)
-    outcomes = _build_outcomes(gateway, runtime)
+    outcomes = _build_outcomes(settings.gateway, runtime)
     bearer = BearerCheck(push_token, runtime.reactor)
     pushes = PushEndpoint(parser, engine, runtime.wall, bearer)
     endpoints: dict[bytes, Endpoint] = {

@@ -42,7 +42,7 @@ from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.clientlogin import ClientLogin
 from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.interface import Credentials, Post, Provider
-from node2dm_tw.queues.interface import PushEngine, PushQueue
+from node2dm_tw.queues.interface import Lease, PushEngine, PushQueue
 from node2dm_tw.state.pause_file import PauseFile
 from node2dm_tw.state.quota_lock import QuotaLock
 
@@ -182,6 +182,7 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
         on_ready=lambda: lane.pump(),
         on_overflow=lambda push, limit: lane.on_overflow(push, limit),
     )
+    on_sleep = partial(_store_sleep, queue, wall)
     make_signin = partial(SignIn, name, credentials, clock, wall, random)
     pause_file = PauseFile(gateway.state_dir / f"{name}.pause", wall)
     make_breaker = partial(CircuitBreaker, name, clock, random, provider.first_delay, pause_file)
@@ -196,7 +197,7 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
         make_session=partial(Session, make_signin, make_breaker),
         admission=Admission(
             provider,
-            RetryQueue(clock, settings.lane.retry_capacity, on_due=lambda: lane.pump()),
+            RetryQueue(clock, settings.lane.retry_capacity, lambda: lane.pump(), on_sleep),
             BlockedDevices(clock),
             TargetDelays(clock, random, provider.first_delay),
             DeviceRates(settings.lane.device_rate, settings.lane.device_burst),
@@ -212,6 +213,11 @@ def build_route(context: RouteContext, section: RouteSection) -> Route:
     )
     names = (name,) if section.prefix is None else (name, section.prefix)
     return Route(names, IntakeRoute(name, provider, queue, stats), queue, lane, lock, renew)
+
+
+def _store_sleep(queue: PushQueue, wall: Callable[[], float], lease: Lease, delay: float) -> None:
+    """Let the queue store for how many seconds a push sleeps."""
+    queue.sleep(lease, wall() + delay)
 
 
 Service = tuple[Provider, Credentials, Callable[[Any], bool]]
@@ -251,7 +257,7 @@ def _c2dm(
 def _fcm(context: RouteContext, section: FCMRoute, account: Any, clients: SignInClients) -> Service:
     credentials = make_credentials(account, clients, context.blocking, context.wall)
     url = send_url(section.project or account.project, section.url, account.universe)
-    return FCM(url), credentials, credentials.update
+    return FCM(url, context.wall), credentials, credentials.update
 
 
 def _advice(session: Session, lock: QuotaLock) -> str | None:

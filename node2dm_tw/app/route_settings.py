@@ -11,6 +11,9 @@ from node2dm_tw.providers.google_auth import read_account
 FCM_DEVICE_BLOCK = 60.0
 """Seconds for which a device over FCM's quota is left alone where the answer names none."""
 
+MAX_ASLEEP = 100_000
+"""Pushes of a route that may sleep at once: they stay in memory, whatever the engine."""
+
 RouteSection = C2DMRoute | FCMRoute
 
 C2DMAccount = tuple[str, str, str]
@@ -50,7 +53,7 @@ def _lane_settings(gateway: GatewaySection, section: RouteSection) -> LaneSettin
         project_rate = alarm = None
     return LaneSettings(
         max_in_flight=section.max_in_flight,
-        retry_capacity=max(1, gateway.max_queued // 10),
+        retry_capacity=min(max(1, gateway.max_queued // 10), MAX_ASLEEP),
         max_age=max_age,
         device_block=device_block,
         device_rate=section.device_rate or (),

@@ -19,6 +19,7 @@ from node2dm_tw.app.clients import HTTPClients
 from node2dm_tw.app.config_file import Configuration
 from node2dm_tw.app.descriptors import Descriptors
 from node2dm_tw.app.emulated import EmulatorService
+from node2dm_tw.app.engines import open_engine
 from node2dm_tw.app.log_output import set_observer
 from node2dm_tw.app.options import Options
 from node2dm_tw.app.parts import Parts, build_parts
@@ -163,10 +164,16 @@ class GatewayService(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) != signal.SIG_IGN:  # as a shell has it in the background
                 signal.signal(number, lambda *_: self._soon(self._stop_or_hurry))
+        opened = open_engine(parts.engine, self._settings.gateway)
+        opened.addCallback(lambda _: self._start_routes(parts)).addErrback(self._fail_to_start)
+
+    def _start_routes(self, parts: Parts) -> Deferred[None] | None:
+        if self._is_ending:
+            return None
         started = gatherResults(
             [route.start() for route in parts.routes.values()], consumeErrors=True
         )
-        started.addCallback(lambda _: self._start_rest(parts)).addErrback(self._fail_to_start)
+        return started.addCallback(lambda _: self._start_rest(parts))
 
     def _start_rest(self, parts: Parts) -> None:
         if self._is_ending:
@@ -188,7 +195,12 @@ class GatewayService(Service):
         """End: a gateway that runs in part must not seem to run."""
         error = failure.value
         cause = error.subFailure if isinstance(error, FirstError) else failure
-        log.failure("node2dm cannot start", cause)
+        if self._is_ending:
+            return
+        if cause.check(StartFailed):
+            log.critical("node2dm cannot start: {error}", error=cause.getErrorMessage())
+        else:
+            log.failure("node2dm cannot start", cause)
         self._end(FAILED)
 
     # While it runs
@@ -289,6 +301,7 @@ class GatewayService(Service):
             for name, route in self._routes.items()
         ]
         if self._parts is not None:
+            steps.append(("close the queues", self._parts.engine.stop))
             steps.append(("write the outcomes", self._parts.outcomes.stop))
         steps.append(("unlock state_dir", self._state_dir.unlock))
         return steps

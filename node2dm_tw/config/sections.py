@@ -81,12 +81,12 @@ def _udp(value: str, folder: Path) -> tuple[tuple[str, int], ...]:
 
 
 def _queue(value: str, folder: Path) -> str:
-    """Check the kind of queue; only memory is implemented."""
+    """Check the kind of queue."""
     kind = value.partition(":")[0]
-    if kind in ("sqlite", "redis", "rediss", "unix"):  # the rest may hold a password
-        raise ValueError(f"memory; {kind} {NOT_IMPLEMENTED}")
-    if value != "memory":
-        raise ValueError("memory")
+    if kind in ("redis", "rediss", "unix"):  # the rest may hold a password
+        raise ValueError(f"memory or sqlite; {kind} {NOT_IMPLEMENTED}")
+    if value not in ("memory", "sqlite"):
+        raise ValueError("memory or sqlite")
     return value
 
 
@@ -214,7 +214,13 @@ class GatewaySection:
         "the HTTP proxy for everything but callbacks, http://user:password@host:3128; needs curl",
         secret=True,
     )
-    queue: str = option(_queue, "memory", "where pushes wait: memory", shown=True)
+    queue: str = option(
+        _queue,
+        "memory",
+        "where pushes wait: memory, saved to a file at a stop; or sqlite, stored in"
+        " state_dir/queue.sqlite before they count as received",
+        shown=True,
+    )
     outcomes: Path | None = option(
         path,
         "",

@@ -23,7 +23,7 @@ REASONS = {
     "colons": "fewer than two colons: expected `token:collapse_key:payload`, or a JSON object on"
     " one line",
     "denied": "the datagram comes from an address that `allow` does not name",
-    "empty": "the datagram has no line: expected a push on each line",
+    "empty": "the datagram has no line, or the request no push: expected at least one push",
     "field": "the JSON form has an unknown field, one twice, or one of the wrong type",
     "http": "the datagram is a message of HTTP, RTSP or SIP; its lines count as one: expected"
     " `token:collapse_key:payload`, or a JSON object on one line",
@@ -44,7 +44,7 @@ REASONS = {
     " invisible character: expected 1 to 4096 bytes of other characters; or the JSON form names no"
     " target",
     "too_large": "more data than the service takes: expected at most 1024 bytes for C2DM, 4096 for"
-    " FCM, 2048 to a topic",
+    " FCM, 2048 to a topic; or a push in a request has more than 65507 bytes",
     "unknown_route": "it names a route that is not configured",
     "unsigned": "the datagram is not signed, and `datagram_key` is set: expected the first line"
     " `#v1 SECONDS HEX`",
@@ -52,7 +52,6 @@ REASONS = {
     "utf8": "it is not valid UTF-8: expected text in UTF-8",
 }
 """Every reason why a line is invalid, and its meaning."""
-
 
 NO_SUCH_FIELD = "left out: there is no such field"
 

@@ -345,8 +345,9 @@ class Lane:
             return breaker.paused_until > self._deadline
         if self.session.credential is None:
             return True
-        asleep = len(retry_queue)
-        return self.queue.depth == asleep and retry_queue.next_due > self._deadline
+        if self.queue.depth > len(retry_queue) + self.queue.asleep:
+            return False
+        return not retry_queue.heap or retry_queue.next_due > self._deadline
 
     def abort(self) -> None:
         """Stop sending at once, and give the queue back every push that has not ended."""

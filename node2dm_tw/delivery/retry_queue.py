@@ -52,6 +52,7 @@ class RetryQueue:
         clock: for the timer.
         retry_capacity: leases that may sleep at once.
         on_due: called when a lease has become due.
+        on_sleep: called with each lease that must not be sent for so many seconds.
 
     Attributes:
         heap: its entries; looking at it costs less than asking for the length.
@@ -60,6 +61,7 @@ class RetryQueue:
     clock: IReactorTime
     retry_capacity: int
     on_due: Callable[[], None] = attrs.field(default=lambda: None)
+    on_sleep: Callable[[Lease, float], None] | None = None
     heap: list[_Entry] = attrs.field(factory=list, init=False)
     _count: int = attrs.field(default=0, init=False)
     _targets: dict[bytes, _Target] = attrs.field(factory=dict, init=False)
@@ -91,7 +93,7 @@ class RetryQueue:
 
     def sleep(self, lease: Lease, delay: float) -> None:
         """Put `lease` to sleep for `delay` seconds; the caller has made sure that there is room."""
-        entry = self._enter(self.clock.seconds() + delay, lease)
+        entry = self._enter(delay, lease)
         self._targets.setdefault(entry.target, _Target()).asleep += 1
         self._push(entry)
 
@@ -101,7 +103,7 @@ class RetryQueue:
         Args:
             first: it goes before the others, and the moment of the target is that of this call.
         """
-        entry = self._enter(self.clock.seconds() + delay, lease)
+        entry = self._enter(delay, lease)
         held = self._targets.setdefault(entry.target, _Target())
         (held.parked.appendleft if first else held.parked.append)(entry)
         if held.alarm is None or first:
@@ -114,7 +116,9 @@ class RetryQueue:
             return []
         leases = []
         while held.parked:
-            leases.append(self._leave(held.parked.popleft()))
+            leases.append(lease := self._leave(held.parked.popleft()))
+            if self.on_sleep is not None:
+                self.on_sleep(lease, 0.0)
         self._set_alarm(held, target, None)
         self._forget_if_empty(target, held)
         return leases
@@ -133,6 +137,8 @@ class RetryQueue:
             return None
         entry.lease = newer
         newer.attempts = older.attempts
+        if self.on_sleep is not None:
+            self.on_sleep(newer, entry.not_before - self.clock.seconds())
         return older
 
     def take_due(self) -> Lease | None:
@@ -163,11 +169,13 @@ class RetryQueue:
             self._timer = None
         return leases
 
-    def _enter(self, not_before: float, lease: Lease) -> _Entry:
+    def _enter(self, delay: float, lease: Lease) -> _Entry:
         """Make the entry of a lease, and let a newer push with its collapse key find it."""
         self._sequence += 1
         self._count += 1
-        entry = _Entry(not_before, self._sequence, lease, lease.push.device)
+        if self.on_sleep is not None:
+            self.on_sleep(lease, delay)
+        entry = _Entry(self.clock.seconds() + delay, self._sequence, lease, lease.push.device)
         if lease.push.collapse_key:
             self._by_key[_key(lease)] = entry
         return entry

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from node2dm_tw.core.logs import logger
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import RouteStats
+from node2dm_tw.queues.interface import QueueFull
 from node2dm_tw.state.spool import Spool, SpoolReader, from_record, to_record
 
 log = logger()
@@ -31,7 +34,8 @@ class PushSpool:
         clock: monotonic seconds; also schedules the slices.
         wall: seconds since the epoch, for the age of a push over a restart.
         capacity: returns how many pushes the queue can take now.
-        put: queues pushes.
+        put: queues pushes. If it returns a Deferred, a file is removed only after that has fired;
+            where it fails with `QueueFull`, the same pushes are queued again later.
     """
 
     spool: Spool
@@ -39,17 +43,20 @@ class PushSpool:
     clock: IReactorTime
     wall: Callable[[], float]
     capacity: Callable[[], int]
-    put: Callable[[list[Push]], None]
+    put: Callable[[list[Push]], Deferred[None] | None]
     _files: deque[Path] = attrs.field(factory=deque, init=False)
     _reader: SpoolReader[Push] | None = attrs.field(default=None, init=False)
     _count: int = attrs.field(default=0, init=False)
     _next_slice: IDelayedCall | None = attrs.field(default=None, init=False)
     _offsets: dict[Path, int] = attrs.field(factory=dict, init=False)
     """The position up to which a file was restored that could not be finished or removed."""
+    _unstored_from: int | None = attrs.field(default=None, init=False)
+    """The position of the pushes that `put` has not stored yet."""
+    _is_paused: bool = attrs.field(default=False, init=False)
 
     def restore(self) -> None:
         """Queue the pushes of all files, and retry files that could not be read before."""
-        if self._next_slice is not None:
+        if self._next_slice is not None or self._unstored_from is not None or self._is_paused:
             return
         try:
             self._files = deque(self.spool.files())
@@ -57,16 +64,23 @@ class PushSpool:
             _log_unreadable(self.spool.path.parent, error)
         self._restore_slice()
 
+    def pause(self) -> None:
+        """Restore nothing more: a stop begins."""
+        self._is_paused = True
+        if self._next_slice is not None:
+            self._next_slice.cancel()
+            self._next_slice = None
+
     def save(self, pushes: list[Push]) -> None:
         """Write `pushes` to a file, followed by the pushes that were not restored yet.
 
         Raises:
             OSError: `pushes` are not saved. The others are still in their files.
         """
-        if self._next_slice is not None:
-            self._next_slice.cancel()
-            self._next_slice = None
+        self.pause()
         reader, self._reader = self._reader, None
+        if reader is not None and self._unstored_from is not None:
+            reader.offset = self._unstored_from
         if reader is not None and self._replace(reader, pushes):
             path = reader.path
         elif pushes:
@@ -93,9 +107,13 @@ class PushSpool:
             reader = self._reader or self._open_next()
             if reader is not None:
                 self._read(reader, lines)
-        if self._reader is not None or self._files:
-            wait = 0 if lines > 0 else FULL_QUEUE_INTERVAL
-            self._next_slice = self.clock.callLater(wait, self._restore_slice)
+        self._continue_in(0.0 if lines > 0 else FULL_QUEUE_INTERVAL)
+
+    def _continue_in(self, delay: float) -> None:
+        """Restore the next slice, if there is one, unless pushes are being stored."""
+        is_waiting = self._next_slice is not None or self._unstored_from is not None
+        if (self._reader is not None or self._files) and not is_waiting and not self._is_paused:
+            self._next_slice = self.clock.callLater(delay, self._restore_slice)
 
     def _open_next(self) -> SpoolReader[Push] | None:
         while self._files:
@@ -110,6 +128,7 @@ class PushSpool:
         return None
 
     def _read(self, reader: SpoolReader[Push], lines: int) -> None:
+        before = reader.offset
         try:
             pushes = reader.read(lines)
         except OSError as error:
@@ -117,11 +136,33 @@ class PushSpool:
             self._leave(reader)
             self._report_damage(reader)
             return
+        self._unstored_from = before
+        self._put(reader, pushes)
+
+    def _put(self, reader: SpoolReader[Push], pushes: list[Push]) -> None:
+        self._next_slice = None
+        stored = self.put(pushes)
+        if stored is None:
+            self._on_stored(None, reader, pushes)
+        else:
+            arguments = (reader, pushes)
+            stored.addCallbacks(
+                self._on_stored, self._on_refused, callbackArgs=arguments, errbackArgs=arguments
+            )
+            stored.addCallback(lambda _: self._continue_in(0.0))
+            stored.addErrback(lambda failure: log.failure("a spool cannot be restored", failure))
+
+    def _on_stored(self, _: None, reader: SpoolReader[Push], pushes: list[Push]) -> None:
+        self._unstored_from = None
         self._count += len(pushes)
         self.stats.messages_taken_over += len(pushes)
-        self.put(pushes)
-        if reader.is_at_end:
+        if self._reader is reader and reader.is_at_end:
             self._finish(reader)
+
+    def _on_refused(self, failure: Failure, reader: SpoolReader[Push], pushes: list[Push]) -> None:
+        failure.trap(QueueFull)
+        if not self._is_paused:
+            self._next_slice = self.clock.callLater(FULL_QUEUE_INTERVAL, self._put, reader, pushes)
 
     def _leave(self, reader: SpoolReader[Push]) -> None:
         """Close the file, and store the position up to which it was restored."""

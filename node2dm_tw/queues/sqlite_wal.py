@@ -61,9 +61,10 @@ def read_wal(path: Path) -> list[Frame]:
     end = 0
     with file:
         header = file.read(_HEADER_BYTES)
-        # SQLite ignores the whole WAL if its header is damaged.
-        before = header[24:] if _add_up(bytes(8), header[:24]) == header[24:] else b""
-        salt = _find_salt(header, file.read(2 * _FRAME_BYTES))
+        if _add_up(bytes(8), header[:24]) == header[24:]:
+            salt, before = header[16:24], header[24:]
+        else:  # SQLite ignores the whole WAL
+            salt, before = _find_salt(header, file.read(2 * _FRAME_BYTES)), b""
         file.seek(_HEADER_BYTES)
         while len(data := file.read(_FRAME_BYTES)) == _FRAME_BYTES:
             page, commit, found, checksum = _frame_header(data)
@@ -80,7 +81,7 @@ def _summed(frame: bytes) -> bytes:
 
 
 def _find_salt(header: bytes, frames: bytes) -> bytes:
-    """Return what the frames of this WAL have in common, even if it is damaged in one place."""
+    """Return what header and frames of a WAL have in common, if one of them is damaged."""
     found = [header[16:24], frames[8:16], frames[_FRAME_BYTES + 8 : _FRAME_BYTES + 16]]
     return Counter(found).most_common(1)[0][0]
 

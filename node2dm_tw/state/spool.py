@@ -29,8 +29,9 @@ T = TypeVar("T")
 
 _HEADER = b"node2dm_tw spool 1\n"
 
-MAX_LINE_BYTES = 1 << 20
-"""Maximum length of a line. The longest push of a datagram takes fewer than 800,000 bytes."""
+MAX_LINE_BYTES = 8 << 20
+"""Maximum length of a line. A request to the HTTP intake has at most 1 MiB, of which a push repeats
+target and collapse key, and JSON writes three bytes for one at the most."""
 
 MAX_BYTES_PER_READ = 1 << 20
 """Maximum number of bytes that one `SpoolReader.read` reads, apart from its last line."""

@@ -41,6 +41,15 @@ class TreqContractTests(ContractTests, TestCase):
         error = await self.failure(post(client, server.url(), HEADERS, b"x"), NoAnswer)
         assert not error.retry_at_once
 
+    async def test_another_method(self):
+        """It is sent as it is named, with the body that is given."""
+        server = self.server(lambda connection, request: connection.write(OK))
+        client = self.client()
+        for method, body in (("GET", b""), ("PUT", b"x"), (None, b"x"), (None, None)):
+            await post(client, server.url(), HEADERS, body, method=method)
+        lines = [(request.line.split()[0], request.body) for request in server.requests]
+        assert lines == [(b"GET", b""), (b"PUT", b"x"), (b"POST", b"x"), (b"DELETE", b"")]
+
     async def test_unasked_bytes(self):
         """Bytes that come on an idle connection end it, and belong to no answer."""
         server = self.server(lambda connection, request: connection.write(OK))

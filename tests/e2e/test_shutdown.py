@@ -59,6 +59,7 @@ def restart(gateway: GatewayProcess, script: dict[str, Answer], count: int) -> N
 
 STEPS = [
     "announce the stop",
+    "close the HTTP intake",
     "drain a UDP socket",
     "close a UDP socket",
     "drain the queues",
@@ -73,6 +74,8 @@ STEPS = [
     "close the views",
     "save what is left of c2dm",
     "save what is left of more",
+    "close the queues",
+    "write the outcomes",
     "unlock state_dir",
 ]
 

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.outcome import Ended, OnEnded
-from node2dm_tw.core.push import split_at_colons
+from node2dm_tw.core.push import Push, split_at_colons
 from node2dm_tw.core.stats import TERMINAL_COUNTERS, RouteStats
 from node2dm_tw.delivery.admission import Admission, LaneSettings
 from node2dm_tw.delivery.blocked_devices import BlockedDevices
@@ -35,8 +35,9 @@ from node2dm_tw.http.interface import (
 )
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.interface import Credential, Credentials, Provider, SignInFailed
-from node2dm_tw.queues.memory import MemoryQueue
-from node2dm_tw.state.spool import Spool
+from node2dm_tw.queues.budget import ByteBudget
+from node2dm_tw.queues.interface import PushEngine, PushQueue
+from node2dm_tw.queues.memory_engine import MemoryEngine
 
 WALL = 1_700_000_000.0
 DAY = 86_400.0
@@ -160,7 +161,8 @@ class Bench:
     credentials: MemoryCredentials
     lane: Lane
     stats: RouteStats
-    queue: MemoryQueue
+    engine: PushEngine
+    queue: PushQueue
     bad_devices: list[tuple[bytes, str]]
     reported: Counter[str]
     locked: list[LockReason]
@@ -170,15 +172,24 @@ class Bench:
     def push(self, *lines: bytes) -> None:
         """Take pushes in, as the intake does."""
         received = self.clock.seconds()
-        pushes = [split_at_colons(line, received) for line in lines]
-        self.stats.messages_received += len(pushes)
-        self.queue.put(pushes)
+        self._put([split_at_colons(line, received) for line in lines])
 
     def push_json(self, *lines: bytes) -> None:
         """Take pushes in the JSON form in."""
         received = self.clock.seconds()
-        self.stats.messages_received += len(lines)
-        self.queue.put([read_json(line, received)[1] for line in lines])
+        self._put([read_json(line, received)[1] for line in lines])
+
+    def _put(self, pushes: list[Push]) -> None:
+        """Queue pushes, and count them once they are stored."""
+
+        def count(_: None) -> None:
+            self.stats.messages_received += len(pushes)
+
+        stored = self.queue.put(pushes)
+        if stored is None:
+            count(None)
+        else:
+            stored.addCallback(count)
 
     def push_many(self, count: int) -> None:
         """Take in pushes that differ in device and payload."""
@@ -212,6 +223,11 @@ class Bench:
         return len(waiting)
 
 
+def make_memory_engine(folder: Path, clock: Clock, wall: Callable[[], float]) -> MemoryEngine:
+    """Make the engine of a bench without one of its own."""
+    return MemoryEngine(folder, ByteBudget(), clock, wall)
+
+
 def bench(
     folder: Path,
     *,
@@ -225,6 +241,7 @@ def bench(
     provider: Provider | None = None,
     random: Callable[[], float] = no_jitter,
     on_bad_outcome: OnEnded | None = None,
+    make_engine: Callable[[Path, Clock, Callable[[], float]], PushEngine] = make_memory_engine,
 ) -> Bench:
     """Put a lane together around in-memory twins; it is not started."""
     clock = Clock()
@@ -235,15 +252,15 @@ def bench(
 
     stats = RouteStats()
     credentials = MemoryCredentials(wall, list(script or []))
-    queue = MemoryQueue(
+    engine = make_engine(folder, clock, wall)
+    queue = engine.add_queue(
+        "c2dm",
         max_queued,
         stats,
-        Spool(folder / "c2dm.spool"),
-        clock,
-        wall,
         on_ready=lambda: lane.pump(),
         on_overflow=lambda push, limit: lane.on_overflow(push, limit),
     )
+    engine.start()
     bad_devices: list[tuple[bytes, str]] = []
     reported: Counter[str] = Counter()
     locked: list[LockReason] = []
@@ -278,7 +295,12 @@ def bench(
         ),
         admission=Admission(
             provider,
-            RetryQueue(clock, settings.retry_capacity, lambda: lane.pump()),
+            RetryQueue(
+                clock,
+                settings.retry_capacity,
+                lambda: lane.pump(),
+                lambda lease, delay: queue.sleep(lease, wall() + delay),
+            ),
             BlockedDevices(clock),
             TargetDelays(clock, random, provider.first_delay),
             DeviceRates(device_rate, settings.device_burst),
@@ -294,5 +316,15 @@ def bench(
     )
     http = cast(MemoryHTTP, lane.http)
     return Bench(
-        clock, http, credentials, lane, stats, queue, bad_devices, reported, locked, wall_offset
+        clock,
+        http,
+        credentials,
+        lane,
+        stats,
+        engine,
+        queue,
+        bad_devices,
+        reported,
+        locked,
+        wall_offset,
     )

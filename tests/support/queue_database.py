@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ def row_id(route: int, sequence: int) -> int:
 
 def make_push(sequence: int, payload_bytes: int = 200) -> Push:
     payload = b"%d " % sequence + b"x" * payload_bytes
-    return split_at_colons(b"token-%d:key:%b" % (sequence, payload), float(sequence))
+    return split_at_colons(b"token-%d:key:%b" % (sequence, payload), 0.0)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -35,12 +36,16 @@ def add_routes(connection: sqlite3.Connection, *names: str) -> None:
 
 
 def add(connection: sqlite3.Connection, route: int, sequences: Iterable[int]) -> None:
-    """Add a push for each sequence number, in one transaction; each hundredth is large."""
+    """Add a push for each sequence number, received now, in one transaction.
+
+    Each hundredth is large.
+    """
+    now = time.time()
     connection.execute("BEGIN")
     connection.executemany(
         INSERT,
         (
-            to_row(row_id(route, n), make_push(n, 200 if n % 100 else 20_000), 1000.0)
+            to_row(row_id(route, n), make_push(n, 200 if n % 100 else 20_000), now)
             for n in sequences
         ),
     )
@@ -76,3 +81,18 @@ def damage(path: Path, offset: int, data: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(data)
+
+
+def read_lines(folder: Path, copy: Path) -> list[bytes]:
+    """Read the lines of all pushes in the database of a process that was killed.
+
+    The files are copied: opening them would change them.
+    """
+    copy.mkdir(exist_ok=True)
+    for file in (*copy.glob("queue.sqlite*"), *folder.glob("queue.sqlite*")):
+        if file.parent == copy:
+            file.unlink()
+        else:
+            shutil.copy(file, copy)
+    with closing(sqlite3.connect(copy / "queue.sqlite")) as connection:
+        return [line for (line,) in connection.execute("SELECT line FROM push")]

@@ -20,7 +20,7 @@ from node2dm_tw.providers.fcm import FCM
 from tests.support.grammar import LINES, OBJECTS, Case
 from tests.unit.intake.support import Intake
 
-SERVICES = {"c2dm": C2DM("https://x.example/"), "fcm": FCM("https://x.example/")}
+SERVICES = {"c2dm": C2DM("https://x.example/"), "fcm": FCM("https://x.example/", lambda: 0.0)}
 
 
 def parse(line: bytes, service: str):
@@ -28,7 +28,7 @@ def parse(line: bytes, service: str):
     parser = Intake().parser
     parser.default = attrs.evolve(parser.default, provider=SERVICES[service])
     try:
-        _, push = parser.read(line, 0.0)
+        _, (push,) = parser.read(line, 0.0)
     except InvalidPush as error:
         return None, (error.reason, error.field)
     content = push.fields if push.is_json else push.payload.decode()

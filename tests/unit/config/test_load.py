@@ -92,7 +92,6 @@ def test_every_fault_of_the_file_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
-        ("queue = sqlite", "sqlite"),
         ("queue = rediss://user:hush-hush@host:1/0", "rediss"),
         ("queue = unix:///run/redis", "unix"),
         ("udp = 127.0.0.1:1, systemd:push", "systemd:NAME"),
@@ -399,6 +398,46 @@ def test_what_is_wrong_with_a_key_is_told_with_all_the_rest(tmp_path):
     ]
 
 
+def test_default_credentials(tmp_path, monkeypatch):
+    """The file that the environment names, else that of gcloud, else the metadata server."""
+    text = "[fcm]\nproject = shop\nservice_account = default\n"
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    assert load(tmp_path, text).routes[0].service_account == "metadata"
+    gcloud, named = tmp_path / "application_default_credentials.json", tmp_path / "default"
+    for file, name in ((gcloud, ""), (named, str(named))):
+        file.write_bytes(b"it")
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", name)
+        settings = load(tmp_path, text)
+        assert settings.routes[0].service_account == FileContent(file, b"it")
+        assert f"service_account = {file}" in format_settings(settings)
+    named.unlink()
+    [error] = errors(tmp_path, text)
+    expected = "[fcm] service_account = default: expected a file that can be read (No such file"
+    assert error.startswith(expected)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.delenv("CLOUDSDK_CONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(tmp_path, text).routes[0].service_account == "metadata"
+
+
+def test_the_metadata_server(tmp_path):
+    """It is no file, is shown by its name, and names no project; a file may be called so."""
+    text = "[fcm]\nservice_account = metadata\n"
+    settings = load(tmp_path, f"{text}project = shop\n")
+    assert settings.routes[0].service_account == "metadata"
+    assert "service_account = metadata" in format_settings(settings)
+    assert settings.warnings == ()
+    asked = []
+    assert errors(tmp_path, text, check_key=lambda source: asked.append(source) or "") == [
+        "[fcm] project: expected a project ID; metadata names none"
+    ]
+    assert asked == ["metadata"]
+    (tmp_path / "metadata").touch()
+    settings = load(tmp_path, "[fcm]\nservice_account = ./metadata\nproject = shop\n")
+    assert settings.routes[0].service_account == FileContent(tmp_path / "metadata", b"")
+
+
 def test_a_key_without_a_project_wants_one(tmp_path):
     """Without a project there is no address to send to, unless the address is whole."""
     (tmp_path / "key.json").touch()
@@ -453,3 +492,19 @@ def test_push_token(tmp_path):
     assert (
         error == "[node2dm] push_token: expected 1 to 1024 visible ASCII characters, without blanks"
     )
+
+
+def test_the_outcome_records(tmp_path):
+    """Off, unless a file is named; of the sent pushes a share, of the targets the beginning."""
+    gateway = load(tmp_path, MINIMAL).gateway
+    assert gateway.outcomes is None
+    assert (gateway.outcomes_sample, gateway.outcomes_targets) == (100.0, "short")
+    options = "[node2dm]\noutcomes = o.jsonl\noutcomes_sample = 0.5\noutcomes_targets = full\n"
+    gateway = load(tmp_path, options + MINIMAL).gateway
+    assert (gateway.outcomes_sample, gateway.outcomes_targets) == (0.5, "full")
+    assert errors(
+        tmp_path, f"[node2dm]\noutcomes_sample = 101\noutcomes_targets = long\n{MINIMAL}"
+    ) == [
+        "[node2dm] outcomes_sample = 101: expected percent, from 0 to 100",
+        "[node2dm] outcomes_targets = long: expected one of short, full, none",
+    ]

@@ -9,7 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from node2dm_tw.http.interface import CertificateRefused, NoAnswer, NotSent
 from node2dm_tw.providers.interface import SignInFailed, SignInRefused
-from tests.support.doubles import bench
+from node2dm_tw.queues.sqlite_engine import SqliteEngine
+from tests.support.doubles import bench, make_memory_engine
+from tests.support.in_place import make_in_place_writer
 
 ANSWERS = st.sampled_from(
     [
@@ -41,18 +43,25 @@ SIGN_INS = st.sampled_from(
     [3_600.0, 5.0, SignInFailed("503", 2.0), SignInRefused("BadAuthentication"), NotSent("x")]
 )
 
+MEMORY = Path("/dev/shm")
+"""A disk on which a sync takes no time."""
+
 
 class LaneMachine(RuleBasedStateMachine):
     """Every push received ends in exactly one counter, or is still in the queue."""
 
+    make_engine = staticmethod(make_memory_engine)
+
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.bench = bench(Path(self.folder.name), max_queued=100, max_age=3_000)
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+        folder = Path(self.folder.name)
+        self.bench = bench(folder, max_queued=100, max_age=3_000, make_engine=self.make_engine)
         self.started = self.stopping = False
         self.number = 0
 
     def teardown(self) -> None:
+        self.bench.engine.stop()
         self.folder.cleanup()
 
     @rule(script=st.lists(SIGN_INS, max_size=4))
@@ -104,6 +113,11 @@ class LaneMachine(RuleBasedStateMachine):
         assert self.bench.queue.depth == 0
         pending = [call for call in self.bench.clock.getDelayedCalls() if call.active()]
         assert not pending
+        self.bench.engine.stop()
+        restored = bench(Path(self.folder.name), make_engine=self.make_engine)
+        restored.queue.start()
+        assert restored.queue.depth == self.bench.stats.messages_handed_over
+        restored.engine.stop()
 
     @invariant()
     def every_push_is_accounted_for(self) -> None:
@@ -119,7 +133,19 @@ class LaneMachine(RuleBasedStateMachine):
         assert len(self.bench.http.waiting()) <= 64
 
 
+def make_sqlite_engine(folder, clock, wall):
+    return SqliteEngine(folder, clock, wall, make_in_place_writer(folder, clock))
+
+
+class SqliteLaneMachine(LaneMachine):
+    """The same with a queue on disk, which takes its time to store and to remove pushes."""
+
+    make_engine = staticmethod(make_sqlite_engine)
+
+
 LaneMachine.TestCase.settings = settings(
     max_examples=150, stateful_step_count=40, deadline=None, derandomize=True
 )
+SqliteLaneMachine.TestCase.settings = settings(LaneMachine.TestCase.settings, max_examples=60)
 TestLane = LaneMachine.TestCase
+TestSqliteLane = SqliteLaneMachine.TestCase

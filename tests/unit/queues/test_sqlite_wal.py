@@ -74,3 +74,13 @@ def test_frames_of_an_earlier_wal_in_the_same_file_do_not_count(tmp_path):
         assert wal_path(path).stat().st_size > 20 * FRAME_BYTES
     assert 0 < len(frames) < 10
     assert all(frame.is_intact for frame in frames)
+
+
+def test_a_new_header_before_the_frames_of_an_earlier_wal_is_no_damage(tmp_path, used):
+    """The process was killed after it had written the header, and before the first frame."""
+    path = make_database(tmp_path / "other.sqlite", 10)
+    with closing(connect(path)) as connection:
+        add(connection, 1, [10])
+        header = wal_path(path).read_bytes()[:32]
+    damage(wal_path(used), 0, header)
+    assert read_wal(wal_path(used)) == []

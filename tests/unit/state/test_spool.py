@@ -5,12 +5,14 @@ import json
 import mmap
 import re
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.push import Push, split_at_colons
 from node2dm_tw.state.spool import (
     MAX_BYTES_PER_READ,
@@ -109,6 +111,19 @@ def lines_of(content: bytes) -> list[bytes]:
     """The lines without their ends, and without the first line of a spool."""
     found = re.findall(rb"[^\n]*\n|[^\n]+", content.removeprefix(HEADER))
     return [each.removesuffix(b"\n") for each in found]
+
+
+@pytest.mark.parametrize("letter", ["\u00e9", "\U0001f600", '"', "\\"])
+def test_the_longest_push_of_a_request_is_restored(tmp_path, letter):
+    """Its line has the collapse key twice, and JSON writes some letters with more bytes."""
+    key = letter * ((1 << 20) // len(json.dumps(letter, ensure_ascii=False).strip('"').encode()))
+    body = json.dumps({"token": "a", "collapse_key": key}, ensure_ascii=False).encode()
+    _, push = read_json(body, 5.0)
+    reader = SpoolReader(
+        Spool(tmp_path / "spool").add([to_record(push, 0.0)]), lambda r: from_record(r, 9.0, 0.0)
+    )
+    with closing(reader):
+        assert reader.read(1) == [push]
 
 
 def test_a_file_that_never_ends_a_line_costs_no_memory(tmp_path):
