@@ -44,7 +44,10 @@ class BlockingWork:
             if not finished.called:
                 finished.callback(result)
 
-        threading.Thread(target=work, name="blocking work", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="blocking work", daemon=True).start()
+        except RuntimeError:  # the system has no room for another thread
+            finished.errback()
         return finished.addTimeout(patience, self.reactor, _describe_timeout)
 
     def wait_for(self, ask: Callable[[], Deferred[Any]]) -> Any:

@@ -227,4 +227,7 @@ def _ensure_federated_keys(endpoints: Endpoints) -> None:
         subject_token: secret,
     }
     for path, content in files.items():
+        with suppress(OSError):
+            if read_file(path, _MAX_FILE_BYTES) == content.encode():
+                continue
         replace_file(path, content.encode())

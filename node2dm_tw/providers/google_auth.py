@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -57,7 +57,6 @@ _URLS = ("token_url", "token_uri", "service_account_impersonation_url")
 _AWS = "urn:ietf:params:aws:token-type:aws4_request"
 _PRINCIPAL = re.compile(r".*/serviceAccounts/([^/:]+):generateAccessToken")
 
-Result = TypeVar("Result")
 AskBlocking = Callable[[str, str, Headers, bytes], Response]
 """Sends a request (method, URL, headers, body), and blocks until its answer; raises any error."""
 
@@ -231,8 +230,7 @@ class GoogleAuthCredentials(UnsavedCredentials):
 
     def fetch(self) -> Deferred[Credential]:
         if self._is_running:
-            return fail(SignInFailed("the sign-in before still hangs, in a file or a program"))
-        self._is_running = True
+            return fail(SignInFailed("an earlier sign-in has not ended yet"))
         return self.run(self._sign_in).addCallback(self._on_token)
 
     def _on_token(self, found: tuple[str, float]) -> Credential:
@@ -246,6 +244,7 @@ class GoogleAuthCredentials(UnsavedCredentials):
         Raises:
             SignInFailed, SignInRefused: there is none.
         """
+        self._is_running = True
         try:
             credentials = _build(self.account)
             credentials.refresh(_Transport(self.ask, self.wall))

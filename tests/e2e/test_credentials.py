@@ -77,6 +77,7 @@ def test_a_push_with_each_kind_of_account(make_gateway, push_emulator, tmp_path,
     secret = json.loads(push_emulator.authorized_user.read_bytes())["refresh_token"]
     assert secret not in gateway.log
     assert "Unhandled" not in gateway.log
+    assert "Warning" not in gateway.log
     assert gateway.stop() == 0
 
 

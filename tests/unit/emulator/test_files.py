@@ -17,6 +17,10 @@ def _settings(tmp_path):
     return EmulatorSettings(tmp_path / "state")
 
 
+def _moments(settings):
+    return {path.name: path.stat().st_mtime_ns for path in settings.folder.iterdir()}
+
+
 def _contents(settings):
     return {path.name: path.read_bytes() for path in settings.folder.iterdir()}
 
@@ -44,13 +48,16 @@ def test_files_are_for_their_owner_alone(settings):
 def test_what_is_good_is_kept(settings):
     """A second start changes nothing, so that clients may keep their copies."""
     ensure_files(settings)
-    before = _contents(settings)
+    before = _contents(settings), _moments(settings)
     ensure_files(settings)
-    assert _contents(settings) == before
+    assert (_contents(settings), _moments(settings)) == before
+
+
+NAMES = ["ca.pem", "server.pem", "service-account.json", "authorized-user.json"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"[" * 100_000, b'{"private_key": 5}', None])
-@pytest.mark.parametrize("name", ["ca.pem", "server.pem", "service-account.json"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_damaged_is_made_again(settings, name, damage):
     """A damaged or missing file is replaced, and what belongs together fits again."""
     ensure_files(settings)
@@ -64,10 +71,14 @@ def test_what_is_damaged_is_made_again(settings, name, damage):
     assert after[name] not in (damage, before[name])
     authority = x509.load_pem_x509_certificate(after["ca.pem"])
     x509.load_pem_x509_certificate(after["server.pem"]).verify_directly_issued_by(authority)
+    user = json.loads(after["authorized-user.json"])
+    assert after["subject-token"] == user["refresh_token"].encode()
+    impersonated = json.loads(after["impersonated-service-account.json"])
+    assert impersonated["source_credentials"] == user
 
 
 @pytest.mark.parametrize("kind", ODD)
-@pytest.mark.parametrize("name", ["ca.pem", "server.pem", "service-account.json"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_no_file_gives_way_to_one(settings, monkeypatch, name, kind):
     """A FIFO is not waited for and a link not followed; a directory ends the start."""
     ensure_files(settings)
