@@ -39,6 +39,7 @@ class Callback:
         attempts: number of failed attempts.
         outcome: the name of the push's terminal counter, without `messages_`.
         received: when the push was received, as in RFC 3339; empty if an old version saved it.
+        push_id: ID that the sender gave the push; empty if it gave none.
     """
 
     route: str
@@ -49,6 +50,7 @@ class Callback:
     attempts: int = 0
     outcome: str = BAD_DEVICE
     received: bytes = b""
+    push_id: bytes = b""
 
     @property
     def size(self) -> int:
@@ -86,11 +88,12 @@ class CallbackTarget:
             "route": callback.route,
             "outcome": callback.outcome,
             "received": callback.received.decode(),
+            "id": callback.push_id.decode(),
         }
         if not self.is_json:
             return urlencode(fields | {"shared_secret": self.shared_secret}).encode()
-        # An unknown time is null, because the empty text is not a time.
-        fields_or_null = fields | {"received": fields["received"] or None}
+        # What is unknown is null, because the empty text is neither a time nor an ID.
+        fields_or_null = fields | {name: fields[name] or None for name in ("received", "id")}
         return json.dumps(fields_or_null, ensure_ascii=False, separators=(",", ":")).encode()
 
     def headers(self, callback: Callback, moment: int, body: bytes) -> Headers:
@@ -116,12 +119,18 @@ def to_record(callback: Callback) -> bytes:
     """Encode a callback for the spool: a JSON array of its fields."""
     fields = (callback.device, callback.message, callback.reason, callback.callback_id)
     texts = [field.decode(errors="replace") for field in fields]
-    rest = (callback.attempts, callback.outcome, callback.received.decode())
+    rest = (
+        callback.attempts,
+        callback.outcome,
+        callback.received.decode(),
+        callback.push_id.decode(),
+    )
     return json.dumps([callback.route, *texts, *rest], ensure_ascii=False).encode()
 
 
-_FORMS = ([str, str, str, str, str, int, str, str], [str, str, str, str, str, int])
-"""The types of a record's fields; earlier versions had neither outcome nor time of receipt."""
+_TYPES = [str, str, str, str, str, int, str, str, str]
+_DEFAULTS = (BAD_DEVICE, "", "")
+"""The types of a record's fields, and the values of those that earlier versions did not have."""
 
 _ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 """The ID is sent in a header."""
@@ -131,13 +140,18 @@ _OUTCOME = re.compile(r"[a-z_]{1,32}")
 _RECEIVED = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)?", re.ASCII)
 
 
+_PUSH_ID = re.compile(r"[A-Za-z0-9._:-]{0,64}")
+
+
 def from_record(record: bytes) -> Callback | None:
     """Decode an untrusted record; None if it is not a callback."""
     fields = parse_json(record) if len(record) <= MAX_RECORD_BYTES else None
-    if not isinstance(fields, list) or [type(field) for field in fields] not in _FORMS:
+    if not isinstance(fields, list) or len(fields) not in (6, 8, 9):
         return None
-    route, *texts, attempts = fields[:6]
-    outcome, received = fields[6:] or (BAD_DEVICE, "")
+    fields += _DEFAULTS[len(fields) - 6 :]
+    if [type(field) for field in fields] != _TYPES:
+        return None
+    route, *texts, attempts, outcome, received, push_id = fields
     try:
         device, message, reason, callback_id = (text.encode() for text in texts)
         route.encode()
@@ -147,10 +161,16 @@ def from_record(record: bytes) -> Callback | None:
         return None
     if _OUTCOME.fullmatch(outcome) is None or _RECEIVED.fullmatch(received) is None:
         return None
-    words = (
-        sys.intern(route),
-        sys.intern(outcome),
-    )  # a few different texts, shared by thousands of callbacks
+    if _PUSH_ID.fullmatch(push_id) is None:
+        return None
     return Callback(
-        words[0], device, message, reason, callback_id, attempts, words[1], received.encode()
+        sys.intern(route),  # one of a few texts, as the outcome: shared by thousands of callbacks
+        device,
+        message,
+        reason,
+        callback_id,
+        attempts,
+        sys.intern(outcome),
+        received.encode(),
+        push_id.encode(),
     )

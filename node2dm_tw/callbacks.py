@@ -285,6 +285,7 @@ class Callbacks:
             b"msg_" + uuid.uuid4().hex.encode(),
             outcome=ended.outcome,
             received=rfc3339(received).encode(),
+            push_id=(push.id or "").encode(),
         )
         sender.add(callback, delay)
 

@@ -229,8 +229,10 @@ class OutcomeRecorder:
     recent: RecentOutcomes | None = None
     _prefix: str = attrs.field(factory=lambda: uuid.uuid4().hex[:12], init=False)
     _number: int = attrs.field(default=0, init=False)
-    _second: int = attrs.field(default=-1, init=False)
+    _milliseconds: int = attrs.field(default=-1, init=False)
     _time: str = attrs.field(default="", init=False)
+    _second: int = attrs.field(default=-1, init=False)
+    _second_text: str = attrs.field(default="", init=False)
 
     def open(self) -> None:
         """Open the file. Raises OSError."""
@@ -268,9 +270,12 @@ class OutcomeRecorder:
 
     def record(self, ended: Ended) -> None:
         """Record the end of a push in the file, if it is in the sample, and by its id."""
-        push_id = ended.push.id
-        recent = self.recent if push_id is not None else None
-        file = self.file if ended.outcome != "sent" or self._is_in_sample() else None
+        push, file, recent = ended.push, self.file, self.recent
+        push_id = push.id if push.is_json else None
+        if push_id is None:
+            recent = None
+        if self.sample < 100 and ended.outcome == "sent" and self.random() * 100 >= self.sample:
+            file = None
         if file is None and recent is None:
             return
         if push_id is None:
@@ -282,31 +287,34 @@ class OutcomeRecorder:
         if recent is not None:
             recent.add(push_id, line[:-1])
 
-    def _is_in_sample(self) -> bool:
-        return self.sample >= 100 or self.random() * 100 < self.sample
-
     def _format(self, ended: Ended, push_id: str) -> str:
-        """Build the line: this takes half as long as `json.dumps`."""
+        """Build the line, at a third of the cost of `json.dumps`.
+
+        Neither the name of a route nor an id has characters that JSON escapes.
+        """
         route, push, outcome, reason, message_name, sends, waited, answered = ended
-        target = name = "null"
+        milliseconds = int(self.wall() * 1000)
+        if milliseconds != self._milliseconds:
+            self._set_time(milliseconds)
+        target = name = why = "null"
         if self.targets == "short":
-            target = quote(shorten(push.device))
+            target = quote(shorten(push.line[: push.device_end]))  # the property costs more
         elif self.targets == "full":
-            target = quote(push.device.decode("utf-8", "replace")[:MAX_TARGET_LENGTH])
+            target = quote(push.device.decode()[:MAX_TARGET_LENGTH])
         if message_name is not None:
-            name = quote(message_name.decode("utf-8", "replace")[:MAX_TEXT_LENGTH])
-        why = quote(reason[:MAX_TEXT_LENGTH]) if reason else "null"
-        answered_ms = "null" if answered is None else f"{answered * 1000:.0f}"
+            name = quote(message_name[:MAX_TEXT_LENGTH].decode("utf-8", "replace"))
+        if reason:
+            why = quote(reason[:MAX_TEXT_LENGTH])
+        answered_ms = "null" if answered is None else int(answered * 1000)
         return (
-            f'{{"time":"{self._now()}","id":"{push_id}","route":{quote(route)},"target":{target}'
+            f'{{"time":"{self._time}","id":"{push_id}","route":"{route}","target":{target}'
             f',"outcome":"{outcome}","reason":{why},"message_name":{name},"attempts":{sends}'
-            f',"waited_ms":{waited * 1000:.0f},"answered_ms":{answered_ms}}}\n'
+            f',"waited_ms":{int(waited * 1000)},"answered_ms":{answered_ms}}}\n'
         )
 
-    def _now(self) -> str:
-        """Return the time as in RFC 3339. Its whole seconds are formatted once a second."""
-        milliseconds = int(self.wall() * 1000)
-        second = milliseconds // 1000
+    def _set_time(self, milliseconds: int) -> None:
+        """Format the time of the records; the part of it that lasts a second only once."""
+        second, rest = divmod(milliseconds, 1000)
         if second != self._second:
-            self._second, self._time = second, rfc3339(second)[:-4]
-        return f"{self._time}{milliseconds % 1000:03d}Z"
+            self._second, self._second_text = second, rfc3339(second)[:-4]
+        self._milliseconds, self._time = milliseconds, f"{self._second_text}{rest:03d}Z"

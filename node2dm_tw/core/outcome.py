@@ -1,5 +1,6 @@
 """How a push ended, as callbacks and outcome records tell it."""
 
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -35,6 +36,9 @@ class Ended(NamedTuple):
     waited: float
     answered: float | None
 
+
+make_ended = functools.partial(tuple.__new__, Ended)
+"""Makes an `Ended` from a tuple, at a third of the cost."""
 
 OnEnded = Callable[[Ended], None]
 

@@ -6,7 +6,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from node2dm_tw.core.logs import Throttle, logger, shorten
-from node2dm_tw.core.outcome import Ended, OnEnded, PushOutcome
+from node2dm_tw.core.outcome import OnEnded, PushOutcome, make_ended
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import RouteStats
 from node2dm_tw.delivery.blame import Blame
@@ -117,13 +117,14 @@ class Settlement:
         message_name: bytes | None,
     ) -> None:
         """Hand on how a push ended; a fault there must change nothing about the push."""
-        sends, sent = lease.sends, lease.sent
-        answered = None if lease.answered is None else lease.answered - sent
+        push, sends, answered = lease.push, lease.sends, lease.answered
+        if answered is not None:
+            answered -= lease.sent
         try:
-            waited = (sent if sends else self.clock.seconds()) - lease.push.received
+            waited = (lease.sent if sends else self.clock.seconds()) - push.received
             on_ended(
-                Ended(
-                    self.route, lease.push, outcome, reason, message_name, sends, waited, answered
+                make_ended(
+                    (self.route, push, outcome, reason, message_name, sends, waited, answered)
                 )
             )
         except Exception:  # noqa: BLE001 - the push has ended, and is counted

@@ -48,7 +48,10 @@ _NEEDS_QUOTING = bytes(byte not in _SAFE for byte in range(256))
 """For each byte 1 if `_quote` must quote it separately."""
 
 _CONTENT_TYPE = b"application/x-www-form-urlencoded;charset=UTF-8"
-_UNSUPPORTED = ("fid", "topic", "condition", "priority", "notification")
+_UNSUPPORTED = (
+    *("fid", "topic", "condition", "priority", "notification", "android", "android_v2", "apns"),
+    *("webpush", "fcm_options", "validate_only"),
+)
 
 
 @attrs.frozen

@@ -54,7 +54,8 @@ def test_a_device_that_is_not_registered(make_gateway, hook, route, reason):
     """From datagram to signed JSON, with the emulator as Google; an FCM route without its alarm."""
     config = f"[{route}]\n" + ("bad_device_alarm = 0\n" if route == "fcm" else "")
     gateway = make_gateway(f"{config}[emulator]\n{section(hook.port, 'bad_device')}").start()
-    gateway.push('nobody:key:{"größe": "😀"}'.encode(), b"demo-phone:key:{}")
+    line = {"token": "nobody", "id": "order-7", "collapse_key": "k", "data": '{"größe": "😀"}'}
+    gateway.push(json.dumps(line | {"route": route}).encode(), b"demo-phone:key:{}")
     gateway.wait_for(messages_sent=1, messages_bad_device=1, callbacks_sent=1)
     (sent,) = hook.requests
     callback = verified(sent)
@@ -65,6 +66,7 @@ def test_a_device_that_is_not_registered(make_gateway, hook, route, reason):
         "reason": reason,
         "route": route,
         "outcome": "bad_device",
+        "id": "order-7",
     }
     with pytest.raises(WebhookVerificationError):
         verified(sent, OTHER_SECRET)

@@ -49,6 +49,7 @@ def test_a_dead_device_is_reported_to_the_application(make_gateway):
                 "reason": "NotRegistered",
                 "route": "c2dm",
                 "outcome": "bad_device",
+                "id": "",
             }
             assert "shhh" not in gateway.log
     finally:

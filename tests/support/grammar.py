@@ -136,6 +136,13 @@ OBJECTS = [
     _bad(T | {"route": "nowhere"}, "unknown_route", "route"),
     _bad(T, "collapse_key", "collapse_key", C2DM),
     _bad(T | {"collapse_key": ""}, "collapse_key", "collapse_key", C2DM),
+    # the application's own id
+    *(_good(T | {"id": name}) for name in ("a", "order-7.2_b:C", "x" * 64)),
+    _good(T | {"id": None}, T),
+    *(
+        _bad(T | {"id": name}, "field", "id")
+        for name in ("", "x" * 65, "a b", "a/b", "a\n", "\u00fc", "\ud800", 7, True, ["a"], {})
+    ),
     # half of a surrogate pair
     _bad({"token": "\ud800"}, "utf8", "token"),
     _bad(T | {"data": "\ud800"}, "utf8", "data"),

@@ -20,10 +20,12 @@ PROGRAMS = {
     "chromium": "chromium",
     "curl": "curl",
     "faketime": "faketime",
+    "jq": "jq",
     "logrotate": "logrotate",
     "nc": "netcat-openbsd",
     "nginx": "nginx-light",
     "promtool": "prometheus",
+    "rsyslogd": "rsyslog",
     "sqlite3": "sqlite3",
 }
 """Each program, and the package of Debian that has it."""

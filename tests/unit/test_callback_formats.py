@@ -38,7 +38,7 @@ def is_signed(posted, secret: str = SECRET) -> bool:
 def test_a_json_callback_is_verified_by_the_official_library(tmp_path):
     """Its fields are those of the form, without the shared secret."""
     sender = make(tmp_path, targets=AS_JSON)
-    line = '{"token": "gone", "collapse_key": "k", "data": {"größe": "😀"}}'
+    line = '{"token": "gone", "id": "order-7", "collapse_key": "k", "data": {"größe": "😀"}}'
     _, push = read_json(line.encode(), 0.0)
     sender.enqueue("c2dm", push, "NotRegistered")
     (posted,) = sender.http.posted
@@ -51,6 +51,7 @@ def test_a_json_callback_is_verified_by_the_official_library(tmp_path):
         "route": "c2dm",
         "outcome": "bad_device",
         "received": "2023-11-14T22:13:20.000Z",
+        "id": "order-7",
     }
     assert b"shhh" not in posted.body
 

@@ -17,7 +17,7 @@ from node2dm_tw.callback_target import (
 
 MOMENT = "2023-11-14T22:13:20.000Z"
 OLD_RECORD = ["c2dm", "gone", "größer 😀", "NotRegistered", "msg_1", 0]
-RECORD = [*OLD_RECORD, "overflowed", MOMENT]
+RECORD = [*OLD_RECORD, "overflowed", MOMENT, "order-7"]
 NUMBERS = st.integers() | st.floats() | st.just(10**400)
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.text(),
@@ -34,7 +34,7 @@ def with_field(number: int, value: object) -> bytes:
 def test_a_callback_is_read_as_it_was_written(route, device, message, reason, attempts):
     """In a record without line feeds."""
     texts = (text.encode() for text in (device, message, reason))
-    callback = Callback(route, *texts, b"msg_0", attempts, "expired", MOMENT.encode())
+    callback = Callback(route, *texts, b"msg_0", attempts, "expired", MOMENT.encode(), b"a:1")
     record = to_record(callback)
     assert b"\n" not in record
     read = from_record(record)
@@ -43,9 +43,11 @@ def test_a_callback_is_read_as_it_was_written(route, device, message, reason, at
 
 
 def test_a_record_of_an_earlier_version_is_of_a_bad_device():
-    """It has neither outcome nor time of receipt."""
+    """It has neither outcome nor time of receipt, or no ID of the push."""
     read = from_record(json.dumps(OLD_RECORD).encode())
-    assert (read.outcome, read.received) == ("bad_device", b"")
+    assert (read.outcome, read.received, read.push_id) == ("bad_device", b"", b"")
+    read = from_record(json.dumps(RECORD[:8]).encode())
+    assert (read.outcome, read.received, read.push_id) == ("overflowed", MOMENT.encode(), b"")
     assert from_record(json.dumps(RECORD[:7]).encode()) is None
 
 
@@ -55,7 +57,7 @@ def test_whatever_else_is_in_a_record_it_is_no_callback(record):
     assert from_record(record) is None
 
 
-@given(st.integers(0, 7), JSON)
+@given(st.integers(0, 8), JSON)
 def test_one_wrong_field_is_no_callback_and_raises_nothing(number, value):
     """Each field has its type; texts are whole, the id can stand in a header."""
     callback = from_record(with_field(number, value))
@@ -78,6 +80,9 @@ def test_one_wrong_field_is_no_callback_and_raises_nothing(number, value):
         with_field(6, ""),
         with_field(7, "yesterday"),
         with_field(7, MOMENT + "\n"),
+        with_field(8, "order 7"),
+        with_field(8, "order-7\n"),
+        with_field(8, "x" * 65),
         with_field(1, "\ud800"),
         with_field(4, "msg_1\r\nX-Evil: 1"),
         with_field(4, "msg_1\n"),

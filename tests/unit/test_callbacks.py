@@ -156,6 +156,7 @@ def test_a_callback_carries_node2dms_fields_and_more(tmp_path):
         "route": "c2dm",
         "outcome": "bad_device",
         "received": "2023-11-14T22:13:20.000Z",
+        "id": "",
     }
     posted.say(204, b"")
     assert counters(sender) == (1, 0, 0)

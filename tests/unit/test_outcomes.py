@@ -88,7 +88,7 @@ def test_a_record_has_exactly_these_fields(make):
         "message_name": "projects/demo/messages/0:1",
         "attempts": 2,
         "waited_ms": 1500,
-        "answered_ms": 13,
+        "answered_ms": 12,
     }
     assert expired == sent | {
         "id": "order-7",

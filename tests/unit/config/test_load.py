@@ -492,3 +492,19 @@ def test_push_token(tmp_path):
     assert (
         error == "[node2dm] push_token: expected 1 to 1024 visible ASCII characters, without blanks"
     )
+
+
+def test_the_outcome_records(tmp_path):
+    """Off, unless a file is named; of the sent pushes a share, of the targets the beginning."""
+    gateway = load(tmp_path, MINIMAL).gateway
+    assert gateway.outcomes is None
+    assert (gateway.outcomes_sample, gateway.outcomes_targets) == (100.0, "short")
+    options = "[node2dm]\noutcomes = o.jsonl\noutcomes_sample = 0.5\noutcomes_targets = full\n"
+    gateway = load(tmp_path, options + MINIMAL).gateway
+    assert (gateway.outcomes_sample, gateway.outcomes_targets) == (0.5, "full")
+    assert errors(
+        tmp_path, f"[node2dm]\noutcomes_sample = 101\noutcomes_targets = long\n{MINIMAL}"
+    ) == [
+        "[node2dm] outcomes_sample = 101: expected percent, from 0 to 100",
+        "[node2dm] outcomes_targets = long: expected one of short, full, none",
+    ]

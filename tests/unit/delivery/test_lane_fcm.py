@@ -9,7 +9,7 @@ from node2dm_tw.http.interface import NotSent
 from node2dm_tw.providers.fcm import FCM
 from tests.support.doubles import Bench, bench
 
-SERVICE = FCM("http://upstream/v1/projects/p/messages:send")
+SERVICE = FCM("http://upstream/v1/projects/p/messages:send", lambda: 0.0)
 GOOD = b'{"name": "projects/p/messages/1"}'
 
 

@@ -5,6 +5,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.push import split_at_colons
+from node2dm_tw.http.interface import NoAnswer
 from node2dm_tw.queues.interface import Lease
 from tests.support.doubles import bench
 
@@ -120,3 +121,98 @@ def test_a_reason_is_logged_once_a_second_and_hides_no_other(tmp_path):
         f"{start}: overflowed: {OVER_RATE} (213 more like it were not logged)",
     ]
     assert {each.count for each in settlement.errors.latest()} == {214, 215}
+
+
+def watched(tmp_path, **options):
+    """A lane that has started, and the list to which the ends of its pushes are handed."""
+    lane = bench(tmp_path, max_age=100.0, **options)
+    ends = []
+    lane.lane.report_pushes(is_traced=False, on_outcome=ends.append)
+    lane.lane.start()
+    return lane, ends
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options", "outcome"),
+    [
+        (over_max_queued, SMALL, "overflowed"),
+        (over_max_age, SMALL, "expired"),
+        (over_its_ttl, SMALL, "expired"),
+        (too_many_for_one_device, SLOW, "overflowed"),
+        (answered(b"id=1"), SMALL, "sent"),
+        (answered(b"Error=MessageTooBig"), SMALL, "refused"),
+        (BAD, SMALL, "bad_device"),
+        (blocked_before, SMALL, "blocked"),
+    ],
+)
+def test_each_end_is_handed_on_once(tmp_path, scenario, options, outcome):
+    """Those of the queue as well; as often as it is counted."""
+    lane, ends = watched(tmp_path, **options)
+    scenario(lane)
+    lane.check()
+    counted = {ended.outcome: getattr(lane.stats, f"messages_{ended.outcome}") for ended in ends}
+    assert {ended.route for ended in ends} == {"c2dm"}
+    for each, count in counted.items():
+        assert sum(ended.outcome == each for ended in ends) == count
+    assert counted[outcome] > 0
+    assert len({id(ended.push) for ended in ends}) == len(ends)
+
+
+def test_a_push_that_takes_the_place_of_another_one(tmp_path):
+    """The older one has ended, though nothing went wrong."""
+    lane, ends = watched(tmp_path, **SLOW)
+    lane.push(*[b"phone:key:x"] * 2, b"phone:same:1", b"phone:same:2")
+    lane.check()
+    assert [(ended.outcome, ended.push.payload) for ended in ends] == [("collapsed", b"1")]
+    assert lane.reported.total() == 0
+
+
+def test_the_requests_of_a_push_and_their_times(tmp_path):
+    """From its receipt to the last request, and from that to its answer."""
+    lane, ends = watched(tmp_path)
+    lane.push(b"phone:key:x")
+    lane.advance(2)
+    lane.http.posted[0].fail(NoAnswer("no answer"))
+    lane.advance(1)
+    lane.clock.advance(0.25)
+    lane.http.posted[1].say(body=b"id=0:7")
+    (ended,) = ends
+    assert (ended.outcome, ended.reason, ended.message_name) == ("sent", "", b"0:7")
+    assert (ended.sends, ended.waited, ended.answered) == (2, 3.0, 0.25)
+
+
+def test_a_push_that_ended_before_its_next_request(tmp_path):
+    """Its last request counts, and its answer, if there was one."""
+    lane, ends = watched(tmp_path)
+    lane.push(b"phone:key:answered", b"other:key:unanswered")
+    lane.clock.advance(0.5)
+    lane.http.posted[0].say(500, b"")
+    lane.http.posted[1].fail(NoAnswer("no answer"))
+    lane.clock.advance(101)
+    found = {ended.push.payload: ended[3:] for ended in ends}
+    assert found == {
+        b"answered": ("older than its max_age", None, 1, 0.0, 0.5),
+        b"unanswered": ("older than its max_age", None, 1, 0.0, None),
+    }
+
+
+def test_a_push_that_was_never_sent(tmp_path):
+    """Waited until its end; whoever is told may fail, the push has ended all the same."""
+    lane = bench(tmp_path, max_age=10.0)
+    lane.credentials.hold = True
+    ends = []
+
+    def take(ended):
+        ends.append(ended)
+        raise RuntimeError("no")
+
+    lane.lane.report_pushes(is_traced=False, on_outcome=take)
+    lane.lane.start()
+    lane.push(b"phone:key:x")
+    lane.advance(11)
+    with capturedLogs() as events:
+        lane.credentials.held[0].callback(lane.credentials.make())
+    lane.check()
+    (ended,) = ends
+    assert (ended.outcome, ended.sends, ended.waited, ended.answered) == ("expired", 0, 11.0, None)
+    assert formatEvent(events[-1]).startswith("the outcome of a push could not be handed on")
