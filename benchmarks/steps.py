@@ -35,7 +35,7 @@ Step = Callable[[], object]
 NOW = 1_000_000.0
 CREDENTIAL = Credential(b"GoogleLogin auth=a-token", 1, NOW, 2 * NOW)
 _C2DM = C2DM("https://localhost/c2dm/send")
-_FCM = FCM(send_url("project"))
+_FCM = FCM(send_url("project"), lambda: 0.0)
 _CONFIGURATION = f"""
 [node2dm]
 state_dir = .

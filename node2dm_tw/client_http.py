@@ -50,9 +50,8 @@ class InvalidPushes(ValueError):
 
     def __init__(self, faults: Sequence[PushFault]) -> None:
         """Store the invalid pushes, of which the gateway names at most a hundred."""
-        super().__init__(
-            "; ".join(f"push {each.index}: {each.reason}: {each.detail}" for each in faults)
-        )
+        shown = [f"push {each.index}: {each.reason}: {each.detail}" for each in faults[:3]]
+        super().__init__("; ".join(shown + ["..."] * (len(faults) > 3)))
         self.faults = faults
         self.accepted: list[str] = []  # ids of the pushes before, in requests of their own
 
@@ -138,7 +137,7 @@ class HTTPPushClient(contextlib.AbstractContextManager["HTTPPushClient"]):
         ids = found.get("ids")
         if status == 202 and isinstance(ids, list) and len(ids) == len(lines):
             return ids
-        if status == 400 and (faults := _read_faults(found, first)):
+        if status == 400 and (faults := _read_faults(found, first, len(lines))):
             raise InvalidPushes(faults)
         raise self._failure(status, answer)
 
@@ -220,12 +219,13 @@ class HTTPPushClient(contextlib.AbstractContextManager["HTTPPushClient"]):
         return RequestError(f"{self.url}: {status} {text or 'without a reason'}", status)
 
 
-def _read_faults(found: dict[str, Any], first: int) -> list[PushFault]:
-    """Read the list `errors` of an answer; empty where there is none."""
+def _read_faults(found: dict[str, Any], first: int, count: int) -> list[PushFault]:
+    """Read the list `errors` of the answer to `count` pushes; empty where there is none."""
     with contextlib.suppress(TypeError, KeyError):
         return [
             PushFault(first + each["index"], each["field"], each["reason"], each["detail"])
             for each in found["errors"]
+            if 0 <= each["index"] < count
         ]
     return []
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from benchmarks.bench import Bench
 from benchmarks.parts.backlog import depth, outage, pauses
 from benchmarks.parts.cost import cpu, instructions
-from benchmarks.parts.engines import engines
+from benchmarks.parts.engines import engines, restart
 from benchmarks.parts.intake import intake
 from benchmarks.parts.process import idle, start
 from benchmarks.parts.rates import burst, latency
@@ -21,6 +21,7 @@ _IN_ORDER = (
     outage,
     pauses,
     start,
+    restart,
     idle,
     depth,
     steps,

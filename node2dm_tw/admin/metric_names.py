@@ -6,7 +6,7 @@ ROUTE = {
     "messages_received": ("messages_received", "Valid pushes that came in."),
     "messages_taken_over": (
         "messages_taken_over",
-        "Pushes restored from the spool of an earlier process.",
+        "Pushes that an earlier process left.",
     ),
     "messages_ambiguous": (
         "requests_ambiguous",
@@ -21,7 +21,10 @@ ROUTE = {
         "answers_over_quota",
         "Answers that say that the sender, its project, a device or a topic is over its quota.",
     ),
-    "spool_damaged": ("spool_records_damaged", "Records of a spool that could not be read."),
+    "spool_damaged": (
+        "spool_records_damaged",
+        "Records of a spool or of queue.sqlite that could not be read.",
+    ),
     "total_errors": (
         "errors",
         "Refused pushes, bad devices, quota answers and requests without an answer.",

@@ -257,7 +257,7 @@ def _c2dm(
 def _fcm(context: RouteContext, section: FCMRoute, account: Any, clients: SignInClients) -> Service:
     credentials = make_credentials(account, clients, context.blocking, context.wall)
     url = send_url(section.project or account.project, section.url, account.universe)
-    return FCM(url), credentials, credentials.update
+    return FCM(url, context.wall), credentials, credentials.update
 
 
 def _advice(session: Session, lock: QuotaLock) -> str | None:

@@ -175,7 +175,8 @@ class GatewaySection:
     max_queued_bytes: int = option(
         number(1_000_000, 1_000_000_000_000 - 1),
         "1000000000",
-        "bytes that all queued pushes may use: the line of each, and 350",
+        "bytes of memory that all queued pushes may use with queue = memory: the line of each,"
+        " and 350",
         shown=True,
         reloads=True,
     )

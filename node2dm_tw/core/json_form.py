@@ -3,20 +3,26 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from node2dm_tw.core.push import (
     MAX_TTL_SECONDS,
     NO_SUCH_FIELD,
+    SUBSCRIPTIONS,
     TARGETS,
     InvalidPush,
     Push,
     check_token,
 )
 
+MANY_TARGETS = ("tokens", "fids")
+
+MAX_DEVICES = 500
+"""Maximum number of `tokens` or `fids` of one object."""
+
 MAX_NESTING = 16
-"""Maximum nesting depth of `notification`, far below any JSON parser's recursion limit."""
+"""Maximum nesting depth of an object, far below any JSON parser's recursion limit."""
 
 
 def read_json(line: bytes, received: float) -> tuple[str | None, Push]:
@@ -60,6 +66,36 @@ def check_fields(found: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def split_targets(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the fields of each push: one for each of `tokens` or `fids`, otherwise one in all.
+
+    Raises:
+        InvalidPush: `target` (there is another target), or `token` (one is empty).
+    """
+    many = next((name for name in MANY_TARGETS if name in fields), None)
+    if many is None:
+        return [fields]
+    rest = {name: value for name, value in fields.items() if name != many}
+    if other := next((name for name in (*TARGETS, *MANY_TARGETS) if name in rest), None):
+        raise InvalidPush("target", other)
+    devices = fields[many]
+    if "" in devices:
+        raise InvalidPush("token", f"{many}[{devices.index('')}]")
+    split = [{many[:-1]: device} | rest for device in devices]
+    if "id" in rest:
+        for each, id_ in zip(split, list_ids(fields), strict=True):
+            each["id"] = id_
+    return split
+
+
+def list_ids(fields: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the pushes that `split_targets` makes of fields with an id."""
+    many = next((fields[name] for name in MANY_TARGETS if fields.get(name)), None)
+    if many is None:
+        return [fields["id"]]
+    return [f"{fields['id']}/{index}" for index in range(len(many))]
+
+
 def make_push(fields: dict[str, Any], received: float) -> Push:
     """Make a push of what `check_fields` returned, without the route. That is its payload.
 
@@ -70,7 +106,7 @@ def make_push(fields: dict[str, Any], received: float) -> Push:
     target = _find_target(fields)
     try:
         device = fields[target].encode()
-        key = fields.get("collapse_key", "").encode()
+        key = _find_collapse_key(fields).encode()
         payload = _dumps(fields).encode()
     except ValueError:
         raise _find_unwritable(fields) from None
@@ -126,6 +162,13 @@ def _find_target(fields: dict[str, Any]) -> str:
     return targets[0]
 
 
+def _find_collapse_key(fields: dict[str, Any]) -> str:
+    """Return the collapse key, which may also stand in FCM's blocks for Android."""
+    places = (fields, fields.get("android", {}), fields.get("android_v2", {}))
+    found = (place.get("collapse_key") for place in places)
+    return next((key for key in found if isinstance(key, str)), "")
+
+
 def _find_unwritable(fields: dict[str, Any]) -> InvalidPush:
     """Find the field that JSON or UTF-8 cannot encode: 1e999, or half of a surrogate pair."""
     for path, value in _paths(fields):
@@ -155,11 +198,22 @@ def _read_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+def _read_topic(value: object) -> str | None:
+    return value.removeprefix("/topics/") if isinstance(value, str) else None
+
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}(?:/[0-9]{1,3})?")
+"""What is after the slash is ours: the index of one of many targets."""
 
 
 def _read_id(value: object) -> str | None:
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def _read_devices(value: object) -> list[str] | None:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_DEVICES:
+        return None
+    return value if all(isinstance(each, str) for each in value) else None
 
 
 def _read_data(value: object) -> str | dict[str, str] | None:
@@ -189,10 +243,13 @@ def _read_boolean(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _read_object(value: object) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) and _is_shallow(value, MAX_NESTING) else None
+
+
 def _read_notification(value: object) -> dict[str, Any] | None:
-    if not isinstance(value, dict) or not _is_shallow(value, MAX_NESTING):
-        return None
-    return {name: inner for name, inner in value.items() if inner is not None}
+    found = _read_object(value)
+    return found and {name: inner for name, inner in found.items() if inner is not None}
 
 
 def _is_shallow(value: object, levels: int) -> bool:
@@ -202,13 +259,21 @@ def _is_shallow(value: object, levels: int) -> bool:
     return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
 
 
+_OBJECT = f"an object, nested at most {MAX_NESTING} deep"
+
 _FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
     **dict.fromkeys(("route", *TARGETS, "collapse_key"), (_read_text, "a text")),
+    **dict.fromkeys(MANY_TARGETS, (_read_devices, f"a list of 1 to {MAX_DEVICES} texts")),
+    **dict.fromkeys(sorted(SUBSCRIPTIONS), (_read_topic, "a text")),
     "id": (_read_id, "1 to 64 of the characters A-Z a-z 0-9 . _ : -"),
     "data": (_read_data, "a text, or an object of names, none of them empty, and texts"),
     "ttl": (_read_seconds, f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),
     "priority": (_read_priority, "normal or high"),
     "delay_while_idle": (_read_boolean, "true or false"),
-    "notification": (_read_notification, f"an object, nested at most {MAX_NESTING} deep"),
+    "notification": (_read_notification, _OBJECT),
+    **dict.fromkeys(
+        ("android", "android_v2", "apns", "webpush", "fcm_options"), (_read_object, _OBJECT)
+    ),
+    "validate_only": (_read_boolean, "true or false"),
 }
 """For each field its converter, which returns None for an invalid value, and what is expected."""

@@ -24,7 +24,7 @@ def take_snapshot(
         refused_reasons=dict(stats.refused_reasons),
         messages_in_queue=queue.depth,
         messages_in_flight=lane.in_flight,
-        messages_waiting=len(admission.retry_queue),
+        messages_waiting=len(admission.retry_queue) + queue.asleep,
         window=lane.window.size,
         backing_off=breaker.pause_left > 0,
         rate_limited_tokens=len(admission.blocked),

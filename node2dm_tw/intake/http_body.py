@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from node2dm_tw.core.json_form import DECODER, decode_json
+from node2dm_tw.core.json_form import DECODER, decode_json, list_ids
 from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.web import WebResponse
 from node2dm_tw.intake.parser import IntakeRoute, LineParser
@@ -139,19 +139,19 @@ class Batch:
     @property
     def is_too_long(self) -> bool:
         """Whether there are more pushes than a request may have."""
-        return self.count > MAX_PUSHES
+        return max(self.count, len(self.ids)) > MAX_PUSHES
 
     def read(self, until: float) -> bool:
         """Parse pushes until a moment of the clock, at least one; return whether all are parsed."""
         seconds = self.parser.clock.seconds
         for value, size in self.values:
             self.count += 1
-            if self.is_too_long:
-                return True
             try:
                 self._add(value)
             except InvalidPush as error:
                 self.faults.append((self.count - 1, error, size))
+            if self.is_too_long:
+                return True
             if seconds() >= until:
                 return False
         if not self.count:
@@ -165,9 +165,9 @@ class Batch:
             raise InvalidPush("json", "", "a JSON object")
         if value.get("id") is None:
             value["id"] = f"{self.prefix}{self.count}"
-        route, push = self.parser.read_object(value, self.received)
-        self.pushes.setdefault(route, []).append(push)
-        self.ids.append(value["id"])
+        route, pushes = self.parser.read_object(value, self.received)
+        self.pushes.setdefault(route, []).extend(pushes)
+        self.ids += list_ids(value)
 
     def describe_faults(self) -> bytes:
         """Write what is wrong as JSON."""

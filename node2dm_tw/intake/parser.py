@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from node2dm_tw.core.json_form import check_fields, decode_json, make_push
+from node2dm_tw.core.json_form import check_fields, decode_json, make_push, split_targets
 from node2dm_tw.core.logs import Throttle, logger, shorten
 from node2dm_tw.core.push import InvalidPush, Push
 from node2dm_tw.core.stats import RouteStats, Stats
@@ -106,7 +106,7 @@ class LineParser:
                 lines = _split(datagram) if LF in datagram else (datagram,)
                 for line in lines:
                     try:
-                        route, push = self.read(line, received)
+                        route, read = self.read(line, received)
                     except InvalidPush as error:
                         if line is lines[0] and _is_http(line):
                             self.reject(InvalidPush("http"), source, len(datagram))
@@ -117,7 +117,7 @@ class LineParser:
                     else:
                         if route is not latest:
                             latest, pushes = route, found.setdefault(route, [])
-                        pushes.append(push)
+                        pushes += read
         finally:
             for route, pushes in found.items():
                 self._put(route, pushes)
@@ -129,8 +129,8 @@ class LineParser:
             self._last = now
         return self._last
 
-    def read(self, line: bytes, received: float) -> tuple[IntakeRoute, Push]:
-        """Find the route of a line and the push in it.
+    def read(self, line: bytes, received: float) -> tuple[IntakeRoute, list[Push]]:
+        """Find the route of a line and the pushes in it: more than one if it has many targets.
 
         Raises:
             InvalidPush: with the reason.
@@ -150,10 +150,10 @@ class LineParser:
         except InvalidPush as error:
             raise _explain(line, error) from None
         route.provider.validate(push)
-        return route, push
+        return route, [push]
 
-    def read_object(self, found: object, received: float) -> tuple[IntakeRoute, Push]:
-        """Find the route of a decoded object and the push in it.
+    def read_object(self, found: object, received: float) -> tuple[IntakeRoute, list[Push]]:
+        """Find the route of a decoded object and the pushes in it.
 
         Raises:
             InvalidPush: with the reason.
@@ -162,12 +162,15 @@ class LineParser:
             raise InvalidPush("json")
         fields = check_fields(found)
         name = fields.pop("route", None)
-        push = make_push(fields, received)
         route = self.default
         if name is not None:
             route = self.find_route(name.encode("utf-8", "replace"))
-        route.provider.validate(push, fields)
-        return route, push
+        pushes = []
+        for each in split_targets(fields):
+            push = make_push(each, received)
+            route.provider.validate(push, each)
+            pushes.append(push)
+        return route, pushes
 
     def _put(self, route: IntakeRoute, pushes: list[Push]) -> None:
         self.trace(route, pushes)

@@ -362,7 +362,7 @@ class SqliteQueue:
                 leases.append(StoredLease(push, attempts=row[ATTEMPTS], number=row[0]))
         self._add(line, leases)
         lost = expected - len(leases)
-        if lost:
+        if lost > 0:
             self.depth -= lost
             self.stats.spool_damaged += lost
             for _ in range(lost):

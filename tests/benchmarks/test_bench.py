@@ -68,7 +68,9 @@ def test_the_report_names_figures_and_checks(tmp_path):
     assert re.search(r"FAILS \| CPU when idle +\| below 0.5% +\| 1.0% ", checks)
 
 
-@pytest.mark.parametrize("provider", [C2DM("https://localhost/send"), FCM("https://localhost")])
+@pytest.mark.parametrize(
+    "provider", [C2DM("https://localhost/send"), FCM("https://localhost", lambda: 0.0)]
+)
 def test_every_push_is_of_one_size_and_valid(provider):
     """The greatest number and moment take no more bytes than the least; all services take them."""
     for number, moment in ((0, 0), (999_999_999_999, 9_223_372_036_854_775_807)):

@@ -91,7 +91,7 @@ def read_json(text: str, folder: Path) -> None:
 
 def _check_push(fields: dict[str, object]) -> None:
     """Hold a push to the rules of FCM, or of C2DM where it has the field that only C2DM knows."""
-    service = C2DM("") if "delay_while_idle" in fields else FCM("")
+    service = C2DM("") if "delay_while_idle" in fields else FCM("", lambda: 0.0)
     try:
         service.validate(json_form.read_json(json.dumps(fields).encode(), 0.0)[1])
     except push.InvalidPush as error:

@@ -1,4 +1,4 @@
-"""A browser, and where what it shows is kept."""
+"""An emulator, a browser, and where what it shows is kept."""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from node2dm_tw.emulator.testing import push_emulator, push_emulator_process
 from tests.e2e.browser import Browser, browser
+
+__all__ = ["push_emulator", "push_emulator_process"]
 
 
 @pytest.fixture(scope="module")

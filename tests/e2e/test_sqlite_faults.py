@@ -176,9 +176,9 @@ def test_damage_that_is_found_while_the_gateway_runs(make_gateway):
     """More pushes wait than the gateway keeps in memory; the file is damaged under it."""
     google = Upstream(sign_in_or(lambda sent: Answer()), free_port())
     gateway = make_gateway(google.section(), node2dm=SQLITE)
-    path = make_database(state(gateway) / "queue.sqlite", 30_000)
+    path = make_database(state(gateway) / "queue.sqlite", 12_000)
     gateway.start()
-    gateway.wait_for(messages_taken_over=30_000)
+    gateway.wait_for(messages_taken_over=12_000)
     size = path.stat().st_size
     for place in range(6, 10):  # pages that are not in SQLite's cache any more, or not yet
         damage(path, size * place // 10 // 4096 * 4096, b"\xee" * 4096)
@@ -188,7 +188,7 @@ def test_damage_that_is_found_while_the_gateway_runs(make_gateway):
         gateway.wait_for(120, messages_received=1, messages_in_queue=0)
         found = numbers(google)
         assert found[-1] == 100_000
-        assert len(set(range(30_000)) - set(found)) <= 4 * 20
+        assert len(set(range(12_000)) - set(found)) <= 4 * 20
         assert len(found) == len(set(found))
         assert "was damaged and is now" in gateway.log
         assert gateway.stop() == 0
@@ -288,9 +288,9 @@ def test_changes_of_the_engine_lose_nothing(make_gateway):
 
 @pytest.mark.parametrize("to", ["memory", "sqlite"])
 def test_kills_while_the_engine_changes_lose_nothing(make_gateway, to):
-    """20,000 pushes are moved; what was moved already may come twice."""
+    """Pushes are moved; what was moved already may come twice."""
     chance = random.Random()
-    total = 20_000
+    total = 5_000
     google = Upstream(sign_in_or(lambda sent: Answer()), free_port())
     gateway = make_gateway(google.section(), node2dm="queue = sqlite\ndrain = 0")
     make_database(state(gateway) / "queue.sqlite", total)

@@ -150,7 +150,7 @@ def kill_again_and_again(
     web = free_port()
     gateway = make_gateway(
         judge.section("udp") + judge.section("http"),
-        node2dm="queue = sqlite\ndrain = 0\n"
+        node2dm="queue = sqlite\nmax_queued = 10000000\ndrain = 0\n"
         f"web = tcp:{web}:interface=127.0.0.1\npush_token = {TOKEN}",
     )
     numbers, acknowledged, to_repeat = count(), [set(), set()], 0
@@ -158,8 +158,11 @@ def kill_again_and_again(
     for number in range(kills):
         before = judge.delivered()
         load = Load(gateway, web, judge.device, numbers, **load_options)
-        share = 0 if number % 3 == 2 else round(total / kills * chance.uniform(1.5, 1.7))
-        kill_under_load(gateway, load, share, chance.uniform(0.0, 0.5))
+        if number % 3 == 2:  # while it starts, or soon after
+            kill_under_load(gateway, load, 0, chance.uniform(0.5, 2.5))
+        else:
+            share = round(total / kills * chance.uniform(1.5, 1.7))
+            kill_under_load(gateway, load, share, chance.uniform(0.0, 0.5))
         acknowledged[0] |= load.by_udp
         acknowledged[1] |= load.by_http
         wait_for_quiet(judge)

@@ -206,8 +206,9 @@ def test_invalid_pushes_are_named_by_index_field_and_reason(
 ) -> None:
     """The index is that among all pushes, and the ids of the requests before are there."""
     fault = {"index": 7, "field": "colour", "reason": "field", "detail": "colour: unknown"}
+    none = {**fault, "index": 500}
     accepted = answer(202, {"accepted": 1000, "ids": [str(n) for n in range(1_000)]})
-    server.script = [accepted, answer(400, {"errors": [fault]})]
+    server.script = [accepted, answer(400, {"errors": [fault, none]})]
     with pytest.raises(InvalidPushes, match="push 1007: field: colour: unknown") as raised:
         client.push_many(Push("T", "x") for _ in range(1_500))
     assert raised.value.faults == [PushFault(1_007, "colour", "field", "colour: unknown")]
@@ -220,7 +221,17 @@ def test_invalid_pushes_are_named_by_index_field_and_reason(
 
 @pytest.mark.parametrize(
     "body",
-    ["", "[]", "{}", "null", '{"ids": 1}', '{"ids": ["a", "b"]}', "[" * 100_000, "\xff"],
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"errors": [{"index": "x"}]}',
+        '{"ids": 1}',
+        '{"ids": ["a", "b"]}',
+        "[" * 100_000,
+        "\xff",
+    ],
 )
 @pytest.mark.parametrize("status", [200, 202, 400])
 def test_what_is_not_the_gateways_answer(
@@ -231,7 +242,8 @@ def test_what_is_not_the_gateways_answer(
     with pytest.raises(RequestError) as raised:
         client.push("T", "x", "k")
     assert raised.value.status == status
-    if body not in ('{"ids": 1}', '{"ids": ["a", "b"]}') or status != 200:
+    is_object = body.startswith("{") and body != "{}"
+    if not (is_object and status == 200):  # that would be an outcome
         with pytest.raises(RequestError):
             client.get("an-id")
 

@@ -20,7 +20,7 @@ from node2dm_tw.providers.fcm import FCM
 from tests.support.grammar import LINES, OBJECTS, Case
 from tests.unit.intake.support import Intake
 
-SERVICES = {"c2dm": C2DM("https://x.example/"), "fcm": FCM("https://x.example/")}
+SERVICES = {"c2dm": C2DM("https://x.example/"), "fcm": FCM("https://x.example/", lambda: 0.0)}
 
 
 def parse(line: bytes, service: str):
@@ -28,7 +28,7 @@ def parse(line: bytes, service: str):
     parser = Intake().parser
     parser.default = attrs.evolve(parser.default, provider=SERVICES[service])
     try:
-        _, push = parser.read(line, 0.0)
+        _, (push,) = parser.read(line, 0.0)
     except InvalidPush as error:
         return None, (error.reason, error.field)
     content = push.fields if push.is_json else push.payload.decode()
@@ -103,7 +103,7 @@ def test_node2dm_push(tmp_path: Path):
             expect(case, next(lines))
 
 
-CSV_COLUMNS = ("token", "collapse_key", "data", "ttl", "priority", "delay_while_idle")
+CSV_COLUMNS = ("id", "token", "collapse_key", "data", "ttl", "priority", "delay_while_idle")
 
 
 def cell(value: object) -> str:
@@ -122,7 +122,7 @@ def is_a_row(case: Case) -> bool:
         and not any(re.search(r"[\r\n\0\ud800-\udfff]", cell(value)) for value in found.values())
         and not isinstance(found.get("ttl"), str | bool)
         and isinstance(found.get("delay_while_idle", True), bool)
-        and all(isinstance(found.get(name, ""), str) for name in ("data", "priority"))
+        and all(isinstance(found.get(name, ""), str) for name in ("id", "data", "priority"))
         and isinstance(found["token"], str)
         and isinstance(found.get("collapse_key", ""), str)
     )
@@ -174,6 +174,7 @@ NAMES = (
     "priority",
     "notification",
     "route",
+    "id",
 )
 
 

@@ -39,43 +39,44 @@ function ask(path, options = {}) {
   return fetch(path, { ...options, headers, credentials: "omit" });
 }
 
-async function showRefusal(answer) {
+// Describes an answer that is no success, as arguments of `show`.
+async function explain(answer) {
   const text = await answer.text();
-  if (answer.status === 400) {
-    const { errors } = JSON.parse(text);
-    const inputs = errors.map(({ field }) => $(FIELDS[field.split(".")[0]] ?? "push-target"));
-    show("bad", `The push is invalid: ${errors.map(({ field, detail }) => detail.startsWith(field) ? detail : `${field}: ${detail}`).join("; ")}`, inputs);
-  } else if (answer.status === 401) show("bad", "This is not the gateway’s push_token (401).", [$("push-token")]);
-  else show("bad", `${answer.status}: ${text}`);
+  if (answer.status === 401) return ["bad", "This is not the gateway’s push_token (401).", [$("push-token")]];
+  if (answer.status !== 400) return ["bad", `${answer.status}: ${text}`];
+  const { errors } = JSON.parse(text);
+  const details = errors.map(({ field, detail }) => detail.startsWith(field) ? detail : `${field}: ${detail}`);
+  const inputs = errors.map(({ field }) => $(FIELDS[field.split(".")[0]] ?? "push-target"));
+  return ["bad", `The push is invalid: ${details.join("; ")}`, inputs];
 }
 
-async function follow(id, attempt) {
+// Asks what became of a push until it has ended, a few times; gives arguments of `show`.
+async function follow(id, isLatest) {
   for (const delay of DELAYS) {
     await new Promise((resolve) => setTimeout(resolve, delay));
+    if (!isLatest()) return [];
     const answer = await ask(`v1/push/${encodeURIComponent(id)}`);
-    if (attempt !== latest) return;
     if (answer.ok) {
-      const { outcome, reason, message_name } = await answer.json();
-      const more = reason || message_name;
-      show(outcome === "sent" ? "good" : "bad", `${id}: ${outcome.replace("_", " ")}${more ? ` (${more})` : ""}`);
-      return;
+      const { outcome, reason, message_name } = await answer.json(), more = reason || message_name;
+      return [outcome === "sent" ? "good" : "bad", `${id}: ${outcome.replace("_", " ")}${more ? ` (${more})` : ""}`];
     }
-    if (answer.status !== 404) { await showRefusal(answer); return; }
+    if (answer.status !== 404) return explain(answer);
   }
-  show("wait", `${id}: taken, and not ended yet. The state of its route says why.`);
+  return ["wait", `${id}: accepted, and not ended yet. The state of its route says why.`];
 }
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const attempt = ++latest;
-  show("", "Sending");
+  const attempt = ++latest, isLatest = () => attempt === latest;
+  const tell = (...result) => { if (isLatest()) show(...result); };
+  tell("", "Sending");
   try {
     const answer = await ask("v1/push", { method: "POST", body: JSON.stringify(readPush()) });
-    if (answer.status !== 202) { await showRefusal(answer); return; }
+    if (answer.status !== 202) { tell(...await explain(answer)); return; }
     const { ids: [id] } = await answer.json();
-    show("wait", `${id}: taken; waiting for its outcome`);
-    await follow(id, attempt);
+    tell("wait", `${id}: accepted; waiting for its outcome`);
+    tell(...await follow(id, isLatest));
   } catch (error) {
-    show("bad", `Not answered: ${error.message}`);
+    tell("bad", `Not answered: ${error.message}`);
   }
 });

@@ -37,13 +37,17 @@ CASES = [
     if decode(case) is not None
     and not (case.fault and case.fault[0] in NOT_DESCRIBED)
     and b"\\u00fc" not in case.line  # a schema counts characters, the gateway counts bytes
+    and b"\\ud800" not in case.line  # no text for the validator
 ]
 
 
 def test_every_field_of_the_json_form_is_described():
     """Those of the gateway, and no other."""
     assert SCHEMAS["Push"]["properties"].keys() == json_form._FIELDS.keys()
-    assert [next(iter(each["properties"])) for each in SCHEMAS["Push"]["oneOf"]] == [*push.TARGETS]
+    assert [next(iter(each["properties"])) for each in SCHEMAS["Push"]["oneOf"]] == [
+        *push.TARGETS,
+        *json_form.MANY_TARGETS,
+    ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -21,7 +21,7 @@ from tests.support.doubles import Bench, Posted, bench
 
 HTML = b"<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>"
 FCM_URL = "http://upstream/v1/projects/p/messages:send"
-PROVIDERS = {"c2dm": C2DM("http://upstream/send"), "fcm": FCM(FCM_URL)}
+PROVIDERS = {"c2dm": C2DM("http://upstream/send"), "fcm": FCM(FCM_URL, lambda: 0.0)}
 GOOD = {"c2dm": b"id=1", "fcm": b'{"name": "projects/p/messages/1"}'}
 NO_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate]
 """An example takes a second; to make it smaller would take minutes."""

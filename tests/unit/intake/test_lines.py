@@ -247,7 +247,7 @@ def test_nothing_but_invalid_push_escapes_the_parser(line):
     """A push that is read gives back its line's parts."""
     intake = Intake()
     try:
-        route, push = intake.parser.read(line, NOW)
+        route, (push,) = intake.parser.read(line, NOW)
     except InvalidPush:
         return
     assert route in (intake.shop, intake.news)

@@ -38,7 +38,7 @@ class Gateway:
 
     def __init__(self, project=PROJECT, key=SIGNER, **settings):
         self.world = Firebase(**settings)
-        self.provider = FCM(send_url(project, "https://127.0.0.1:8443"))
+        self.provider = FCM(send_url(project, "https://127.0.0.1:8443"), lambda: NOW)
         self.clock_is_off = 0.0
         self.account = ServiceAccountCredentials(self.post, self.wall, key)
 
@@ -211,7 +211,7 @@ def test_a_wrong_project_blames_no_device():
     assert isinstance(verdict, Unexplained)
     assert "project and url" in verdict.hint
     lost = Gateway()
-    lost.provider = FCM("https://127.0.0.1:8443/nowhere")
+    lost.provider = FCM("https://127.0.0.1:8443/nowhere", lambda: NOW)
     assert isinstance(lost.send(b"demo-phone:k:{}"), Unexplained)
 
 
