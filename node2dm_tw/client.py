@@ -39,6 +39,7 @@ Data = str | dict[str, str] | None
 MoreFields = TypedDict("MoreFields", {  # noqa: UP013 - these lines are easier to survey
     "fid": str, "topic": str, "condition": str, "ttl": int | None, "priority": str | None,
     "delay_while_idle": bool | None, "notification": dict[str, Any] | None, "route": str, "id": str,
+    "subscribe": str, "unsubscribe": str,
 }, total=False)  # fmt: skip
 _log = logging.getLogger(__name__)
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -72,7 +73,7 @@ def _find_token_fault(text: str) -> str:
 
 _RULES: tuple[tuple[str, Callable[[Any], object], str], ...] = (  # field, check, what is expected
     *((name, lambda text: isinstance(text, str), "a text")
-      for name in (*_TARGETS, "collapse_key", "route", "id")),
+      for name in (*_TARGETS, "collapse_key", "route", "id", "subscribe", "unsubscribe")),
     *((name, lambda text: not _find_token_fault(text), "no white space, quotes, brackets or "
        f"invisible characters, and at most {MAX_TOKEN_BYTES} bytes") for name in ("token", "fid")),
     ("id", re.compile("[A-Za-z0-9_.:-]{0,64}").fullmatch, "1 to 64 of A-Z a-z 0-9 . _ : -"),
@@ -114,6 +115,8 @@ class Push:
     notification: dict[str, Any] | None = None  # what FCM shows by itself, as in its HTTP v1 API
     route: str = ""  # the gateway's route or its prefix; empty: the client's, or the first
     id: str = ""  # the application's own, which the gateway repeats where it tells the outcome
+    subscribe: str = ""  # an FCM topic: token or fid is subscribed to it, and no message is sent
+    unsubscribe: str = ""  # an FCM topic: the subscription ends
 
     def __post_init__(self) -> None:
         if isinstance(self.ttl, float) and self.ttl.is_integer():
@@ -144,8 +147,8 @@ class Push:
                 raise ValueError(f"unknown field {name[:48]!r}: expected {near[0]}")
             if name in _TARGETS and value == "":
                 raise ValueError(f"{name} is empty: {_ONE_TARGET}")
-        for name in ("route", "id"):
-            _require(given.get(name) != "", name, "", "a text that is not empty, or no such field")
+            is_good = value != "" or name not in ("route", "id", "subscribe", "unsubscribe")
+            _require(is_good, name, "", "a text that is not empty, or no such field")
         return cls(**given)
 
     def line(self, default_route: str = "", *, is_json: bool = False) -> bytes:
@@ -244,10 +247,8 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         self._key = self.key.encode() if isinstance(self.key, str) else self.key
         _require(not 0 < len(self._key) < 16, "key", "***", "at least 16 bytes")
         self._second, self._signed = b"", Counter[int]()
-        self._lock = threading.RLock()
+        self._closed, self._lock, self._lookup = False, threading.RLock(), threading.Thread()
         self._socket: socket.socket | None = None
-        self._closed = False
-        self._lookup = threading.Thread()
         self._lookup_at = self._refusal_lookup_at = self.clock()
         self._last_error = OSError("the name of the gateway is being looked up")
         self._throttled: dict[str, tuple[float, int]] = {}

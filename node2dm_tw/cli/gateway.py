@@ -23,7 +23,15 @@ CONFIRM_SECONDS = 5.0
 CONFIRM_INTERVAL = 0.05
 
 _NOT_FOR = {
-    "c2dm": ("fid", "topic", "condition", "priority", "notification"),
+    "c2dm": (
+        "fid",
+        "topic",
+        "condition",
+        "priority",
+        "notification",
+        "subscribe",
+        "unsubscribe",
+    ),
     "fcm": ("delay_while_idle",),
 }
 """Fields that a service does not support."""
@@ -101,7 +109,8 @@ class GatewayRoutes:
         route = self.find(push.route)
         service = self.services[route]
         place = f"the route {route} ({service.upper()})"
-        if service == "c2dm" and not push.collapse_key:
+        is_message = not (push.subscribe or push.unsubscribe)
+        if service == "c2dm" and not push.collapse_key and is_message:
             raise ValueError(f"collapse_key is empty: {place} expects one (--collapse-key)")
         for name in _NOT_FOR[service]:
             if getattr(push, name):

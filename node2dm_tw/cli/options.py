@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from node2dm_tw.cli.gateway import STATS
+from node2dm_tw.cli.rows import check_subscription
 from node2dm_tw.client import HOST, MAX_DATAGRAM, MAX_TTL_SECONDS, PORT, SAFE_DATAGRAM, Push
 
 MAX_SECRET_CHARACTERS = 65_536
@@ -21,7 +22,8 @@ CSV has a header row: the columns token, collapse_key, data, or any other name o
 the JSON form. An empty cell is a field that is not there, but for data.
 JSON lines hold an object each: token (or fid, topic, condition), collapse_key,
 data (a text, or an object of texts), ttl, priority, delay_while_idle,
-notification, route, id; null is a field that is not there.
+notification, route, id, or subscribe or unsubscribe (a topic) in place of a message;
+null is a field that is not there.
 What an option gives holds for the rows that do not say.
 
 By UDP: if a gateway on this host answers at --stats, each push is checked against
@@ -36,6 +38,7 @@ examples:
   node2dm-push REGISTRATION_ID 'Hello' --collapse-key greeting --confirm 127.0.0.1:8121
   node2dm-push --topic news --notification 'Title:Body' --route fcm
   node2dm-push --from devices.csv --rate 500
+  node2dm-push --subscribe news --from devices.csv --route fcm
   node2dm-push --from devices.csv --http http://127.0.0.1:8122 --token-file push-token
   node2dm-push --from devices.csv --from-line 5001
   node2dm-push --from devices.csv --dry-run | head
@@ -91,7 +94,8 @@ def _check_transport(parser: argparse.ArgumentParser, options: argparse.Namespac
 def find_defaults(options: argparse.Namespace) -> dict[str, Any]:
     """Return the fields that are given by options."""
     names = ("id", "topic", "condition", "collapse_key", "ttl", "priority", "delay_while_idle")
-    given = {name: getattr(options, name) for name in (*names, "notification", "route")}
+    more = ("notification", "route", "subscribe", "unsubscribe")
+    given = {name: getattr(options, name) for name in (*names, *more)}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -99,7 +103,7 @@ def check_defaults(parser: argparse.ArgumentParser, defaults: dict[str, Any]) ->
     """Exit with status 2 if a field that is given by an option is not valid."""
     has_target = "topic" in defaults or "condition" in defaults
     try:
-        Push.from_fields(defaults if has_target else {"token": "T"} | defaults)
+        check_subscription(Push.from_fields(defaults if has_target else {"token": "T"} | defaults))
     except ValueError as error:
         fail(parser, str(error))
 
@@ -146,6 +150,8 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--route", metavar="NAME", help="the gateway's route, or its prefix")
     add("--topic", metavar="TOPIC", help="an FCM topic instead of a TOKEN")
     add("--condition", metavar="EXPRESSION", help="an FCM expression over topics, likewise")
+    add("--subscribe", metavar="TOPIC", help="subscribe the TOKEN, or each row, to an FCM topic")
+    add("--unsubscribe", metavar="TOPIC", help="end such a subscription")
     add("--notification", type=_notification, metavar="TITLE[:BODY]",
         help="what FCM shows by itself; or a JSON object: title, body, image")  # fmt: skip
     add("--collapse-key", metavar="KEY", help="of several an offline phone gets the last")

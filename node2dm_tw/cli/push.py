@@ -20,7 +20,7 @@ from node2dm_tw.cli.bulk import (
 from node2dm_tw.cli.gateway import STATS, Confirmation, GatewayError, GatewayRoutes
 from node2dm_tw.cli.options import check_defaults, fail, find_defaults, parse
 from node2dm_tw.cli.progress import Terminal
-from node2dm_tw.cli.rows import InputError, Row, read_rows
+from node2dm_tw.cli.rows import InputError, Row, check_subscription, read_rows
 from node2dm_tw.client import HOST, SIGNATURE_BYTES, Push, PushClient
 from node2dm_tw.client_http import MAX_BODY_BYTES, MAX_PUSHES, HTTPPushClient
 
@@ -133,6 +133,7 @@ class _Command:
         return (row for row in read_rows(lines) if row.number >= self._options.from_line)
 
     def _check(self, push: Push) -> None:
+        check_subscription(push)
         if self._routes is not None:
             self._routes.check(push)
 

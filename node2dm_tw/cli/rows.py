@@ -5,6 +5,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import fields as fields_of
 from typing import Any, NamedTuple
 
 from node2dm_tw.client import Push
@@ -12,6 +13,9 @@ from node2dm_tw.client import Push
 _BEFORE_JSON = " \t\r\n\v\f\ufeff"
 _LINE_END = "\r\n\0"
 """Skipped before an object, and at the end of a line, as the gateway does."""
+
+
+_WITH_SUBSCRIPTION = ("token", "fid", "route", "id", "subscribe", "unsubscribe")
 
 
 class InputError(Exception):
@@ -42,6 +46,21 @@ def read_rows(lines: Iterable[str]) -> Iterator[Row]:
             read = _json_rows if text.startswith("{") else _csv_rows
             return read(itertools.chain([line], source), before)
     return iter(())
+
+
+def check_subscription(push: Push) -> None:
+    """Check that a push that changes a subscription has no message.
+
+    Raises:
+        ValueError: with the first field that it should not have.
+    """
+    if push.subscribe and push.unsubscribe:
+        raise ValueError("unsubscribe is given: expected none beside subscribe")
+    verb = "subscribe" if push.subscribe else "unsubscribe"
+    if getattr(push, verb):
+        for field in fields_of(push):
+            if field.name not in _WITH_SUBSCRIPTION and getattr(push, field.name) != field.default:
+                raise ValueError(f"{field.name} is given: expected none beside {verb}")
 
 
 def _json_rows(lines: Iterator[str], before: int) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 from node2dm_tw.core.push import (
     MAX_TTL_SECONDS,
     NO_SUCH_FIELD,
+    SUBSCRIPTIONS,
     TARGETS,
     InvalidPush,
     Push,
@@ -197,6 +198,10 @@ def _read_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _read_topic(value: object) -> str | None:
+    return value.removeprefix("/topics/") if isinstance(value, str) else None
+
+
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}(?:/[0-9]{1,3})?")
 """What is after the slash is ours: the index of one of many targets."""
 
@@ -259,6 +264,7 @@ _OBJECT = f"an object, nested at most {MAX_NESTING} deep"
 _FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
     **dict.fromkeys(("route", *TARGETS, "collapse_key"), (_read_text, "a text")),
     **dict.fromkeys(MANY_TARGETS, (_read_devices, f"a list of 1 to {MAX_DEVICES} texts")),
+    **dict.fromkeys(sorted(SUBSCRIPTIONS), (_read_topic, "a text")),
     "id": (_read_id, "1 to 64 of the characters A-Z a-z 0-9 . _ : -"),
     "data": (_read_data, "a text, or an object of names, none of them empty, and texts"),
     "ttl": (_read_seconds, f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),

@@ -15,6 +15,9 @@ MAX_TTL_SECONDS = 2_419_200
 
 TARGETS = ("token", "fid", "topic", "condition")
 
+SUBSCRIPTIONS = frozenset(("subscribe", "unsubscribe"))
+"""Fields of the JSON form that name a topic; the push then has no message."""
+
 REASONS = {
     "ambiguous": "on an FCM route: more than two colons and no `:{`, so that token and collapse key"
     " cannot be told apart: expected the JSON form",
@@ -145,6 +148,12 @@ class Push:
     def has_single_device(self) -> bool:
         """Whether it goes to one device, not to a topic or a condition."""
         return not self.is_json or not {"topic", "condition"} & self.fields.keys()
+
+    @property
+    def is_subscription(self) -> bool:
+        """Whether it changes a subscription of the device instead of sending it a message."""
+        is_likely = self.is_json and b'subscribe":"' in self.line
+        return is_likely and not SUBSCRIPTIONS.isdisjoint(self.fields)
 
     @property
     def message_body(self) -> str:

@@ -2,6 +2,7 @@
 
 import attrs
 
+from node2dm_tw.core.push import Push
 from node2dm_tw.delivery.blocked_devices import BlockedDevices
 from node2dm_tw.delivery.rates import DeviceRates, Limit
 from node2dm_tw.delivery.retry_queue import RetryQueue
@@ -117,11 +118,11 @@ class Admission:
             return TOO_OLD
         if push.is_json and self._is_expired(lease, now):
             return OUTLIVED
-        if self.blocked.until and self.blocked.is_blocked(push.device):
+        if self.blocked.until and self.blocked.is_blocked(push.device) and not push.is_subscription:
             return BLOCKED
         if self.targets.delays and (wait := self.targets.wait(push.device)):
             return Delayed(wait, with_target=True)
-        if self.rates.limits and (not push.is_json or push.has_single_device):
+        if self.rates.limits and (not push.is_json or _is_limited_by_device(push)):
             wait = self.rates.take(push.line[: push.device_end], now)  # the property costs more
             if wait:
                 return Delayed(wait, with_target=False)
@@ -143,3 +144,8 @@ class Admission:
         if ttl == 0:
             return lease.generation > 0
         return ttl is not None and now - lease.push.received >= ttl
+
+
+def _is_limited_by_device(push: Push) -> bool:
+    """Whether the rates of a device hold for a push: it is a message to one."""
+    return push.has_single_device and not push.is_subscription

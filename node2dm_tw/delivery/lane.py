@@ -307,7 +307,11 @@ class Lane:
                 else:
                     self.stats.upstream_latency.observe(now - lease.sent)
                     lease.answered = now
-                    self._verdicts.apply_verdict(self.provider.judge(outcome, wall), lease)
+                    if lease.push.is_json and lease.push.is_subscription:
+                        verdict = self.provider.judge_subscription(outcome, lease.push, wall)
+                    else:
+                        verdict = self.provider.judge(outcome, wall)
+                    self._verdicts.apply_verdict(verdict, lease)
             except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
                 self._verdicts.fail_internally(lease, Failure())
         self._pumping = was_pumping

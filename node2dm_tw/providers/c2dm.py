@@ -50,7 +50,7 @@ _NEEDS_QUOTING = bytes(byte not in _SAFE for byte in range(256))
 _CONTENT_TYPE = b"application/x-www-form-urlencoded;charset=UTF-8"
 _UNSUPPORTED = (
     *("fid", "topic", "condition", "priority", "notification", "android", "android_v2", "apns"),
-    *("webpush", "fcm_options", "validate_only"),
+    *("webpush", "fcm_options", "validate_only", "subscribe", "unsubscribe"),
 )
 
 
@@ -63,7 +63,7 @@ class C2DM:
     split = staticmethod(split_at_colons)
 
     def validate(self, push: Push, fields: Mapping[str, Any] | None = None) -> None:
-        if push.key_end - push.device_end == 1:
+        if push.key_end - push.device_end == 1 and not push.is_subscription:
             raise InvalidPush("collapse_key", "collapse_key")
         if push.is_json:
             _check_fields(fields or push.fields)
@@ -93,6 +93,9 @@ class C2DM:
         if token := headers.get(b"update-client-auth"):
             return NewToken(token.decode("ascii", "replace"), verdict)
         return verdict
+
+    def judge_subscription(self, response: Response, push: Push, now: float) -> Verdict:
+        raise NotImplementedError("`validate` lets no such push through")
 
 
 def _judge_status(status: int, headers: Mapping[bytes, bytes], now: float) -> Verdict:

@@ -9,7 +9,7 @@ from urllib.parse import quote as quote_path
 import attrs
 
 from node2dm_tw.core.push import InvalidPush, Push, check_token, check_utf8, split_at_colons
-from node2dm_tw.providers import fcm_answers, fcm_message
+from node2dm_tw.providers import fcm_answers, fcm_message, fcm_topics
 from node2dm_tw.providers.interface import (
     DEFAULT_UNIVERSE,
     Credential,
@@ -55,6 +55,7 @@ class FCM:
     wall: Callable[[], float]
     first_delay: ClassVar[float] = 20.0  # half of it is FCM's "wait at least 10 s before retrying"
     judge = staticmethod(fcm_answers.judge)
+    judge_subscription = staticmethod(fcm_topics.judge)
 
     def split(self, line: bytes, received: float) -> Push:
         """Find the payload at the first ``:{``, because tokens contain a colon."""
@@ -70,6 +71,9 @@ class FCM:
     def validate(self, push: Push, fields: Mapping[str, Any] | None = None) -> None:
         most = fcm_message.MAX_BYTES
         if push.is_json:
+            if push.is_subscription:
+                fcm_topics.check(fields or push.fields)
+                return
             most = fcm_message.check(fields or push.fields)
         if len(push.line) >= most:  # no part of a shorter line is too large
             fcm_message.check_sizes(push, most)
@@ -78,11 +82,16 @@ class FCM:
         return fcm_message.read_ttl(push.fields)
 
     def request(self, push: Push, credential: Credential, now: float) -> Request:
-        if push.is_json:
-            body = _dumps(fcm_message.build(push, now, self.wall)).encode()
-        else:
+        url: str = self.url
+        body: bytes | None
+        if not push.is_json:
             body = _line_body(push)
-        return _request((self.url, request_headers(credential.header, _CONTENT_TYPE), body))
+        elif push.is_subscription:
+            url, body = fcm_topics.build(push, url)
+        else:
+            body = _dumps(fcm_message.build(push, now, self.wall)).encode()
+        headers = request_headers(credential.header, _CONTENT_TYPE, credential.user_project)
+        return _request((url, headers, body))
 
 
 def _line_body(push: Push) -> bytes:

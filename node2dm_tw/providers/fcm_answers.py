@@ -70,7 +70,7 @@ _FIELD = re.compile(r"message\.data|message(?:\.[a-z_]{1,40}){0,3}")
 
 
 @attrs.frozen
-class _Error:
+class FCMError:
     """The fields of an error answer; missing ones are empty."""
 
     status: int
@@ -104,6 +104,11 @@ class _Error:
         found = [each for detail in details for each in _objects(detail, "violations")]
         return [_text(each, "subject") for each in found]
 
+    @property
+    def resources(self) -> list[str]:
+        """The names of the resources that the error concerns."""
+        return [_text(each, "resourceName") for each in self.of_type("google.rpc.ResourceInfo")]
+
 
 def judge(response: Response, now: float) -> Verdict:
     """Decide what an answer means; `now` is in seconds since the epoch. Never raises."""
@@ -114,7 +119,7 @@ def judge(response: Response, now: float) -> Verdict:
     content = read_object(body)
     if is_success and (name := _text(content, "name")):
         return Delivered(name.encode("utf-8", "replace"))
-    error = _read_error(status, content)
+    error = read_error(status, content)
     code = error.code or _DEFAULT_CODES.get(error.status, "")
     if 200 <= error.status < 300 and not code:
         return _unreadable(response)
@@ -155,7 +160,7 @@ def _unreadable(response: Response) -> Rejected:
     return Rejected(reason, is_explained=False)
 
 
-def _unexplained(error: _Error, after: float | None) -> Unexplained:
+def _unexplained(error: FCMError, after: float | None) -> Unexplained:
     """Describe an answer without a cause. INTERNAL names none either."""
     pause = REFUSAL_PAUSE if 300 <= error.status < 500 else None
     said = re.sub(r"[^!-~]+", " ", f"{error.name}: {error.message}"[:300]).strip(" :")
@@ -165,7 +170,7 @@ def _unexplained(error: _Error, after: float | None) -> Unexplained:
     return Unexplained(reason, ", ".join(part for part in parts if part), after, pause)
 
 
-def _named_delay(response: Response, error: _Error, now: float) -> float | None:
+def _named_delay(response: Response, error: FCMError, now: float) -> float | None:
     """Return the longer of the times in Retry-After and google.rpc.RetryInfo."""
     details = error.of_type("google.rpc.RetryInfo")
     values = [_text(detail, "retryDelay").encode("ascii", "replace") for detail in details]
@@ -174,7 +179,7 @@ def _named_delay(response: Response, error: _Error, now: float) -> float | None:
     return max((seconds for seconds in named if seconds is not None), default=None)
 
 
-def _invalid_argument(error: _Error) -> Verdict:
+def _invalid_argument(error: FCMError) -> Verdict:
     """Distinguish a bad device from a bad message, because FCM has one code for both."""
     fields = [_text(each, "field") for each in error.violations]
     if "message.token" in fields or "message.fid" in fields:
@@ -186,7 +191,7 @@ def _invalid_argument(error: _Error) -> Verdict:
     return Rejected(f"INVALID_ARGUMENT.{field}" if field else "INVALID_ARGUMENT")
 
 
-def _over_quota(error: _Error, after: float | None) -> Verdict:
+def _over_quota(error: FCMError, after: float | None) -> Verdict:
     wait = QUOTA_PAUSE if after is None else after
     if any(subject.startswith("device:") for subject in error.subjects):
         return DeviceOverQuota(wait)
@@ -198,12 +203,13 @@ def _describe(status: int, code: str, after: float | None) -> str:
     return f"{status} {code}".strip() + ("" if after is None else ", Retry-After")
 
 
-def _read_error(status: int, content: dict[str, object]) -> _Error:
+def read_error(status: int, content: dict[str, object]) -> FCMError:
+    """Read the error of an answer; of an answer without one only the status is known."""
     error = content.get("error")
     if not isinstance(error, dict):
-        return _Error(status, False, "", "", [])
+        return FCMError(status, False, "", "", [])
     details = _objects(error, "details")
-    return _Error(status, True, _text(error, "status"), _text(error, "message"), details)
+    return FCMError(status, True, _text(error, "status"), _text(error, "message"), details)
 
 
 def _text(content: dict[str, object], name: str) -> str:

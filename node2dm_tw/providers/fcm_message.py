@@ -18,6 +18,7 @@ from node2dm_tw.core.push import (
     check_size,
     data_of,
 )
+from node2dm_tw.providers.fcm_topics import TOPIC
 
 MAX_BYTES = 4096
 """Maximum size of keys and values of a message's data."""
@@ -34,8 +35,7 @@ ANDROID = ("android", "android_v2")
 UNCHANGED = ("notification", *ANDROID, "apns", "webpush", "fcm_options")
 
 _RESERVED = re.compile(r"from|message_type|(?:google|gcm).*", re.DOTALL)
-_TOPIC = r"[a-zA-Z0-9_.~%-]{1,900}"
-_CONDITION = re.compile(rf"(?:\s*(?:'{_TOPIC}'\s+in\s+topics\b|&&|\|\||[!()]))+\s*")
+_CONDITION = re.compile(rf"(?:\s*(?:'{TOPIC}'\s+in\s+topics\b|&&|\|\||[!()]))+\s*")
 _NOTIFICATION = frozenset(("title", "body", "image"))
 _DURATION = re.compile(r"([0-9]{1,8}(?:\.[0-9]{1,9})?)s", re.ASCII)
 
@@ -73,7 +73,7 @@ def _check_blocks(fields: Mapping[str, Any]) -> None:
         raise InvalidPush("field", "android_v2.priority", "left out: android_v2 has none")
     if "android_v2" in fields and "android" not in fields and "priority" in fields:
         raise InvalidPush("field", "priority", "left out: android_v2 has none")
-    if not isinstance(fields.get("apns", {}).get("headers") or {}, dict):
+    if not isinstance(fields.get("apns", {}).get("headers"), dict | None):
         raise InvalidPush("field", "apns.headers", "an object of texts")
 
 
@@ -147,7 +147,7 @@ def _expire(apns: dict[str, Any], moment: float) -> dict[str, Any]:
 
 def _check_target(fields: Mapping[str, Any]) -> int:
     if "topic" in fields:
-        if not re.fullmatch(_TOPIC, fields["topic"]):
+        if not re.fullmatch(TOPIC, fields["topic"]):
             raise InvalidPush("field", "topic", "1 to 900 letters, digits, -, _, ., ~ and %")
         return MAX_TOPIC_BYTES
     if "condition" in fields:

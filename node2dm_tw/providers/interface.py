@@ -34,11 +34,14 @@ class Credential:
 
 
 class Request(NamedTuple):
-    """A POST request. `headers` is the same object as long as the credential is the same."""
+    """A POST request, or a DELETE request if `body` is None.
+
+    `headers` is the same object as long as the credential is the same.
+    """
 
     url: str
     headers: Headers
-    body: bytes
+    body: bytes | None
 
     def __repr__(self) -> str:
         return f"Request(url={self.url!r})"  # the rest contains secrets and content
@@ -218,6 +221,10 @@ class Provider(Protocol):
         Args:
             now: seconds since the epoch.
         """
+        ...
+
+    def judge_subscription(self, response: Response, push: Push, now: float) -> Verdict:
+        """Do the same for an answer to `push`, which `is_subscription`."""
         ...
 
 

@@ -9,7 +9,7 @@ from tests.contract.http_certificates import authority, good
 from tests.support.nginx import run_nginx
 
 HTTP = """
-    log_format requests '$connection $server_protocol $request_uri';
+    log_format requests '$connection $server_protocol $request_method $request_uri';
     access_log access.log requests;
     keepalive_requests {keepalive_requests};
     server {{
@@ -34,7 +34,7 @@ class Nginx:
         self.url = f"https://localhost:{port}/send"
 
     async def requests(self, expected):
-        """The requests it has logged, as (connection, protocol, path).
+        """The requests it has logged, as (connection, protocol, method, path).
 
         It logs after it has answered, so this waits until `expected` are there.
         """

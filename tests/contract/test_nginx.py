@@ -45,9 +45,28 @@ class NginxTests:
                 assert response.headers[b"retry-after"] == b"3"
         logged = await upstream.requests(80)
         assert len(logged) == 80
-        assert {protocol for _, protocol, _ in logged} == {self.protocol}
-        assert len({connection for connection, _, _ in logged}) == client.handshakes
+        assert {protocol for _, protocol, _, _ in logged} == {self.protocol}
+        assert len({connection for connection, _, _, _ in logged}) == client.handshakes
         assert client.handshakes == (1 if self.http2 else 8)
+
+    async def test_requests_of_both_kinds_to_many_addresses(self):
+        """POST and DELETE to addresses of one server share its connections."""
+        upstream = self.upstream()
+        client = self.client(upstream)
+        bodies = [None if number % 3 else b"x" for number in range(80)]
+        for begin in range(0, 80, 8):
+            requests = [
+                post(client, f"{upstream.url}/{number}", HEADERS, bodies[number])
+                for number in range(begin, begin + 8)
+            ]
+            for response in await gatherResults(requests):
+                assert (response.status, response.body) == (200, b"id=0:1234")
+        logged = await upstream.requests(80)
+        sent = {int(path.split("/")[2]): method for _, _, method, path in logged}
+        assert sent == {n: "POST" if body else "DELETE" for n, body in enumerate(bodies)}
+        assert len({connection for connection, _, _, _ in logged}) == client.handshakes
+        assert client.handshakes == (1 if self.http2 else 8)
+        assert client.reconnects == 0
 
     async def test_connections_that_end(self):
         """A connection that nginx ends (by GOAWAY on HTTP/2) takes no request with it."""

@@ -293,6 +293,28 @@ def test_targets_and_notification(receiver: socket.socket, tmp_path: Path) -> No
     assert json.loads(lines[1]) == {"topic": "news", "data": "2"}
 
 
+def test_subscriptions(receiver: socket.socket, tmp_path: Path, capsys) -> None:
+    """--subscribe and --unsubscribe hold for a TOKEN or each row, which has no message."""
+    to = ["--port", port_of(receiver)]
+    assert main(["T", "--subscribe", "news", *to]) == 0
+    assert json.loads(receiver.recv(300)) == {"token": "T", "subscribe": "news"}
+    file = tmp_path / "rows.csv"
+    file.write_text("token,fid\nA,\n,B\n")
+    assert main(["--from", str(file), "--unsubscribe", "news", "--route", "fcm", *to]) == 0
+    assert [json.loads(line) for line in received(receiver, 2)] == [
+        {"token": "A", "route": "fcm", "unsubscribe": "news"},
+        {"fid": "B", "route": "fcm", "unsubscribe": "news"},
+    ]
+    file.write_text(
+        '{"token": "A", "data": ""}\n{"topic": "x"}\n{"token": "B", "subscribe": "y"}\n'
+    )
+    assert main(["--from", str(file), "--subscribe", "news", *to]) == 1
+    assert json.loads(receiver.recv(300)) == {"token": "B", "subscribe": "y"}
+    told = capsys.readouterr().err
+    assert "line 1: data is given: expected none beside subscribe" in told
+    assert "line 2: topic is given: expected none beside subscribe" in told
+
+
 PAYLOADS = [
     *("plain", "two\nlines", "a:b::", "{braces", '{"a": "b"}', "|bar|", "", " blanks "),
     *("caf\u00e9 \U0001f600", "\u2028", "com,ma", 'quo"te', "cr\rlf\r\n"),
@@ -391,6 +413,10 @@ def test_a_dry_run_whose_reader_leaves(tmp_path: Path) -> None:
         (["T", "--rate", "nan"], "--rate"),
         (["T", "--ttl", "-1"], "ttl = -1: expected"),
         (["", "x"], "exactly one of"),
+        (["T", "x", "--subscribe", "a"], "data is given: expected none beside subscribe"),
+        (["T", "--unsubscribe", "a", "--ttl", "5"], "ttl is given: expected none beside unsub"),
+        (["T", "--subscribe", "a", "--unsubscribe", "a"], "unsubscribe is given: expected none"),
+        (["T", "--subscribe", ""], "expected a text that is not empty"),
         (["T\udcff", "x"], "UTF-8"),
     ],
 )

@@ -201,7 +201,7 @@ class SimulatedClient:
     handshakes: int = 0
     reconnects: int = 0
 
-    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> Posted:
+    def send(self, url: str, headers: Headers, body: bytes | None, context: Any) -> Posted:
         posted = Posted(url, headers, body, self.on_outcomes, context)
         self.google.send(posted)
         return posted

@@ -59,7 +59,7 @@ class Posted:
 
     url: str
     headers: Headers
-    body: bytes
+    body: bytes | None
     on_outcomes: OnOutcomes
     context: Any
     answered: bool = False
@@ -95,7 +95,7 @@ class MemoryHTTP:
     reconnects: int = 0
     posted: list[Posted] = attrs.field(factory=list)
 
-    def send(self, url: str, headers: Headers, body: bytes, context: Any) -> Posted:
+    def send(self, url: str, headers: Headers, body: bytes | None, context: Any) -> Posted:
         self.posted.append(Posted(url, headers, body, self.on_outcomes, context))
         return self.posted[-1]
 

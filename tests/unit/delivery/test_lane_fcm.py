@@ -144,3 +144,64 @@ def test_the_ttl_sent_is_what_is_left_when_it_is_sent(lane):
     waited = first_try_after(lane, 20)
     ttls = [json.loads(p.body)["message"]["android"]["ttl"] for p in lane.http.posted]
     assert ttls == ["60s", f"{60 - waited:.0f}s"]
+
+
+def subscription(number: int, verb: str = "subscribe") -> bytes:
+    return json.dumps({verb: "news", "token": f"device{number}"}).encode()
+
+
+def test_subscriptions_are_counted_and_settled_as_pushes(lane):
+    """Done is sent; a gone device is reported; what fails is sent again."""
+    lane.push_json(subscription(1), subscription(2, "unsubscribe"), subscription(3))
+    first, second, third = lane.http.waiting()
+    assert first.url.startswith("http://upstream/v1/projects/p/registrations/device1/")
+    assert (first.body, second.body) == (b"{}", None)
+    first.say(409, b'{"error": {"code": 409, "status": "ALREADY_EXISTS"}}')
+    second.say(200, b"{}")
+    gone = {
+        "@type": "x/google.firebase.fcm.v1.FcmError",
+        "errorCode": "UNREGISTERED",
+    }
+    third.say(404, json.dumps({"error": {"status": "NOT_FOUND", "details": [gone]}}).encode())
+    assert (lane.stats.messages_sent, lane.stats.messages_bad_device) == (2, 1)
+    assert lane.bad_devices == [(b"device3", "UNREGISTERED")]
+    lane.push_json(subscription(4))
+    lane.http.waiting()[0].say(503, b"")
+    assert lane.lane.session.state.value == "paused"
+    lane.advance(21)
+    lane.http.waiting()[0].say(200, b'{"name": "x/topicSubscriptions/news"}')
+    assert lane.stats.messages_sent == 3
+    assert lane.queue.depth == 0
+    lane.check()
+
+
+def test_limits_of_a_device_do_not_hold_for_its_subscriptions(tmp_path):
+    """Neither its rate, which they do not use up either, nor a block because of its quota."""
+    lane = fcm_bench(tmp_path, device_rate=((2, 60.0),))
+    lane.push_json(*[subscription(1)] * 8)
+    assert len(lane.http.waiting()) == 8
+    lane.answer_all(200, GOOD)
+    lane.push(*[b"device1:k%d:{}" % number for number in range(3)])
+    messages = lane.http.waiting()
+    assert len(messages) < 3
+    violation = {"subject": "device:device1"}
+    failure = {"@type": "x/google.rpc.QuotaFailure", "violations": [violation]}
+    messages[0].say(429, json.dumps({"error": {"details": [failure]}}).encode())
+    assert lane.stats.messages_blocked == 1
+    before = len(lane.http.waiting())
+    lane.push(b"device1:k4:{}")
+    lane.push_json(subscription(1, "unsubscribe"))
+    assert lane.stats.messages_blocked == 2
+    assert [posted.body for posted in lane.http.waiting()[before:]] == [None]
+
+
+def test_the_rate_of_the_project_holds_for_subscriptions(tmp_path):
+    """They share it with messages."""
+    lane = fcm_bench(tmp_path, project_rate=(60, 60.0))
+    lane.advance(120)
+    lane.push_json(*map(subscription, range(40)))
+    sent = len(lane.http.posted)
+    assert sent < 8
+    lane.answer_all(200, GOOD)
+    lane.advance(3)
+    assert sent < len(lane.http.posted) <= sent + 4
