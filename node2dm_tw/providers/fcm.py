@@ -90,7 +90,8 @@ class FCM:
             url, body = fcm_topics.build(push, url)
         else:
             body = _dumps(fcm_message.build(push, now, self.wall)).encode()
-        return _request((url, request_headers(credential.header, _CONTENT_TYPE), body))
+        headers = request_headers(credential.header, _CONTENT_TYPE, credential.user_project)
+        return _request((url, headers, body))
 
 
 def _line_body(push: Push) -> bytes:

@@ -73,7 +73,7 @@ def _check_blocks(fields: Mapping[str, Any]) -> None:
         raise InvalidPush("field", "android_v2.priority", "left out: android_v2 has none")
     if "android_v2" in fields and "android" not in fields and "priority" in fields:
         raise InvalidPush("field", "priority", "left out: android_v2 has none")
-    if not isinstance(fields.get("apns", {}).get("headers") or {}, dict):
+    if not isinstance(fields.get("apns", {}).get("headers"), dict | None):
         raise InvalidPush("field", "apns.headers", "an object of texts")
 
 

@@ -36,7 +36,10 @@ FILE_NAME = "queue.sqlite"
 """The name of the database in state_dir."""
 
 UPGRADES: tuple[str, ...] = ()
-"""SQL that brings a database to the next version: the first from version 1 to 2, and so on."""
+"""SQL that brings a database to the next version: the first from version 1 to 2, and so on.
+
+`DatabaseCopy` makes a database of the present version of records of any.
+"""
 
 _APPLICATION = 0x6E326400
 """`PRAGMA application_id` is this ("n2d") plus the version, to tell a damaged version from one."""

@@ -49,8 +49,7 @@ def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
         with suppress(OSError):
             part.unlink()
         raise
-    with suppress(OSError):  # the file is complete, and some file systems cannot sync a directory
-        sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def open_new_file(path: Path) -> BinaryIO:
@@ -82,12 +81,13 @@ def find_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def sync_directory(path: Path) -> None:
-    """Sync the names in a folder to disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Sync the names in a folder to disk, if its file system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def open_own_file(path: Path, flags: int = os.O_RDONLY) -> int:

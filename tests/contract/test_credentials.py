@@ -12,6 +12,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
 from node2dm_tw.app.blocking import BlockingWork
 from node2dm_tw.app.fcm_credentials import SignInClients, make_credentials
@@ -315,6 +317,28 @@ class ExternalAccountTests(CredentialsContract, TestCase):
         file.unlink()
         error = await self.failure(credentials.fetch(), SignInFailed)
         assert "non-zero return code" in str(error)
+
+    async def test_a_subject_token_at_a_url(self):
+        """It is asked with the headers that the key file names, as Azure's has them."""
+        asked = []
+
+        class Identity(Resource):
+            def render_GET(self, request):
+                asked.append(request.getHeader("metadata"))
+                return json.dumps({"token": token}).encode()
+
+        token = Path(self.content()["credential_source"]["file"]).read_text(encoding="utf-8")
+        root = Resource()
+        root.putChild(b"identity", Identity())
+        port = reactor.listenTCP(0, Site(root), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        source = self.with_source(
+            url=f"http://127.0.0.1:{port.getHost().port}/identity",
+            headers={"Metadata": "True"},
+            format={"type": "json", "subject_token_field_name": "token"},
+        )
+        assert await self.send(await self.make(source).fetch()) == 200
+        assert set(asked) == {"True"}
 
     async def test_a_file_that_hangs(self):
         """No second thread joins the one that hangs."""

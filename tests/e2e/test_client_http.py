@@ -17,6 +17,7 @@ from node2dm_tw.cli.push import main
 from node2dm_tw.client import Push
 from node2dm_tw.client_http import HTTPPushClient, InvalidPushes, RequestError
 from tests.e2e.test_push_command import COMMAND
+from tests.e2e.test_reload import reload
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -116,14 +117,13 @@ def test_a_queue_that_is_full(make_gateway: Callable[..., GatewayProcess], url: 
         assert raised.value.status == 503
     assert gateway.stats()["messages_received"] == 8
     found: list[str] = []
-    with HTTPPushClient(url, TOKEN, retry_for=60) as client:
+    before = gateway.log.count("turned away")
+    with HTTPPushClient(url, TOKEN, retry_for=300) as client:
         thread = threading.Thread(target=lambda: found.extend(client.push_many(pushes)))
         thread.start()
-        wait_until(lambda: gateway.log.count("turned away") >= 1, "it is turned away")
+        wait_until(lambda: gateway.log.count("turned away") > before, "it is turned away")
         gateway.node2dm = f"{options}100"
-        gateway.write_config()
-        assert gateway.process is not None
-        gateway.process.send_signal(signal.SIGHUP)
+        reload(gateway, "reloaded: [node2dm] max_queued")
         thread.join(60)
     assert len(found) == 8
     assert gateway.stats()["messages_received"] == 16

@@ -123,6 +123,18 @@ def test_a_stop_while_a_sign_in_hangs(make_gateway, push_emulator, tmp_path):
         os.close(writer)
 
 
+def test_a_stop_while_a_server_is_silent(make_gateway, push_emulator, tmp_path):
+    """It is not delayed by the request that the thread waits for."""
+    push_emulator.fault(endpoint="metadata", delay=60)
+    gateway = make_gateway(
+        config(push_emulator, "metadata"), environment=environment(push_emulator, tmp_path)
+    ).start()
+    wait_until(lambda: push_emulator.faults()[0]["hits"], "the server is asked")
+    began = time.monotonic()
+    assert gateway.stop() == 0
+    assert time.monotonic() - began < 3
+
+
 def test_a_reload_to_another_kind(make_gateway, push_emulator, tmp_path):
     """A changed file is taken over, whatever its type; so is `metadata` in its place."""
     file = tmp_path / "key.json"

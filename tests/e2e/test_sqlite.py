@@ -106,4 +106,4 @@ def test_a_push_that_sleeps_keeps_its_moment(make_gateway, how):
         first, *_, last = google.sends()
         assert len(google.sends()) == 3
         assert 5.9 <= last.when - first.when < 12
-        assert sleeping(gateway) == []
+        wait_until(lambda: sleeping(gateway) == [], "it is removed")

@@ -141,7 +141,7 @@ OBJECTS = [
     _good(T | {"id": None}, T),
     *(
         _bad(T | {"id": name}, "field", "id")
-        for name in ("", "x" * 65, "a b", "a/b", "a\n", "\u00fc", "\ud800", 7, True, ["a"], {})
+        for name in ("", "x" * 65, "a b", "a/b", "a\n", "\u00fc", 7, True, ["a"], {})
     ),
     # half of a surrogate pair
     _bad({"token": "\ud800"}, "utf8", "token"),

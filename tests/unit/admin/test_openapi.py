@@ -37,6 +37,7 @@ CASES = [
     if decode(case) is not None
     and not (case.fault and case.fault[0] in NOT_DESCRIBED)
     and b"\\u00fc" not in case.line  # a schema counts characters, the gateway counts bytes
+    and b"\\ud800" not in case.line  # no text for the validator
 ]
 
 

@@ -140,3 +140,18 @@ def test_no_lease_is_lost_or_given_back_twice(steps):
     assert len(left) == len(inside)
     assert set(left) == inside
     assert not queue.clock.getDelayedCalls()
+
+
+def test_whoever_stores_the_moments_is_called_with_each():
+    """For a push that sleeps, is parked, takes another's place, or wakes before its time."""
+    clock, stored = Clock(), []
+    queue = RetryQueue(
+        clock, 1_000, on_sleep=lambda lease, delay: stored.append((int(lease.push.payload), delay))
+    )
+    queue.sleep(lease(b"d:key:1"), 9.0)
+    queue.park(lease(b"news:k:2"), 5.0)
+    clock.advance(2)
+    queue.replace(lease(b"d:key:3", 1.0))
+    queue.unpark(b"news")
+    queue.empty()
+    assert stored == [(1, 9.0), (2, 5.0), (3, 7.0), (2, 0.0)]

@@ -205,6 +205,7 @@ def test_a_collapse_key_in_a_block_is_the_one_of_the_push():
         ({"fcm_options": True}, "fcm_options"),
         ({"validate_only": "true"}, "validate_only"),
         ({"apns": {"headers": "x"}}, "apns.headers"),
+        ({"apns": {"headers": False}}, "apns.headers"),
     ],
 )
 def test_what_is_no_message(fields, field):

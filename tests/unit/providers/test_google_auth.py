@@ -9,13 +9,14 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 
 from node2dm_tw.http.interface import Response
-from node2dm_tw.providers.fcm import send_url
+from node2dm_tw.providers.fcm import FCM, send_url
 from node2dm_tw.providers.google_auth import (
     METADATA,
     GoogleAccount,
     GoogleAuthCredentials,
     read_account,
 )
+from node2dm_tw.providers.interface import Credential
 from node2dm_tw.providers.oauth2 import ServiceAccountKey
 from tests.support.doubles import sign_in
 from tests.support.tools import module
@@ -159,6 +160,16 @@ def test_other_files_are_named_as_before():
 def test_pushes_go_to_the_universe_of_the_account(url, universe, expected):
     """Unless `url` names another address."""
     assert send_url("shop", url, universe) == f"{expected}/v1/projects/shop/messages:send"
+
+
+def test_a_push_names_the_project_that_it_is_charged_to():
+    """Where the account names one; the header is of the credential, not of the push."""
+    provider = FCM("https://fcm.test/v1/projects/shop/messages:send", lambda: NOW)
+    push = provider.split(b"phone:key:{}", 0.0)
+    for project, named in ((b"pay", [b"pay"]), (b"", [])):
+        credential = Credential(b"Bearer a", 1, 0.0, 1.0, project)
+        headers = provider.request(push, credential, 0.0).headers
+        assert [value for name, value in headers if name == b"X-Goog-User-Project"] == named
 
 
 class Machine:

@@ -15,6 +15,7 @@ from node2dm_tw.queues.interface import QueueFull, Receipt
 from node2dm_tw.queues.sqlite import SqliteQueue
 from node2dm_tw.queues.sqlite_engine import SqliteEngine
 from node2dm_tw.queues.sqlite_writer import INSERT_DELAY, RETRY_INTERVAL
+from tests.support.doubles import bench
 from tests.support.in_place import make_in_place_writer
 
 WALL = 1_700_000_000.0
@@ -371,3 +372,32 @@ def test_old_receipts_go(make, monkeypatch):
         opened.clock.advance(INSERT_DELAY)
     keys = [key for (key,) in opened.execute("SELECT key FROM receipt ORDER BY number")]
     assert keys == [f"key-{number}" for number in range(15, 25)]
+
+
+def test_a_stop_does_not_wait_for_sleepers_of_an_earlier_process(tmp_path):
+    """Nor for more than what may still be sent before its end."""
+
+    def make_engine(folder, clock, wall):
+        return SqliteEngine(folder, clock, wall, make_in_place_writer(folder, clock))
+
+    first = bench(tmp_path, make_engine=make_engine)
+    first.push(b"d:k:1")
+    first.clock.advance(1)
+    lease = first.queue.take()
+    first.queue.sleep(lease, first.lane.wall() + 1_000)
+    first.queue.stop()
+    first.engine.stop()
+    again = bench(tmp_path, make_engine=make_engine)
+    again.lane.start()
+    again.push(b"d:k:2")
+    again.clock.advance(1)
+    assert (again.queue.depth, again.queue.asleep) == (2, 1)
+    stopped = []
+    again.lane.stop(60.0).addCallback(stopped.append)
+    assert not stopped
+    again.answer_all()
+    again.clock.advance(0)
+    assert stopped
+    again.queue.stop()
+    again.engine.stop()
+    assert again.stats.messages_handed_over == 1

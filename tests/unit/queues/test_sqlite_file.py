@@ -6,6 +6,9 @@ import random
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -338,6 +341,28 @@ def test_a_crash_while_the_files_are_renamed_loses_nothing(database, tmp_path, r
     damaged = tmp_path / "killed.sqlite.damaged"
     assert [damaged.read_bytes(), wal_path(damaged).read_bytes()] == content
     assert not (tmp_path / "killed.sqlite.new").exists()
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from node2dm_tw.queues.sqlite_file import open_database
+print("go", flush=True)
+open_database(Path(sys.argv[1]), is_damaged=True)
+"""
+
+
+def test_kills_while_a_damaged_database_is_copied_lose_nothing(path):
+    """At random moments, in the middle of the copy or of the renames."""
+    make_database(path, 2_000)
+    for _ in range(4):
+        command = [sys.executable, "-c", OPEN, path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"go\n"
+            time.sleep(random.uniform(0.0, 0.2))
+            process.kill()
+    open_database(path)
+    assert ids(path) == list(range(2_000))
 
 
 def test_a_crash_while_a_database_is_made_loses_nothing(database, tmp_path):
