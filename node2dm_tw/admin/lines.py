@@ -156,6 +156,7 @@ _MERGED: dict[str, Callable[[list[Any]], int | float | str]] = {
     "token_age": max,
     "token_left": min,
     "oldest_age": max,
+    "oldest_urgent_age": max,
     "pause_left": max,
     "http_client": lambda names: ", ".join(sorted(set(names))),
 }

@@ -35,12 +35,20 @@ ROUTE = {
         "queue_messages",
         "Pushes that wait, are in flight, or sleep until their next try.",
     ),
+    "messages_urgent_in_queue": ("queue_urgent_messages", "Those of them that are urgent."),
     "max_queued": ("queue_limit_messages", "Pushes that the queue can hold."),
     "queued_bytes": (
         "queue_bytes",
         "Bytes held by the pushes in the queue: their lines, and 350 for each.",
     ),
-    "oldest_age": ("queue_oldest_age_seconds", "Age of the next push to be sent."),
+    "oldest_age": (
+        "queue_oldest_age_seconds",
+        "Age of the next push to be sent; if urgent ones and others wait, of the older of both.",
+    ),
+    "oldest_urgent_age": (
+        "queue_urgent_oldest_age_seconds",
+        "Age of the next urgent push to be sent.",
+    ),
     "messages_in_flight": ("messages_in_flight", "Pushes sent and not answered yet."),
     "messages_waiting": ("messages_asleep", "Pushes that sleep until their next try."),
     "window": ("window_requests", "Requests that may be in flight at once."),

@@ -113,7 +113,8 @@ def make_push(fields: dict[str, Any], received: float) -> Push:
     if target in ("token", "fid"):
         check_token(device, target)
     end = len(device)
-    return Push(b":".join((device, key, payload)), end, end + 1 + len(key), received, True)
+    line, key_end = b":".join((device, key, payload)), end + 1 + len(key)
+    return Push(line, end, key_end, received, True, fields.get("urgent", False))
 
 
 def decode_json(line: bytes) -> Any:
@@ -274,6 +275,6 @@ _FIELDS: dict[str, tuple[Callable[[object], Any], str]] = {
     **dict.fromkeys(
         ("android", "android_v2", "apns", "webpush", "fcm_options"), (_read_object, _OBJECT)
     ),
-    "validate_only": (_read_boolean, "true or false"),
+    **dict.fromkeys(("validate_only", "urgent"), (_read_boolean, "true or false")),
 }
 """For each field its converter, which returns None for an invalid value, and what is expected."""

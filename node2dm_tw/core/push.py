@@ -103,6 +103,7 @@ class Push:
         key_end: index of the colon that ends the collapse key.
         received: when it was received, in seconds of the monotonic clock.
         is_json: whether the payload is the JSON form (see `fields`); otherwise it is `data.data`.
+        is_urgent: whether it is sent before pushes that are not.
     """
 
     line: bytes
@@ -110,6 +111,7 @@ class Push:
     key_end: int
     received: float
     is_json: bool = False
+    is_urgent: bool = False
 
     @property
     def device(self) -> bytes:
@@ -197,7 +199,8 @@ def split_at_colons(line: bytes, received: float, key_end: int | None = None) ->
     if token.translate(_PLAIN) != token or device_end > MAX_TOKEN_BYTES or not token:
         check_token(token)
     push = _new_push()
-    push.line, push.received, push.is_json = line, received, False
+    push.line, push.received = line, received
+    push.is_json = push.is_urgent = False
     push.device_end, push.key_end = device_end, key_end
     return push
 

@@ -59,6 +59,7 @@ class RouteSnapshot(RouteCounters):
 
     refused_reasons: dict[str, int]
     messages_in_queue: int
+    messages_urgent_in_queue: int
     messages_in_flight: int
     messages_waiting: int
     window: int
@@ -72,6 +73,7 @@ class RouteSnapshot(RouteCounters):
     state_reason: str | None
     pause_left: float
     oldest_age: float
+    oldest_urgent_age: float
     max_queued: int
     queued_bytes: int
     logged_in_to_c2dm: bool | None

@@ -279,7 +279,8 @@ class Lane:
         if self.session.breaker.state is BreakerState.CLOSED:
             self._took_due = not self._took_due
             return retry_queue.take_due() if self._took_due else None
-        return retry_queue.take_due() if retry_queue.is_full else None
+        self._took_due = retry_queue.is_full  # If it is, a fresh one, perhaps urgent, is next.
+        return retry_queue.take_due() if self._took_due else None
 
     def _pump_in(self, delay: float) -> None:
         if self._next_turn is None:

@@ -17,12 +17,13 @@ def take_snapshot(
     """
     stats, queue, admission, session = lane.stats, lane.queue, lane.admission, lane.session
     signin, breaker = session.signin, session.breaker
-    credential, received = signin.credential, queue.next_received
-    is_signed_in, wall = credential is not None, lane.wall()
+    credential, wall = signin.credential, lane.wall()
+    is_signed_in = credential is not None
     return RouteSnapshot(
         **stats.counters(),
         refused_reasons=dict(stats.refused_reasons),
         messages_in_queue=queue.depth,
+        messages_urgent_in_queue=queue.urgent_depth,
         messages_in_flight=lane.in_flight,
         messages_waiting=len(admission.retry_queue) + queue.asleep,
         window=lane.window.size,
@@ -35,7 +36,8 @@ def take_snapshot(
         state=session.state,
         state_reason=session.reason_text,
         pause_left=round(breaker.pause_left, 1),
-        oldest_age=0.0 if received is None else round(lane.clock.seconds() - received, 1),
+        oldest_age=_age(lane, queue.next_received),
+        oldest_urgent_age=_age(lane, queue.next_urgent_received),
         max_queued=max_queued,
         queued_bytes=queued_bytes,
         logged_in_to_c2dm=is_signed_in if is_c2dm else None,
@@ -50,3 +52,8 @@ def take_snapshot(
         errors=lane.recent_errors.latest(),
         blocked=admission.blocked.latest(),
     )
+
+
+def _age(lane: Lane, received: float | None) -> float:
+    """Return how long ago a push was received, in seconds; 0 if there is none."""
+    return 0.0 if received is None else round(lane.clock.seconds() - received, 1)

@@ -9,6 +9,9 @@ from twisted.internet.defer import Deferred
 from node2dm_tw.core.push import Push
 from node2dm_tw.core.stats import RouteStats
 
+MAX_URGENT_RUN = 9
+"""Urgent pushes that are leased in a row while others wait: a tenth is left for those."""
+
 
 class QueueFull(Exception):
     """Pushes were not taken: there is no room, or they cannot be stored now. The text says why."""
@@ -48,14 +51,16 @@ class Lease:
 
 
 class PushQueue(Protocol):
-    """Keeps the pushes of one route until they are settled, oldest first.
+    """Keeps the pushes of one route until they are settled: urgent ones first, then the oldest.
 
     Does not look at their content.
 
     Attributes:
         depth: number of pushes that are stored, including those on lease.
-        next_received: when the next push to be taken was received, in seconds of the
-            monotonic clock; None if there is none.
+        urgent_depth: number of those that are urgent.
+        next_received: when the next push was received, in seconds of the monotonic clock; the
+            earlier moment, if an urgent one and another wait; None if none does.
+        next_urgent_received: the same of the next urgent push.
         asleep: pushes that an earlier process put to sleep; `take` returns each once it is due.
         max_queued: maximum of `depth`.
         queued_bytes: bytes of its pushes in memory.
@@ -66,7 +71,13 @@ class PushQueue(Protocol):
     def depth(self) -> int: ...
 
     @property
+    def urgent_depth(self) -> int: ...
+
+    @property
     def next_received(self) -> float | None: ...
+
+    @property
+    def next_urgent_received(self) -> float | None: ...
 
     @property
     def asleep(self) -> int: ...
@@ -103,7 +114,11 @@ class PushQueue(Protocol):
         ...
 
     def take(self) -> Lease | None:
-        """Lease the oldest push; None if there is none now. Never blocks."""
+        """Lease the next push; None if there is none now. Never blocks.
+
+        Urgent ones come first, but while others wait no more than `MAX_URGENT_RUN` in a row; of
+        both those that were released, then the oldest.
+        """
         ...
 
     def settle(self, lease: Lease) -> None:
@@ -111,7 +126,7 @@ class PushQueue(Protocol):
         ...
 
     def release(self, lease: Lease) -> None:
-        """Return a lease to the queue; it is the next to be taken."""
+        """Return a lease to the queue; of the urgent or of the others it is the next."""
         ...
 
     def sleep(self, lease: Lease, until: float) -> None:

@@ -79,7 +79,9 @@ class SqliteEngine:
         """Find what an earlier process left."""
         numbers = yield self.writer.run(add_routes, list(self._queues))
         for name, queue in self._queues.items():
-            queue.restore((yield self.writer.run(inspect_route, numbers[name])))
+            urgent, others = yield self.writer.run(inspect_route, numbers[name])
+            queue.urgent.restore(urgent)
+            queue.others.restore(others)
         others = {name: number for name, number in numbers.items() if name not in self._queues}
         counts = yield self.writer.run(count_routes, others)
         for name, count in counts.items():
@@ -106,7 +108,7 @@ class SqliteEngine:
         for queue, each in parts:
             if len(each) > queue.room:
                 raise QueueFull("the queue holds max_queued pushes")
-        batch = InsertBatch([*parts], receipt)
+        batch = InsertBatch([part for queue, each in parts for part in queue.split(each)], receipt)
         return self.writer.insert(batch, 0.0 if batch.size >= LARGE_BATCH_BYTES else INSERT_DELAY)
 
     def find_receipt(self, key: str) -> Deferred[Receipt | None]:

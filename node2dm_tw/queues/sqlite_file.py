@@ -19,7 +19,7 @@ import attrs
 from node2dm_tw.core.logs import logger
 from node2dm_tw.queues.sqlite_copy import PROGRESS_RECORDS, DatabaseCopy
 from node2dm_tw.queues.sqlite_pages import MAGIC, PageReader
-from node2dm_tw.queues.sqlite_rows import COLUMNS, SEQUENCE_BITS, from_row
+from node2dm_tw.queues.sqlite_rows import COLUMNS, SEQUENCE_BITS, URGENT, from_row
 from node2dm_tw.queues.sqlite_wal import PAGE_BYTES, read_wal, wal_path
 from node2dm_tw.state.atomic import (
     find_free_name,
@@ -399,7 +399,8 @@ class _Export:
 
     def _records(self, connection: sqlite3.Connection, number: int) -> Iterator[bytes]:
         first, end = number << SEQUENCE_BITS, (number + 1) << SEQUENCE_BITS
-        for row in connection.execute(_SELECT, (first, end)):
+        ranges = ((first | URGENT, end), (first, first | URGENT))
+        for row in chain.from_iterable(connection.execute(_SELECT, ids) for ids in ranges):
             push = from_row(row, math.inf, 0.0)
             if push is None:
                 self.unreadable += 1

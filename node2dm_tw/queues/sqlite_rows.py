@@ -13,6 +13,9 @@ COLUMNS = "id, line, device_end, key_end, is_json, received, crc, attempts, not_
 SEQUENCE_BITS = 48
 """An id is the number of the route, shifted by this many bits, and a sequence number."""
 
+URGENT = 1 << 47
+"""The highest bit of the sequence number: urgent pushes have ids above it, all others below."""
+
 MAX_ATTEMPTS = 1 << 31
 MAX_SLEEP_SECONDS = 2_419_200
 """Maximum time from receipt to the end of a sleep: a push lives for at most four weeks."""

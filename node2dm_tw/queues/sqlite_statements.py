@@ -12,7 +12,7 @@ import attrs
 
 from node2dm_tw.queues.interface import Receipt
 from node2dm_tw.queues.receipts import MAX_RECEIPT_AGE, MAX_RECEIPTS
-from node2dm_tw.queues.sqlite_rows import COLUMNS, SEQUENCE_BITS, Row
+from node2dm_tw.queues.sqlite_rows import COLUMNS, SEQUENCE_BITS, URGENT, Row
 
 ROWS_PER_INSERT = 64
 """Rows of one statement. A statement for each row costs a half more, beside a busy reactor thrice
@@ -46,17 +46,17 @@ class RowChanges:
 
 
 @attrs.frozen
-class RouteRows:
-    """The rows of a route, as a start finds them.
+class StoredRows:
+    """Rows in a range of ids, as a start finds them.
 
     Args:
-        number: of the route, the high bits of its ids.
+        first: the id before the first of the range.
         count: number of rows.
-        last: the largest id, or the one before the first.
+        last: the largest id, or `first`.
         sleepers: when a sleeping push is due, in seconds since the epoch, and its id; sorted.
     """
 
-    number: int
+    first: int
     count: int
     last: int
     sleepers: list[tuple[float, int]]
@@ -161,9 +161,14 @@ def count_routes(connection: sqlite3.Connection, numbers: Mapping[str, int]) -> 
     }
 
 
-def inspect_route(connection: sqlite3.Connection, number: int) -> RouteRows:
-    """Look at the rows of a route; takes 0.2 s for a million."""
+def inspect_route(connection: sqlite3.Connection, number: int) -> tuple[StoredRows, StoredRows]:
+    """Look at the urgent rows of a route, and at the others; takes 0.2 s for a million."""
     first, last = _ids_of(number)
+    middle = first | URGENT
+    return _inspect(connection, middle, last), _inspect(connection, first, middle - 1)
+
+
+def _inspect(connection: sqlite3.Connection, first: int, last: int) -> StoredRows:
     count, highest = connection.execute(
         "SELECT count(*), max(id) FROM push WHERE id BETWEEN ? AND ?",
         (first, last),
@@ -174,7 +179,7 @@ def inspect_route(connection: sqlite3.Connection, number: int) -> RouteRows:
         " FROM push WHERE not_before IS NOT NULL AND id BETWEEN ? AND ? ORDER BY due, id",
         (first, last),
     ).fetchall()
-    return RouteRows(number, count, highest or first, sleepers)
+    return StoredRows(first, count, highest or first, sleepers)
 
 
 def read_window(

@@ -273,6 +273,4 @@ def _revalidate(push: Push) -> Push | None:
         _, checked = read_json(push.payload, push.received)
     except InvalidPush:
         return None
-    if checked.device != push.device:
-        return None
-    return push if checked.payload == push.payload else checked
+    return checked if checked.device == push.device else None

@@ -27,6 +27,16 @@ def pushes(count, first=0):
     ]
 
 
+def urgent_pushes(count, first=0):
+    now = reactor.seconds()
+    text = '{"token":"t","data":"%d","urgent":true}'
+    return [read_json((text % n).encode(), now + n / 1e6)[1] for n in range(first, first + count)]
+
+
+def number_of(push):
+    return int(push.data["data"])
+
+
 def make_memory(folder):
     return MemoryEngine(folder, ByteBudget(), reactor, time.time)
 
@@ -49,7 +59,7 @@ class Opened:
                 max_queued,
                 stats,
                 lambda name=name: self.ready.append(name),
-                lambda push, limit: self.overflowed.append(int(push.payload)),
+                lambda push, limit: self.overflowed.append(number_of(push)),
             )
             for name, stats in zip("ab", self.stats, strict=True)
         ]
@@ -101,7 +111,7 @@ class QueueContract:
         found = []
         while queue.depth:
             [lease] = await self.take(queue, 1)
-            found.append(int(lease.push.payload))
+            found.append(number_of(lease.push))
             queue.settle(lease)
         return found
 
@@ -200,6 +210,67 @@ class QueueContract:
         assert sorted([0, *left, *opened.overflowed]) == list(range(16))
         assert opened.overflowed == self.dropped
 
+    async def test_urgent_pushes_come_before_the_others(self):
+        """Of each those that were released come first; depth and age are counted apart."""
+        opened = await self.open()
+        queue = opened.queue
+        await maybeDeferred(queue.put, pushes(2))
+        assert (queue.urgent_depth, queue.next_urgent_received) == (0, None)
+        others = await self.take(queue, 1)
+        await maybeDeferred(queue.put, [*pushes(1, 2), *urgent_pushes(3, 10)])
+        urgent = await self.take(queue, 2)
+        assert [number_of(lease.push) for lease in urgent] == [10, 11]
+        assert (queue.depth, queue.urgent_depth) == (6, 3)
+        for lease in (*others, *urgent):
+            queue.release(lease)
+        assert queue.next_urgent_received == urgent[0].push.received
+        assert queue.next_received == others[0].push.received
+        assert await self.payloads(queue) == [10, 11, 12, 0, 1, 2]
+        assert (queue.depth, queue.urgent_depth, queue.next_received) == (0, 0, None)
+
+    async def test_a_tenth_is_left_for_the_others(self):
+        """After nine urgent leases in a row one of the others comes, as long as any wait."""
+        opened = await self.open()
+        await maybeDeferred(opened.engine.put_all, {opened.queue: urgent_pushes(40)}, None)
+        await maybeDeferred(opened.queue.put, pushes(2, 100))
+        found = await self.payloads(opened.queue)
+        assert found == [*range(9), 100, *range(9, 18), 101, *range(18, 40)]
+
+    async def test_what_is_urgent_is_so_after_a_restart(self):
+        """Whether it was on lease, released or never taken; it comes first again."""
+        opened = await self.open()
+        queue = opened.queue
+        await maybeDeferred(queue.put, pushes(1_000))
+        await maybeDeferred(queue.put, urgent_pushes(5, 2_000))
+        released, _ = await self.take(queue, 2)
+        queue.release(released)
+        await opened.close()
+        again = await self.open()
+        await self.until(lambda: again.queue.depth == 1_005)
+        assert again.queue.urgent_depth == 5
+        first = await self.take(again.queue, 5)
+        assert sorted(number_of(lease.push) for lease in first) == list(range(2_000, 2_005))
+        assert all(lease.push.is_urgent for lease in first)
+        for lease in first:
+            again.queue.settle(lease)
+        assert (again.queue.depth, again.queue.urgent_depth) == (1_000, 0)
+        assert await self.payloads(again.queue) == list(range(1_000))
+
+    async def test_urgent_pushes_overflow_last(self):
+        """Where some of those that come together fit, or can make room, it is the urgent ones."""
+        opened = await self.open(max_queued=10)
+        await maybeDeferred(opened.queue.put, pushes(8))
+        await maybeDeferred(opened.queue.put, [*pushes(3, 8), *urgent_pushes(2, 20)])
+        assert opened.overflowed == self.dropped_beside_urgent
+        await maybeDeferred(opened.queue.put, urgent_pushes(9, 30))
+        assert (opened.queue.depth, opened.stats[0].messages_overflowed) == (10, 12)
+        assert sorted([*opened.overflowed, *await self.payloads(opened.queue)]) == [
+            *range(11),
+            *(20, 21),
+            *range(30, 39),
+        ]
+        assert (opened.queue.urgent_depth, opened.overflowed[3:]) == (0, self.dropped_by_urgent)
+
     async def test_another_limit(self):
         """A queue that is reconfigured takes as many as the new limit says; none is dropped."""
         opened = await self.open(max_queued=3)
@@ -258,6 +329,16 @@ class QueueContract:
         assert opened.stats[0].messages_taken_over == 1_200
         assert await self.payloads(opened.queue) == list(range(1_200))
 
+    async def test_what_another_engine_left_urgent_comes_first(self):
+        """It stands before the others in the spool, too, so that it is there at once."""
+        before = await self.open(make=make_memory)
+        before.queue.put(pushes(1_200))
+        before.queue.put(urgent_pushes(2, 2_000))
+        await before.close()
+        opened = await self.open()
+        leases = await self.take(opened.queue, 2)
+        assert [number_of(lease.push) for lease in leases] == [2_000, 2_001]
+
     async def test_a_second_stop_changes_nothing(self):
         """What was handed over is counted once."""
         opened = await self.open()
@@ -271,6 +352,8 @@ class MemoryQueueTests(QueueContract, TestCase):
     """The engine in memory."""
 
     dropped: ClassVar = [1, 2, 3, 4, 5, 6]
+    dropped_beside_urgent: ClassVar = [0, 1, 2]
+    dropped_by_urgent: ClassVar = [*range(3, 11), 20]
 
     def make(self, folder):
         return make_memory(folder)
@@ -280,6 +363,8 @@ class SqliteQueueTests(QueueContract, TestCase):
     """The engine on disk, with its thread."""
 
     dropped: ClassVar = [10, 11, 12, 13, 14, 15]
+    dropped_beside_urgent: ClassVar = [8, 9, 10]
+    dropped_by_urgent: ClassVar = [*range(30, 39)]
 
     def make(self, folder):
         return make_sqlite(folder)

@@ -52,11 +52,16 @@ function showHead({ health, totals }) {
   say($("uptime"), `up ${duration(totals.uptime)}`);
 }
 
+function urgent(values) {
+  const count = values.messages_urgent_in_queue;
+  return count ? `; ${number(count)} urgent, next is ${seconds(values.oldest_urgent_age)} old` : "";
+}
+
 function showTiles({ totals, routes }) {
   for (const node of document.querySelectorAll("[data-total]")) say(node, number(totals[node.dataset.total]));
   const rates = (series[""] ?? []).at(-1) ?? [0, 0, 0];
   ["received", "sent", "failed"].forEach((name, i) => say($(`rate-${name}`), number(rates[i])));
-  say($("oldest"), totals.messages_in_queue ? `next is ${seconds(totals.oldest_age)} old` : "nothing waits");
+  say($("oldest"), totals.messages_in_queue ? `next is ${seconds(totals.oldest_age)} old${urgent(totals)}` : "nothing waits");
   say($("window"), `of at most ${number(totals.window)}`);
 }
 

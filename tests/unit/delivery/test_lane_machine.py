@@ -81,6 +81,14 @@ class LaneMachine(RuleBasedStateMachine):
         self.number += count
         self.bench.push(*lines)
 
+    @precondition(lambda self: not self.stopping)
+    @rule(device=st.integers(0, 5), count=st.integers(1, 40))
+    def push_urgent(self, device: int, count: int) -> None:
+        text = '{"token":"d%d","collapse_key":"k%d","data":"%d","urgent":true}'
+        numbers = range(self.number, self.number + count)
+        self.number += count
+        self.bench.push_json(*((text % (device, n % 4, n)).encode() for n in numbers))
+
     @rule(answer=ANSWERS, which=st.integers(0, 63), count=st.integers(1, 64))
     def answer(self, answer, which: int, count: int) -> None:
         status, body, headers = answer
@@ -110,7 +118,7 @@ class LaneMachine(RuleBasedStateMachine):
         assert done
         assert not self.bench.http.waiting()
         self.bench.queue.stop()
-        assert self.bench.queue.depth == 0
+        assert (self.bench.queue.depth, self.bench.queue.urgent_depth) == (0, 0)
         pending = [call for call in self.bench.clock.getDelayedCalls() if call.active()]
         assert not pending
         self.bench.engine.stop()
@@ -127,6 +135,8 @@ class LaneMachine(RuleBasedStateMachine):
     def what_is_on_lease_is_in_the_queue(self) -> None:
         out = len(self.bench.http.waiting()) + len(self.bench.lane.admission.retry_queue)
         assert out <= self.bench.queue.depth
+        urgent = sum(posted.context.push.is_urgent for posted in self.bench.http.waiting())
+        assert urgent <= self.bench.queue.urgent_depth <= self.bench.queue.depth
 
     @invariant()
     def the_window_holds(self) -> None:

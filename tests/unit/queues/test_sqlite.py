@@ -10,7 +10,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from node2dm_tw.core.push import split_at_colons
 from node2dm_tw.core.stats import RouteStats
-from node2dm_tw.queues import sqlite, sqlite_writer
+from node2dm_tw.queues import sqlite_line, sqlite_writer
 from node2dm_tw.queues.interface import QueueFull, Receipt
 from node2dm_tw.queues.sqlite import SqliteQueue
 from node2dm_tw.queues.sqlite_engine import SqliteEngine
@@ -100,7 +100,7 @@ def settle(opened, leases):
 
 def test_the_window_is_filled_again_in_order(make, monkeypatch):
     """However many are queued, and whenever they come, memory holds about a window of them."""
-    monkeypatch.setattr(sqlite, "WINDOW", 100)
+    monkeypatch.setattr(sqlite_line, "WINDOW", 100)
     opened = make()
     queue, taken, came = opened.queue, [], 0
     for _ in range(20):
@@ -109,7 +109,7 @@ def test_the_window_is_filled_again_in_order(make, monkeypatch):
         for _ in range(35):
             taken.append(queue.take())
             queue.settle(taken[-1])
-        assert len(queue._window) <= 170
+        assert len(queue.others._window) <= 170
         assert queue.depth == came - len(taken)
     while queue.depth:
         taken.append(queue.take())
@@ -122,7 +122,7 @@ def test_the_window_is_filled_again_in_order(make, monkeypatch):
 
 def test_long_pushes_fill_a_window_by_their_bytes(make, monkeypatch):
     """Not by their number alone."""
-    monkeypatch.setattr(sqlite, "WINDOW_BYTES", 100_000)
+    monkeypatch.setattr(sqlite_line, "WINDOW_BYTES", 100_000)
     opened = make()
     for number in range(20):
         opened.put(1, number, size=50_000)
@@ -328,7 +328,7 @@ def test_damage_while_it_runs(make):
     opened = make()
     for first in range(0, 12_000, 500):
         opened.put(500, first)
-    assert opened.queue._on_disk
+    assert opened.queue.others._on_disk
     opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     file = opened.engine.state_dir / "queue.sqlite"
     with file.open("r+b") as database:
