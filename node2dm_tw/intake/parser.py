@@ -1,7 +1,7 @@
 """Parses lines into pushes and queues them, independent of the transport."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
@@ -129,7 +129,7 @@ class LineParser:
             self._last = now
         return self._last
 
-    def read(self, line: bytes, received: float) -> tuple[IntakeRoute, list[Push]]:
+    def read(self, line: bytes, received: float) -> tuple[IntakeRoute, Sequence[Push]]:
         """Find the route of a line and the pushes in it: more than one if it has many targets.
 
         Raises:
@@ -150,7 +150,7 @@ class LineParser:
         except InvalidPush as error:
             raise _explain(line, error) from None
         route.provider.validate(push)
-        return route, [push]
+        return route, (push,)
 
     def read_object(self, found: object, received: float) -> tuple[IntakeRoute, list[Push]]:
         """Find the route of a decoded object and the pushes in it.
