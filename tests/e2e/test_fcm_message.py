@@ -1,9 +1,7 @@
 """Google's SDK and the gateway send the same messages; the emulator's log is the judge."""
 
 import json
-import os
 import re
-import warnings
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -13,24 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node2dm_tw.emulator.testing import PushEmulator
+from tests.support.firebase import IGNORED, firebase_app, messaging
 from tests.support.gateway import GatewayProcess
 from tests.support.waiting import wait_until
 
-try:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import firebase_admin
-        from firebase_admin import credentials, messaging
-except ImportError:
-    if os.environ.get("CI") == "true":
-        raise
-    pytest.skip("firebase-admin is not installed", allow_module_level=True)
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = IGNORED
+__all__ = ["firebase_app"]
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 NAMES = st.from_regex(r"[a-f]{1,8}", fullmatch=True)
@@ -125,21 +111,6 @@ MESSAGES = st.builds(
     fcm_options=maybe(st.builds(messaging.FCMOptions, LABELS)),
     token=st.just("token"),
 )
-
-
-@pytest.fixture(name="app")
-def _app(push_emulator, monkeypatch):
-    """The SDK, which sends to the emulator."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(push_emulator.ca_file))
-    url = push_emulator.fcm_url.replace(push_emulator.project, "{0}")
-    monkeypatch.setattr(messaging._MessagingService, "FCM_URL", url)
-    certificate = credentials.Certificate(str(push_emulator.service_account))
-    app = firebase_admin.initialize_app(certificate, name="message")
-    # google-auth would ask another host of Google's for a policy, in a thread of its own.
-    app.credential.get_credential()._is_regional_access_boundary_lookup_required = lambda: False
-    yield app
-    messaging._get_messaging_service(app)._client.close()
-    firebase_admin.delete_app(app)
 
 
 @pytest.fixture(name="gateway")

@@ -1,47 +1,15 @@
 """Google's own SDK accepts the emulator."""
 
-import os
-import warnings
-
 import pytest
 
+from tests.support.firebase import IGNORED, firebase_app, messaging
 from tests.unit.emulator.google.test_fcm import GONE
 
-try:
-    import requests.adapters
-    from google.auth.exceptions import RefreshError
+exceptions = pytest.importorskip("firebase_admin.exceptions")
+RefreshError = pytest.importorskip("google.auth.exceptions").RefreshError
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import firebase_admin
-        from firebase_admin import credentials, exceptions, messaging
-except ImportError:
-    if os.environ.get("CI") == "true":
-        raise
-    pytest.skip("firebase-admin is not installed", allow_module_level=True)
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(name="app")
-def _app(push_emulator, monkeypatch):
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(push_emulator.ca_file))
-    url = push_emulator.fcm_url.replace(push_emulator.project, "{0}")
-    monkeypatch.setattr(messaging._MessagingService, "FCM_URL", url)
-    certificate = credentials.Certificate(str(push_emulator.service_account))
-    app = firebase_admin.initialize_app(certificate, name="test")
-    # google-auth would ask another host of Google's for a policy, in a thread of its own.
-    app.credential.get_credential()._is_regional_access_boundary_lookup_required = lambda: False
-    # The SDK waits seven seconds over an answer of 500 or 503; the test does not.
-    client = messaging._get_messaging_service(app)._client
-    client.session.mount("https://127.0.0.1", requests.adapters.HTTPAdapter(max_retries=0))
-    yield app
-    client.close()
-    firebase_admin.delete_app(app)
+pytestmark = IGNORED
+__all__ = ["firebase_app"]
 
 
 def _message(token, **more):
