@@ -207,7 +207,7 @@ class ProjectRate:
 
     @property
     def used(self) -> float:
-        """The share of the limit used in the last minute, or in its own window if that is longer."""
+        """The share of the limit used in the last minute, or in its window if that is longer."""
         now = self._count_sent()
         count, seconds = self.limit
         return self._sent.estimate(now) / count * (seconds / self._sent.window)
