@@ -27,7 +27,7 @@ MAX_DATAGRAM = 65_507  # bytes that IPv4 can carry
 MAX_TTL_SECONDS = 2_419_200  # four weeks, the most that FCM takes
 MAX_TOKEN_BYTES = 4096  # of a token or fid; Google's have about 160
 SIGNATURE_BYTES = 80  # of the first line of a signed datagram
-MAX_NESTING = 16  # depth of `notification`
+MAX_NESTING = 16  # depth of an object
 MAX_ANSWER_BYTES = 65_536  # read of an answer of the gateway's web port
 SEND_TIMEOUT = 0.1  # seconds a push waits while the kernel's send buffer is full
 REOPEN_AFTER = 1.0  # seconds between lookups of a name that fails, or whose gateway is down
@@ -36,15 +36,18 @@ LOG_INTERVAL = 60.0  # seconds between two log lines with the same text
 MAX_LOG_TEXTS = 20  # further texts share one line in each interval
 
 Data = str | dict[str, str] | None
+Object = dict[str, Any] | None
 MoreFields = TypedDict("MoreFields", {  # noqa: UP013 - these lines are easier to survey
     "fid": str, "topic": str, "condition": str, "ttl": int | None, "priority": str | None,
-    "delay_while_idle": bool | None, "notification": dict[str, Any] | None, "route": str, "id": str,
-    "subscribe": str, "unsubscribe": str,
+    "delay_while_idle": bool | None, "notification": Object, "android": Object,
+    "android_v2": Object, "apns": Object, "webpush": Object, "fcm_options": Object,
+    "validate_only": bool | None, "route": str, "id": str, "subscribe": str, "unsubscribe": str,
 }, total=False)  # fmt: skip
 _log = logging.getLogger(__name__)
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _TARGETS = ("token", "fid", "topic", "condition")
-_ONE_TARGET = f"exactly one of {', '.join(_TARGETS)} is expected"
+_NEVER_EMPTY = (*_TARGETS, "route", "id", "subscribe", "unsubscribe")
+OBJECTS = ("notification", "android", "android_v2", "apns", "webpush", "fcm_options")
 _NOT_IN_TOKENS = {"Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf", "Ps", "Pe"}  # Unicode's categories
 _COLON_FORM = {  # what the fields hold where every route reads the same push from node2dm's form
     "route": re.compile(r"([^{:|\n][^:|\n]*)?"),
@@ -71,18 +74,17 @@ def _find_token_fault(text: str) -> str:
     return ""
 
 
-_RULES: tuple[tuple[str, Callable[[Any], object], str], ...] = (  # field, check, what is expected
-    *((name, lambda text: isinstance(text, str), "a text")
-      for name in (*_TARGETS, "collapse_key", "route", "id", "subscribe", "unsubscribe")),
-    *((name, lambda text: not _find_token_fault(text), "no white space, quotes, brackets or "
-       f"invisible characters, and at most {MAX_TOKEN_BYTES} bytes") for name in ("token", "fid")),
-    ("id", re.compile("[A-Za-z0-9_.:-]{0,64}").fullmatch, "1 to 64 of A-Z a-z 0-9 . _ : -"),
-    ("data", lambda v: isinstance(v, str | dict | None), "a text, or an object of names and texts"),
-    ("ttl", lambda ttl: ttl is None or (type(ttl) is int and 0 <= ttl <= MAX_TTL_SECONDS),
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], object], str], ...] = (  # fields, check
+    ((*_NEVER_EMPTY, "collapse_key"), lambda text: isinstance(text, str), "a text"),
+    (("token", "fid"), lambda text: not _find_token_fault(text), "no white space, quotes, brackets "
+     f"or invisible characters, and at most {MAX_TOKEN_BYTES} bytes"),
+    (("id",), re.compile("[A-Za-z0-9_.:-]{0,64}").fullmatch, "1 to 64 of A-Z a-z 0-9 . _ : -"),
+    (("data",), lambda v: isinstance(v, str | dict | None), "a text, or an object of texts"),
+    (("ttl",), lambda ttl: ttl is None or (type(ttl) is int and 0 <= ttl <= MAX_TTL_SECONDS),
      f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),
-    ("priority", lambda priority: priority in (None, "normal", "high"), "normal or high"),
-    ("delay_while_idle", lambda idle: isinstance(idle, bool | None), "true or false"),
-    ("notification", lambda shown: isinstance(shown, dict | None) and _is_shallow(shown),
+    (("priority",), lambda priority: priority in (None, "normal", "high"), "normal or high"),
+    (("delay_while_idle", "validate_only"), lambda v: isinstance(v, bool | None), "true or false"),
+    (OBJECTS, lambda v: isinstance(v, dict | None) and _is_shallow(v),
      f"an object, nested at most {MAX_NESTING} deep"),
 )  # fmt: skip
 
@@ -93,7 +95,7 @@ def _require(good: object, name: str, value: object, expected: str) -> None:
     shown = type(value).__name__
     with contextlib.suppress(ValueError):  # an integer with more digits than Python writes out
         shown = reprlib.repr(value)
-    if name in ("token", "fid") and isinstance(value, str | bytes):
+    if value and name in ("token", "fid") and isinstance(value, str | bytes):
         shown = f"{value[:8]!a}{'...' if len(value) > 8 else ''}"  # the whole would name a device
         shown += f" ({_find_token_fault(value)})" if isinstance(value, str) else ""
     raise ValueError(f"{name} = {shown}: expected {expected}")
@@ -112,7 +114,13 @@ class Push:
     ttl: int | None = None  # seconds the push is worth delivering; None: the gateway's own limit
     priority: str | None = None  # normal or high, in any case; None: the service's default
     delay_while_idle: bool | None = None  # C2DM waits until the phone is in use
-    notification: dict[str, Any] | None = None  # what FCM shows by itself, as in its HTTP v1 API
+    notification: Object = None  # what FCM shows by itself: title, body, image
+    android: Object = None  # this and the next four: as in the Message of FCM's HTTP v1 API
+    android_v2: Object = None
+    apns: Object = None
+    webpush: Object = None
+    fcm_options: Object = None
+    validate_only: bool | None = None  # FCM checks the message and sends nothing
     route: str = ""  # the gateway's route or its prefix; empty: the client's, or the first
     id: str = ""  # the application's own, which the gateway repeats where it tells the outcome
     subscribe: str = ""  # an FCM topic: token or fid is subscribed to it, and no message is sent
@@ -123,18 +131,16 @@ class Push:
             object.__setattr__(self, "ttl", int(self.ttl))
         if isinstance(self.priority, str):
             object.__setattr__(self, "priority", self.priority.lower())
-        for name, is_good, expected in _RULES:
-            _require(is_good(value := getattr(self, name)), name, value, expected)
+        for names, is_good, expected in _RULES:
+            for name in names:
+                _require(is_good(value := getattr(self, name)), name, value, expected)
         given = [name for name in _TARGETS if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError(f"{_ONE_TARGET}, given: {', '.join(given) or 'none'}")
-        if isinstance(data := self.data, dict):
-            for name, value in data.items():
-                _require(name and isinstance(name, str), "data", data, "names that are texts")
-                _require(isinstance(value, str), f"data.{name:.48}", value, "a text")
-        for name in ("title", "body", "image"):
-            value = (self.notification or {}).get(name)
-            _require(isinstance(value, str | None), f"notification.{name}", value, "a text")
+        _require(len(given) == 1, "target", given, f"exactly one of {', '.join(_TARGETS)}")
+        for name, value in self.data.items() if isinstance(self.data, dict) else ():
+            _require(name and isinstance(name, str), "data", self.data, "names that are texts")
+            _require(isinstance(value, str), f"data.{name:.48}", value, "a text")
+        for name, value in (self.notification or {}).items():
+            _require(isinstance(value, str | None), f"notification.{name!s:.48}", value, "a text")
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -145,10 +151,7 @@ class Push:
             if name not in known:
                 near = get_close_matches(name, known, 1) or [f"one of {', '.join(known)}"]
                 raise ValueError(f"unknown field {name[:48]!r}: expected {near[0]}")
-            if name in _TARGETS and value == "":
-                raise ValueError(f"{name} is empty: {_ONE_TARGET}")
-            is_good = value != "" or name not in ("route", "id", "subscribe", "unsubscribe")
-            _require(is_good, name, "", "a text that is not empty, or no such field")
+            _require(value != "" or name not in _NEVER_EMPTY, name, "", "a text that is not empty")
         return cls(**given)
 
     def line(self, default_route: str = "", *, is_json: bool = False) -> bytes:
@@ -156,10 +159,9 @@ class Push:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields["route"] = self.route or default_route
         given = {k: v for k, v in fields.items() if v is not None and (v != "" or k == "data")}
-        is_simple = isinstance(self.data, str) and given.keys() <= _COLON_FORM.keys()
-        forms = () if is_json or not is_simple else _COLON_FORM.items()
+        is_simple = not is_json and isinstance(self.data, str) and given.keys() <= {*_COLON_FORM}
         try:
-            if forms and all(form.fullmatch(fields[name]) for name, form in forms):
+            if is_simple and all(form.fullmatch(fields[k]) for k, form in _COLON_FORM.items()):
                 prefix = f"{fields['route']}|" if fields["route"] else ""
                 line = f"{prefix}{self.token}:{self.collapse_key}:{self.data}".encode()
             else:
@@ -168,7 +170,7 @@ class Push:
             half = next(k for k, v in given.items() if re.search("[\ud800-\udfff]", _to_json(v)))
             raise ValueError(f"not valid UTF-8: {half}") from None
         except (TypeError, ValueError, RecursionError):
-            raise ValueError("notification cannot be written as JSON") from None
+            raise ValueError(f"not JSON: {', '.join(k for k in OBJECTS if k in given)}") from None
         if len(line) > MAX_DATAGRAM:
             raise ValueError(f"the push has {len(line)} bytes: expected at most {MAX_DATAGRAM}")
         return line
@@ -287,8 +289,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
                 try:
                     datagram = b"\n".join(lines)
                     self._socket.send(self._sign(datagram) if self._key else datagram)
-                    self._sent += len(lines)
-                    self._latest = len(lines)
+                    self._sent, self._latest = self._sent + len(lines), len(lines)
                     return True
                 except OSError as fault:
                     self._disconnect(fault)
@@ -395,8 +396,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
             where = socket.SOL_SOCKET, socket.SO_ERROR
             if self._socket is None or (code := self._socket.getsockopt(*where)) == 0:
                 return None
-            self._refused += self._latest
-            self._latest = 0
+            self._refused, self._latest = self._refused + self._latest, 0
             if (now := self.clock()) >= self._refusal_lookup_at:
                 self._lookup_at, self._refusal_lookup_at = now, now + REOPEN_AFTER
         return OSError(code, f"the datagram before came back: {os.strerror(code)}")

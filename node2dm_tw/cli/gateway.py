@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from node2dm_tw.client import Push
+from node2dm_tw.client import OBJECTS, Push
 
 STATS = "127.0.0.1:8121"
 
@@ -28,7 +28,8 @@ _NOT_FOR = {
         "topic",
         "condition",
         "priority",
-        "notification",
+        *OBJECTS,
+        "validate_only",
         "subscribe",
         "unsubscribe",
     ),
@@ -113,7 +114,7 @@ class GatewayRoutes:
         if service == "c2dm" and not push.collapse_key and is_message:
             raise ValueError(f"collapse_key is empty: {place} expects one (--collapse-key)")
         for name in _NOT_FOR[service]:
-            if getattr(push, name):
+            if getattr(push, name) not in (None, ""):
                 raise ValueError(f"{name} is given: {place} expects a push without it")
 
 

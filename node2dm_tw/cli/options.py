@@ -2,14 +2,21 @@
 
 import argparse
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 from node2dm_tw.cli.gateway import STATS
-from node2dm_tw.cli.rows import check_subscription
-from node2dm_tw.client import HOST, MAX_DATAGRAM, MAX_TTL_SECONDS, PORT, SAFE_DATAGRAM, Push
+from node2dm_tw.cli.rows import check_subscription, decode
+from node2dm_tw.client import (
+    HOST,
+    MAX_DATAGRAM,
+    MAX_TTL_SECONDS,
+    OBJECTS,
+    PORT,
+    SAFE_DATAGRAM,
+    Push,
+)
 
 MAX_SECRET_CHARACTERS = 65_536
 
@@ -22,8 +29,9 @@ CSV has a header row: the columns token, collapse_key, data, or any other name o
 the JSON form. An empty cell is a field that is not there, but for data.
 JSON lines hold an object each: token (or fid, topic, condition), collapse_key,
 data (a text, or an object of texts), ttl, priority, delay_while_idle,
-notification, route, id, or subscribe or unsubscribe (a topic) in place of a message;
-null is a field that is not there.
+notification, android, android_v2, apns, webpush, fcm_options (objects, in CSV as
+JSON), validate_only, route, id, or subscribe or unsubscribe (a topic) in place of a
+message; null is a field that is not there.
 What an option gives holds for the rows that do not say.
 
 By UDP: if a gateway on this host answers at --stats, each push is checked against
@@ -93,10 +101,9 @@ def _check_transport(parser: argparse.ArgumentParser, options: argparse.Namespac
 
 def find_defaults(options: argparse.Namespace) -> dict[str, Any]:
     """Return the fields that are given by options."""
-    names = ("id", "topic", "condition", "collapse_key", "ttl", "priority", "delay_while_idle")
-    more = ("notification", "route", "subscribe", "unsubscribe")
-    given = {name: getattr(options, name) for name in (*names, *more)}
-    return {name: value for name, value in given.items() if value is not None}
+    names = Push.__dataclass_fields__.keys() - {"token", "data"}
+    given = vars(options).items()
+    return {name: value for name, value in given if name in names and value is not None}
 
 
 def check_defaults(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
@@ -154,6 +161,10 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--unsubscribe", metavar="TOPIC", help="end such a subscription")
     add("--notification", type=_notification, metavar="TITLE[:BODY]",
         help="what FCM shows by itself; or a JSON object: title, body, image")  # fmt: skip
+    for name in OBJECTS[1:]:
+        add(f"--{name.replace('_', '-')}", type=_object, metavar="JSON",
+            help=f"an object, {name} of FCM's Message")  # fmt: skip
+    add("--validate-only", action="store_true", default=None, help="FCM checks it, sends nothing")
     add("--collapse-key", metavar="KEY", help="of several an offline phone gets the last")
     add("--ttl", type=_seconds, metavar="SECONDS", help="how long it is worth delivering")
     add("--priority", type=str.lower, choices=("normal", "high"), help="FCM's priority")
@@ -163,13 +174,19 @@ def _build_parser() -> argparse.ArgumentParser:
 
 def _notification(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
-        try:
-            found: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{error}: expected a JSON object") from None
-        return found
+        return _object(text)
     title, colon, body = text.partition(":")
     return {"title": title, "body": body} if colon else {"title": title}
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = decode(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{error}: expected a JSON object") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text[:48]!r}: expected a JSON object")
+    return found
 
 
 def _secret(path: str) -> str:

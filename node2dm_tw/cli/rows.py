@@ -4,11 +4,11 @@ import csv
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields as fields_of
 from typing import Any, NamedTuple
 
-from node2dm_tw.client import Push
+from node2dm_tw.client import OBJECTS, Push
 
 _BEFORE_JSON = " \t\r\n\v\f\ufeff"
 _LINE_END = "\r\n\0"
@@ -68,7 +68,7 @@ def _json_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
     for number, line in enumerate(lines, before + 1):
         if text := line.lstrip(_BEFORE_JSON).rstrip(_LINE_END):
             try:
-                fields = _decode(text)
+                fields = decode(text)
             except (ValueError, RecursionError) as error:
                 yield Row(number, ValueError(f"not JSON: {error}"))
             else:
@@ -92,9 +92,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(
-    object_pairs_hook=_without_repetition, parse_constant=_no_constant
-).decode
+decode = json.JSONDecoder(object_pairs_hook=_without_repetition, parse_constant=_no_constant).decode
 
 
 def _csv_rows(lines: Iterator[str], before: int) -> Iterator[Row]:
@@ -141,18 +139,26 @@ def _value(name: str, cell: str) -> object:
     Raises:
         ValueError: the cell has another type than the column.
     """
-    wanted = {
-        "ttl": "a whole number of seconds",
-        "delay_while_idle": "true or false",
-        "notification": "JSON",
-    }
+    if name not in _CELLS:
+        return cell
+    read, expected = _CELLS[name]
     try:
-        if name == "ttl":
-            return int(cell) if cell.isdecimal() else float(cell)
-        if name == "delay_while_idle":
-            return {"true": True, "1": True, "false": False, "0": False}[cell.lower()]
-        if name == "notification":
-            return _decode(cell)
+        return read(cell)
     except (ValueError, KeyError, RecursionError):
-        raise ValueError(f"{name} = {cell[:48]!r}: expected {wanted[name]}") from None
-    return cell
+        raise ValueError(f"{name} = {cell[:48]!r}: expected {expected}") from None
+
+
+def _read_seconds(cell: str) -> float:
+    return int(cell) if cell.isdecimal() else float(cell)
+
+
+def _read_boolean(cell: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[cell.lower()]
+
+
+_CELLS: dict[str, tuple[Callable[[str], object], str]] = {
+    "ttl": (_read_seconds, "a whole number of seconds"),
+    **dict.fromkeys(("delay_while_idle", "validate_only"), (_read_boolean, "true or false")),
+    **dict.fromkeys(OBJECTS, (decode, "JSON")),
+}
+"""For each column that has no text its converter, and what is expected."""

@@ -181,8 +181,8 @@ def test_node2dm_push_from_a_file(tmp_path: Any, capsys: pytest.CaptureFixture) 
 
 
 CALLS: dict[str, tuple[dict[str, Any], str]] = {
-    "no target": ({}, "exactly one of token, fid, topic, condition is expected, given: none"),
-    "two targets": ({"token": "T", "topic": "t"}, "is expected, given: token, topic"),
+    "no target": ({}, "target = []: expected exactly one of token, fid, topic, condition"),
+    "two targets": ({"token": "T", "topic": "t"}, "target = ['token', 'topic']: expected"),
     "token of bytes": ({"token": b"SECRETTOKEN"}, "token = b'SECRETTO'...: expected a text"),
     "token with a line feed": (
         {"token": "SECRETTOKEN\n"}, r"token = 'SECRETTO'... ('\n' at index 11): expected no white"

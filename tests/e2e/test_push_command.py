@@ -184,7 +184,7 @@ def test_the_bar_on_a_terminal(terminal: Terminal, receiver: socket.socket, tmp_
     assert [int(part.split("] ")[1].split("/")[0]) for part in drawn] == sorted(
         int(part.split("] ")[1].split("/")[0]) for part in drawn
     )
-    assert f"{CLEAR_LINE}node2dm-push: line 302: exactly one of" in text
+    assert f"{CLEAR_LINE}node2dm-push: line 302: target = []: expected exactly one of" in text
     assert text.endswith("faulty: 1, not sent: 0\r\n")
 
 
@@ -412,7 +412,7 @@ def test_a_dry_run_whose_reader_leaves(tmp_path: Path) -> None:
         (["T", "--rate", "0"], "argument --rate: '0': expected a number above 0"),
         (["T", "--rate", "nan"], "--rate"),
         (["T", "--ttl", "-1"], "ttl = -1: expected"),
-        (["", "x"], "exactly one of"),
+        (["", "x"], "token = '': expected a text that is not empty"),
         (["T", "x", "--subscribe", "a"], "data is given: expected none beside subscribe"),
         (["T", "--unsubscribe", "a", "--ttl", "5"], "ttl is given: expected none beside unsub"),
         (["T", "--subscribe", "a", "--unsubscribe", "a"], "unsubscribe is given: expected none"),

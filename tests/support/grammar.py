@@ -67,9 +67,22 @@ def _nested(levels: int) -> object:
 
 T = {"token": "t"}
 TK = {"token": "t", "collapse_key": "k"}
-NULLS = dict.fromkeys(
-    ("fid", "topic", "condition", "collapse_key", "data", "ttl", "priority", "notification", "new")
-)
+BLOCKS = ("android", "android_v2", "apns", "webpush", "fcm_options")
+FIELDS = ("fid", "topic", "condition", "collapse_key", "data", "ttl", "priority", "notification")
+NULLS = dict.fromkeys((*FIELDS, *BLOCKS, "validate_only", "new"))
+
+BEYOND_SCHEMAS = [
+    _bad(T | {"ttl": 60, "android": {"ttl": "61s"}}, "field", "android.ttl"),
+    _bad(T | {"android": {"ttl": "60s"}, "android_v2": {"ttl": "61s"}}, "field", "android_v2.ttl"),
+    _bad(TK | {"android": {"collapse_key": "l"}}, "field", "android.collapse_key"),
+    _bad(TK | {"android_v2": {"collapse_key": ""}}, "field", "android_v2.collapse_key"),
+    _bad(T | {"priority": "high", "android": {"priority": "NORMAL"}}, "field", "android.priority"),
+    _bad(T | {"priority": "high", "android_v2": {}}, "field", "priority"),
+    _bad(T | {"android": {"ttl": "2419201s"}}, "field", "android.ttl"),
+    _bad(b'{"token":"t","webpush":{"a":1e999}}', "field", "webpush.a"),
+    *(_bad(T | {name: {"a": _nested(16)}}, "field", name) for name in BLOCKS),
+]
+"""Faults that a JSON Schema does not express, such as depth, or a field in two places."""
 
 OBJECTS = [
     # null means absent, wherever serializers write it for "not set"
@@ -166,6 +179,37 @@ OBJECTS = [
     _bad(T | {"notification": {"a": _nested(500)}}, "field", "notification"),
     _bad(T | {"notification": "x"}, "field", "notification"),
     _bad(T | {"notification": []}, "field", "notification"),
+    # blocks of FCM's Message
+    *(
+        _good(T | {name: value})
+        for name in BLOCKS
+        for value in ({}, {"new": [1.5, None, {"a": ""}]})
+    ),
+    *(
+        _bad(T | {name: value}, "field", name)
+        for name in BLOCKS
+        for value in ("x", "", [], 1, True)
+    ),
+    *(_bad(TK | {name: {}}, "unsupported", name, C2DM) for name in BLOCKS),
+    _good(T | {"apns": {"a": _nested(15)}}),
+    _good(T | {name: {} for name in BLOCKS}),
+    _good(T | {"ttl": 60, "android": {"ttl": "60.0s"}, "android_v2": {"ttl": "60s"}}),
+    _good(TK | {"android": {"collapse_key": "k"}, "android_v2": {"collapse_key": "k"}}),
+    _good(T | {"priority": "high", "android": {"priority": "High"}, "android_v2": {}}),
+    *BEYOND_SCHEMAS,
+    *(
+        _bad(T | {"android": {"ttl": ttl}}, "field", "android.ttl")
+        for ttl in (60, "60", "-1s", "1h", "")
+    ),
+    _bad(T | {"android": {"priority": "urgent"}}, "field", "android.priority"),
+    _bad(T | {"android_v2": {"collapse_key": 1}}, "field", "android_v2.collapse_key"),
+    _bad(T | {"android_v2": {"priority": "HIGH"}}, "field", "android_v2.priority"),
+    _bad(T | {"apns": {"headers": []}}, "field", "apns.headers"),
+    _bad(b'{"token":"t","webpush":{"a":1,"a":1}}', "field", "a"),
+    _bad(T | {"webpush": {"a": "\ud800"}}, "utf8", "webpush.a"),
+    *(_good(T | {"validate_only": value}) for value in (True, False)),
+    *(_bad(T | {"validate_only": value}, "field", "validate_only") for value in (0, 1, "true", "")),
+    _bad(TK | {"validate_only": False}, "unsupported", "validate_only", C2DM),
     # targets
     _good({"fid": "f"}),
     _good({"topic": "news"}),

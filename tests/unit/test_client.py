@@ -30,7 +30,6 @@ ROOT = Path(__file__).parents[2]
 SIGNS = ':|{}\n\r\\",\x00\u2028 ab\u00e9\U0001f600'
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(SIGNS, max_size=12)
 names = texts.filter(bool)
-free_names = texts.filter(lambda name: name not in ("title", "body", "image"))
 tokens = TOKENS | st.text(":|_-a", min_size=1, max_size=8)
 
 
@@ -116,7 +115,7 @@ def meaning(fields: dict[str, object]) -> dict[str, object]:
     """Return a push without what says nothing, so that equal pushes are equal."""
     if isinstance(fields.get("data"), str):
         fields = fields | {"data": {"data": fields["data"]}}
-    said = ("data", "ttl", "notification")
+    said = ("data", "ttl", "notification", "android", "validate_only")
     return {
         name: value
         for name, value in fields.items()
@@ -138,9 +137,9 @@ pushes = st.builds(
     priority=st.sampled_from([None, None, "normal", "high"]),
     delay_while_idle=st.sampled_from([False, False, True]),
     id=st.just("") | st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True),
-    notification=st.none()
-    | st.none()
-    | st.dictionaries(free_names, texts | st.integers(), max_size=2),
+    notification=st.none() | st.none() | st.dictionaries(names, texts, max_size=2),
+    android=st.none() | st.none() | st.dictionaries(names, texts | st.integers(), max_size=2),
+    validate_only=st.sampled_from([None, None, True, False]),
     route=st.just("") | texts,
 )
 
@@ -226,11 +225,11 @@ def test_node2dms_form_wherever_it_is_exact(push: Push, line: bytes) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({}, "exactly one of .* given: none"),
-        ({"token": "T", "topic": "t"}, "exactly one of .* given: token, topic"),
+        ({}, r"target = \[\]: expected exactly one of token, fid, topic, condition"),
+        ({"token": "T", "topic": "t"}, r"target = \['token', 'topic'\]: expected exactly one of"),
         ({"token": 5}, "token = 5: expected a text"),
         ({"token": "T", "collapse_key": 5}, "collapse_key = 5: expected a text"),
-        ({"token": "T", "fid": ""}, "fid is empty: exactly one of"),
+        ({"token": "T", "fid": ""}, "fid = '': expected a text that is not empty"),
         ({"token": "T", "route": ""}, "route = '': expected"),
         ({"token": "T", "data": b"x"}, "data = b'x': expected a text, or an object"),
         ({"token": "T", "data": {"a": 1}}, "data.a = 1: expected a text"),
@@ -245,6 +244,8 @@ def test_node2dms_form_wherever_it_is_exact(push: Push, line: bytes) -> None:
         ({"token": "T", "delay_while_idle": 1}, "delay_while_idle = 1: expected true or false"),
         ({"token": "T", "notification": {"body": 3}}, "notification.body = 3: expected a text"),
         ({"token": "T", "notification": "x"}, "notification = 'x': expected an object"),
+        ({"token": "T", "android": []}, r"android = \[\]: expected an object, nested at most 16"),
+        ({"token": "T", "validate_only": 1}, "validate_only = 1: expected true or false"),
         ({"token": "T", "id": ""}, "id = '': expected a text that is not empty"),
         ({"token": "T", "id": 7}, "id = 7: expected a text"),
         ({"token": "T", "id": "a b"}, "id = 'a b': expected 1 to 64 of A-Z a-z 0-9 . _ : -"),
@@ -269,8 +270,9 @@ def test_a_faulty_push_names_its_field(fields: dict[str, object], reason: str) -
         (Push("T", "\ud800\n", "k"), "not valid UTF-8: data"),
         (Push("T", {"a": "\ud800"}, "k"), "not valid UTF-8: data"),
         (Push("T", "x" * MAX_DATAGRAM, "k"), "the push has 655.. bytes: expected at most 65507"),
-        (Push("T", notification={"a": object()}), "JSON"),
-        (Push("T", notification={"a": float("nan")}), "notification cannot be written as JSON"),
+        (Push("T", apns={"a": object()}), "not JSON: apns"),
+        (Push("T", android={"a": float("nan")}, apns={}), "not JSON: android, apns"),
+        (Push("T", webpush={"a": "\ud800"}), "not valid UTF-8: webpush"),
     ],
 )
 def test_what_no_datagram_can_carry_has_no_line(push: Push, reason: str) -> None:

@@ -8,59 +8,12 @@ from node2dm_tw.core.json_form import read_json
 from node2dm_tw.core.push import InvalidPush
 from node2dm_tw.providers.c2dm import C2DM
 from node2dm_tw.providers.fcm import FCM
+from tests.support.fcm_message import WHOLE
 from tests.unit.providers.answers import CREDENTIAL
 
 RECEIVED = 1_000.0
 WALL = 1_800_000_000.0
 SERVICE = FCM("https://fcm.example/v1/projects/shop/messages:send", lambda: WALL)
-
-WHOLE = {
-    "token": "t",
-    "data": {"a": "1"},
-    "notification": {"title": "T", "body": "B", "image": "https://x.example/i.png"},
-    "android": {
-        "collapse_key": "k",
-        "priority": "HIGH",
-        "ttl": "3600s",
-        "restricted_package_name": "com.example.app",
-        "data": {"b": "2"},
-        "notification": {
-            "title": "T",
-            "icon": "i",
-            "color": "#00ff00",
-            "body_loc_args": ["x", "y"],
-            "sticky": True,
-            "event_time": "2026-01-02T03:04:05.678Z",
-            "notification_priority": "PRIORITY_MAX",
-            "vibrate_timings": ["0.5s", "1s"],
-            "visibility": "PRIVATE",
-            "notification_count": 7,
-            "light_settings": {
-                "color": {"red": 1, "green": 0.5, "blue": 0, "alpha": 1},
-                "light_on_duration": "0.1s",
-                "light_off_duration": "1s",
-            },
-            "proxy": "DENY",
-        },
-        "fcm_options": {"analytics_label": "a"},
-        "direct_boot_ok": True,
-        "bandwidth_constrained_ok": False,
-        "restricted_satellite_ok": True,
-    },
-    "apns": {
-        "headers": {"apns-expiration": "1", "apns-priority": "10"},
-        "payload": {"aps": {"alert": {"title": "T"}, "badge": 1}, "own": [1, None, {"x": "y"}]},
-        "fcm_options": {"analytics_label": "a", "image": "https://x.example/i.png"},
-        "live_activity_token": "l",
-    },
-    "webpush": {
-        "headers": {"TTL": "60", "Urgency": "high"},
-        "data": {"c": "3"},
-        "notification": {"title": "T", "actions": [{"action": "a", "title": "b"}], "silent": True},
-        "fcm_options": {"link": "https://x.example/", "analytics_label": "a"},
-    },
-    "fcm_options": {"analytics_label": "a-b_c.d~%"},
-}
 
 
 def read(fields):
