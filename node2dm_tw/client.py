@@ -20,8 +20,7 @@ from typing import Any, NamedTuple, Self, TypedDict, Unpack
 from unicodedata import category
 from urllib.parse import urlsplit
 
-HOST = "127.0.0.1"
-PORT = 8120
+HOST, PORT = "127.0.0.1", 8120
 SAFE_DATAGRAM = 1400  # bytes that fit an Ethernet frame, tunnels included
 MAX_DATAGRAM = 65_507  # bytes that IPv4 can carry
 MAX_TTL_SECONDS = 2_419_200  # four weeks, the most that FCM takes
@@ -39,15 +38,16 @@ Data = str | dict[str, str] | None
 Object = dict[str, Any] | None
 MoreFields = TypedDict("MoreFields", {  # noqa: UP013 - these lines are easier to survey
     "fid": str, "topic": str, "condition": str, "ttl": int | None, "priority": str | None,
-    "delay_while_idle": bool | None, "notification": Object, "android": Object,
-    "android_v2": Object, "apns": Object, "webpush": Object, "fcm_options": Object,
-    "validate_only": bool | None, "route": str, "id": str, "subscribe": str, "unsubscribe": str,
+    "delay_while_idle": bool | None, "notification": Object, "android": Object, "id": str,
+    "android_v2": Object, "apns": Object, "webpush": Object, "fcm_options": Object, "route": str,
+    "validate_only": bool | None, "urgent": bool | None, "subscribe": str, "unsubscribe": str,
 }, total=False)  # fmt: skip
 _log = logging.getLogger(__name__)
 _to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _TARGETS = ("token", "fid", "topic", "condition")
 _NEVER_EMPTY = (*_TARGETS, "route", "id", "subscribe", "unsubscribe")
 OBJECTS = ("notification", "android", "android_v2", "apns", "webpush", "fcm_options")
+FLAGS = ("delay_while_idle", "validate_only", "urgent")
 _NOT_IN_TOKENS = {"Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf", "Ps", "Pe"}  # Unicode's categories
 _COLON_FORM = {  # what the fields hold where every route reads the same push from node2dm's form
     "route": re.compile(r"([^{:|\n][^:|\n]*)?"),
@@ -83,7 +83,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], object], str], ...] = (  # 
     (("ttl",), lambda ttl: ttl is None or (type(ttl) is int and 0 <= ttl <= MAX_TTL_SECONDS),
      f"a whole number of seconds, 0 to {MAX_TTL_SECONDS}"),
     (("priority",), lambda priority: priority in (None, "normal", "high"), "normal or high"),
-    (("delay_while_idle", "validate_only"), lambda v: isinstance(v, bool | None), "true or false"),
+    (FLAGS, lambda v: isinstance(v, bool | None), "true or false"),
     (OBJECTS, lambda v: isinstance(v, dict | None) and _is_shallow(v),
      f"an object, nested at most {MAX_NESTING} deep"),
 )  # fmt: skip
@@ -121,6 +121,7 @@ class Push:
     webpush: Object = None
     fcm_options: Object = None
     validate_only: bool | None = None  # FCM checks the message and sends nothing
+    urgent: bool | None = None  # the gateway sends it before those that are not
     route: str = ""  # the gateway's route or its prefix; empty: the client's, or the first
     id: str = ""  # the application's own, which the gateway repeats where it tells the outcome
     subscribe: str = ""  # an FCM topic: token or fid is subscribed to it, and no message is sent
@@ -309,8 +310,7 @@ class PushClient(contextlib.AbstractContextManager["PushClient"]):
         path = path if path.strip("/") else "/readyz"
         try:
             connection.request("GET", f"{path}?{query}" if query else path)
-            answer = connection.getresponse()
-            body = answer.read(MAX_ANSWER_BYTES)
+            body = (answer := connection.getresponse()).read(MAX_ANSWER_BYTES)
         except (OSError, UnicodeError, http.client.HTTPException) as fault:
             is_other = isinstance(fault, http.client.HTTPException)
             why = "not HTTP" if is_other else getattr(fault, "strerror", None) or fault

@@ -30,8 +30,8 @@ the JSON form. An empty cell is a field that is not there, but for data.
 JSON lines hold an object each: token (or fid, topic, condition), collapse_key,
 data (a text, or an object of texts), ttl, priority, delay_while_idle,
 notification, android, android_v2, apns, webpush, fcm_options (objects, in CSV as
-JSON), validate_only, route, id, or subscribe or unsubscribe (a topic) in place of a
-message; null is a field that is not there.
+JSON), validate_only, urgent, route, id, or subscribe or unsubscribe (a topic) in
+place of a message; null is a field that is not there.
 What an option gives holds for the rows that do not say.
 
 By UDP: if a gateway on this host answers at --stats, each push is checked against
@@ -169,6 +169,7 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--ttl", type=_seconds, metavar="SECONDS", help="how long it is worth delivering")
     add("--priority", type=str.lower, choices=("normal", "high"), help="FCM's priority")
     add("--delay-while-idle", action="store_true", default=None, help="wait until it is in use")
+    add("--urgent", action="store_true", default=None, help="send it before those that are not")
     return parser
 
 

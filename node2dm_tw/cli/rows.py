@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields as fields_of
 from typing import Any, NamedTuple
 
-from node2dm_tw.client import OBJECTS, Push
+from node2dm_tw.client import FLAGS, OBJECTS, Push
 
 _BEFORE_JSON = " \t\r\n\v\f\ufeff"
 _LINE_END = "\r\n\0"
 """Skipped before an object, and at the end of a line, as the gateway does."""
 
 
-_WITH_SUBSCRIPTION = ("token", "fid", "route", "id", "subscribe", "unsubscribe")
+_WITH_SUBSCRIPTION = ("token", "fid", "route", "id", "urgent", "subscribe", "unsubscribe")
 
 
 class InputError(Exception):
@@ -158,7 +158,7 @@ def _read_boolean(cell: str) -> bool:
 
 _CELLS: dict[str, tuple[Callable[[str], object], str]] = {
     "ttl": (_read_seconds, "a whole number of seconds"),
-    **dict.fromkeys(("delay_while_idle", "validate_only"), (_read_boolean, "true or false")),
+    **dict.fromkeys(FLAGS, (_read_boolean, "true or false")),
     **dict.fromkeys(OBJECTS, (decode, "JSON")),
 }
 """For each column that has no text its converter, and what is expected."""

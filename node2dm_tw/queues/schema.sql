@@ -4,9 +4,9 @@
 -- new databases, and add to UPGRADES in sqlite_file.py what brings an existing one up to it.
 -- Moments are in seconds since the epoch.
 
--- A push that has not ended. Rows are in the order of their route and arrival.
+-- A push that has not ended. Rows are in the order of their route and arrival, urgent ones last.
 CREATE TABLE push (
-    id INTEGER PRIMARY KEY,     -- number of the route << 48 | sequence number in this route
+    id INTEGER PRIMARY KEY,     -- number of the route << 48 | 1 << 47 if urgent | sequence number
     line BLOB NOT NULL,         -- device:collapse_key:payload
     device_end INTEGER NOT NULL,  -- index of the colon that ends the device
     key_end INTEGER NOT NULL,   -- index of the colon that ends the collapse key

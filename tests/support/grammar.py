@@ -210,6 +210,12 @@ OBJECTS = [
     *(_good(T | {"validate_only": value}) for value in (True, False)),
     *(_bad(T | {"validate_only": value}, "field", "validate_only") for value in (0, 1, "true", "")),
     _bad(TK | {"validate_only": False}, "unsupported", "validate_only", C2DM),
+    # urgent: both services can carry it, also beside a subscription
+    *(_good(TK | {"urgent": True}, None, service) for service in (C2DM, FCM)),
+    _good(T | {"urgent": False}),
+    _good(T | {"urgent": None}, T),
+    _good(T | {"subscribe": "news", "urgent": True}),
+    *(_bad(T | {"urgent": value}, "field", "urgent") for value in (0, 1, "true", "", [])),
     # targets
     _good({"fid": "f"}),
     _good({"topic": "news"}),

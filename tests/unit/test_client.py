@@ -115,7 +115,7 @@ def meaning(fields: dict[str, object]) -> dict[str, object]:
     """Return a push without what says nothing, so that equal pushes are equal."""
     if isinstance(fields.get("data"), str):
         fields = fields | {"data": {"data": fields["data"]}}
-    said = ("data", "ttl", "notification", "android", "validate_only")
+    said = ("data", "ttl", "notification", "android", "validate_only", "urgent")
     return {
         name: value
         for name, value in fields.items()
@@ -140,6 +140,7 @@ pushes = st.builds(
     notification=st.none() | st.none() | st.dictionaries(names, texts, max_size=2),
     android=st.none() | st.none() | st.dictionaries(names, texts | st.integers(), max_size=2),
     validate_only=st.sampled_from([None, None, True, False]),
+    urgent=st.sampled_from([None, None, True, False]),
     route=st.just("") | texts,
 )
 

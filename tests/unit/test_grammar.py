@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node2dm_tw.cli.rows import read_rows
+from node2dm_tw.client import FLAGS
 from node2dm_tw.client import Push as ClientPush
 from node2dm_tw.core.push import REASONS, InvalidPush
 from node2dm_tw.providers.c2dm import C2DM
@@ -103,7 +104,6 @@ def test_node2dm_push(tmp_path: Path):
             expect(case, next(lines))
 
 
-FLAGS = ("delay_while_idle", "validate_only")
 TEXTS = ("id", "token", "collapse_key", "data", "priority")
 CSV_COLUMNS = (*TEXTS, "ttl", *FLAGS, *BLOCKS)
 
@@ -176,6 +176,7 @@ NAMES = (
     "android_v2",
     "apns",
     "validate_only",
+    "urgent",
     "route",
     "id",
 )
