@@ -38,6 +38,7 @@ ORDER = (
     "network_failures",
     "unavailable_answers",
     "quota_answers",
+    "client_error_answers",
     "spool_damaged",
     "callbacks_sent",
     "callbacks_failed",
@@ -157,6 +158,7 @@ _MERGED: dict[str, Callable[[list[Any]], int | float | str]] = {
     "token_left": min,
     "oldest_age": max,
     "pause_left": max,
+    "project_rate_used": max,
     "http_client": lambda names: ", ".join(sorted(set(names))),
 }
 """How the values of several routes make one, where a sum would not do."""

@@ -21,6 +21,10 @@ ROUTE = {
         "answers_over_quota",
         "Answers that say that the sender, its project, a device or a topic is over its quota.",
     ),
+    "client_error_answers": (
+        "answers_client_error",
+        "Answers with a status of 4xx other than 429, which FCM counts as client errors.",
+    ),
     "spool_damaged": (
         "spool_records_damaged",
         "Records of a spool or of queue.sqlite that could not be read.",
@@ -50,6 +54,10 @@ ROUTE = {
         "Seconds until the pause ends; 0 while there is none.",
     ),
     "bad_device_alarm": ("bad_device_alarm", "1 while callbacks are held back."),
+    "project_rate_used": (
+        "project_rate_used_ratio",
+        "Share of project_rate that was used in the last minute; absent without project_rate.",
+    ),
     "signed_in": ("signed_in", "1 while the route has a credential."),
     "token_age": ("credential_age_seconds", "Age of the credential; absent while signed out."),
     "token_left": (

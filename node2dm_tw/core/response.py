@@ -25,3 +25,8 @@ class Response(NamedTuple):
     headers: Mapping[bytes, bytes]
     body: bytes
     truncated: bool = False
+
+    @property
+    def is_client_error(self) -> bool:
+        """Whether Google counts it as a client error: 4xx, but for 429."""
+        return 400 <= self.status < 500 and self.status != 429

@@ -76,6 +76,7 @@ class RouteSnapshot(RouteCounters):
     queued_bytes: int
     logged_in_to_c2dm: bool | None
     bad_device_alarm: bool | None
+    project_rate_used: float | None
     state_advice: str | None
     http_client: str
     handshakes: int

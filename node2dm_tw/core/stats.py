@@ -112,6 +112,7 @@ class RouteCounters:
     network_failures: int = 0
     unavailable_answers: int = 0
     quota_answers: int = 0
+    client_error_answers: int = 0
     spool_damaged: int = 0
     callbacks_sent: int = 0
     callbacks_failed: int = 0

@@ -29,7 +29,7 @@ from node2dm_tw.http.interface import (
     Outcome,
     RequestFailed,
 )
-from node2dm_tw.providers.interface import Credential, Provider
+from node2dm_tw.providers.interface import Credential, Delivered, Provider
 from node2dm_tw.queues.interface import Lease, PushQueue
 
 SHORTEST_WAIT = 0.005
@@ -311,6 +311,8 @@ class Lane:
                         verdict = self.provider.judge_subscription(outcome, lease.push, wall)
                     else:
                         verdict = self.provider.judge(outcome, wall)
+                    if type(verdict) is not Delivered and outcome.is_client_error:
+                        self.stats.client_error_answers += 1
                     self._verdicts.apply_verdict(verdict, lease)
             except Exception:  # noqa: BLE001 - no push may be lost by a fault of ours
                 self._verdicts.fail_internally(lease, Failure())

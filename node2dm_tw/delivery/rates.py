@@ -136,8 +136,41 @@ class DeviceRates:
 RAMP_UP_SECONDS = 60.0
 """From nothing to the full rate, as Google's page on scaling asks for."""
 
+USE_SECONDS = 60.0
+"""Seconds over which the use of a limit is shown; of a limit with a longer window, that window."""
+
 MAX_BURST_SECONDS = 0.05
 """Seconds' worth of pushes that may be saved up, to make good for the reactor's coarse timing."""
+
+
+@attrs.define(eq=False)
+class RecentCount:
+    """Estimates how many events there were in the last window, from two numbers only.
+
+    Counts the events of this window and of the one before, and takes those before as spread evenly.
+
+    Args:
+        window: seconds.
+        began: seconds, monotonic: when the present window began.
+    """
+
+    window: float
+    began: float
+    _present: float = attrs.field(default=0.0, init=False)
+    _before: float = attrs.field(default=0.0, init=False)
+
+    def add(self, number: float, now: float) -> None:
+        """Count events that were before `now`, and after the last call."""
+        self._present += number
+        if now - self.began >= self.window:
+            windows = (now - self.began) // self.window
+            self._before = self._present if windows == 1 else 0.0
+            self._present = 0.0
+            self.began += windows * self.window
+
+    def estimate(self, now: float) -> float:
+        """Return the events in the window before `now`, which is the moment of the last `add`."""
+        return self._present + self._before * (1 - (now - self.began) / self.window)
 
 
 @attrs.define(eq=False)
@@ -159,35 +192,56 @@ class ProjectRate:
     _rate: float = attrs.field(init=False)
     _began: float = attrs.field(init=False)
     _counted: float = attrs.field(init=False)
+    _offered: float = attrs.field(default=0.0, init=False)
+    _sent: RecentCount = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._sent = RecentCount(USE_SECONDS, self.seconds())
         self.restart()
         self._apply(self.limit)
 
     def restart(self) -> None:
         """Start again from zero."""
-        self._began = self.seconds()
-        self._counted = self.available = 0.0
+        self._began = self._count_sent()
+        self._counted = self.available = self._offered = 0.0
+
+    @property
+    def used(self) -> float:
+        """The share of the limit used in the last minute, or in its window if that is longer."""
+        now = self._count_sent()
+        count, seconds = self.limit
+        return self._sent.estimate(now) / count * (seconds / self._sent.window)
+
+    def _count_sent(self) -> float:
+        """Count what was sent since the last call; return the present moment."""
+        now = self.seconds()
+        self._sent.add(self._offered - self.available, now)
+        self._offered = self.available
+        return now
 
     def reconfigure(self, limit: Limit) -> None:
         """Apply another limit from now on, without another slow start."""
         self.wait()
         self._apply(limit)
         self._counted = self._earned(self.seconds() - self._began)
-        self.available = min(self.available, self._max_saved)
+        self.available = self._offered = min(self.available, self._max_saved)
 
     def _apply(self, limit: Limit) -> None:
         self.limit = limit
         count, seconds = limit
+        window = max(USE_SECONDS, seconds)
+        if window != self._sent.window:
+            self._sent = RecentCount(window, self.seconds())
         self._max_saved = max(1.0, count / seconds * MAX_BURST_SECONDS)
         # Pushes a second once the ramp is over; what may be saved up counts into the limit.
         self._rate = max(count - self._max_saved, 0.5) / safety_window(seconds)
 
     def wait(self) -> float:
         """Look at the clock; return the seconds until a push may go, 0.0 where one may go now."""
-        age = self.seconds() - self._began
+        age = self._count_sent() - self._began
         earned = self._earned(age)
         self.available = min(self.available + earned - self._counted, self._max_saved)
+        self._offered = self.available
         self._counted = earned
         return 0.0 if self.available >= 1.0 else self._until_next(age)
 

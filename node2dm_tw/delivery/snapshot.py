@@ -40,6 +40,7 @@ def take_snapshot(
         queued_bytes=queued_bytes,
         logged_in_to_c2dm=is_signed_in if is_c2dm else None,
         bad_device_alarm=None if lane.alarm is None else lane.alarm.is_on,
+        project_rate_used=None if lane.project_rate is None else round(lane.project_rate.used, 4),
         state_advice=advice,
         http_client=lane.http.name,
         handshakes=lane.http.handshakes,

@@ -67,6 +67,20 @@ def test_an_emulator_that_runs_stays_as_it_is(make_gateway):
     gateway.wait_for(messages_sent=1)
 
 
+def test_the_use_of_the_projects_rate_is_shown_while_there_is_one(make_gateway):
+    """12 requests of 6,000 a minute are 0.2 %; of half as many 0.4 %."""
+    gateway = make_gateway("[fcm]\nproject_rate = 6000/m\n[emulator]\n").start()
+    gateway.push(*(b"device%d::x" % number for number in range(12)))
+    stats = gateway.wait_for(messages_bad_device=12)
+    assert 0.001 <= float(stats["fcm.project_rate_used"]) <= 0.002
+    gateway.config = "[fcm]\nproject_rate = 3000/m\n[emulator]\n"
+    reload(gateway, "reloaded: [fcm] project_rate\n")
+    assert 0.002 <= float(gateway.stats()["project_rate_used"]) <= 0.004
+    gateway.config = "[fcm]\nproject_rate =\n[emulator]\n"
+    reload(gateway, "reloaded: [fcm] project_rate\n")
+    assert "project_rate_used" not in gateway.stats()
+
+
 def test_a_faulty_file_is_refused_whole(make_gateway):
     """Every fault is logged, nothing changes, and the gateway goes on."""
     with upstream(lambda sent: Answer()) as google:

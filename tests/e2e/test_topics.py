@@ -108,6 +108,7 @@ def test_two_hundred_phones(gateway, push_emulator, phones, tmp_path):
             assert data == expected, number
     stats = gateway.stats()
     assert stats["messages_bad_device"] == stats["messages_refused"] == 0
+    assert stats["client_error_answers"] == 0
     # Each of the 600 requests has an address of its own, but no connection of its own.
     assert stats["handshakes"] < 2 * PHONES
 
@@ -118,7 +119,8 @@ def test_a_dead_token(gateway, push_emulator, phones, hook):
     gone.unregister()
     gateway.push(subscription(alive.registration_id), subscription(gone.registration_id))
     gateway.push(subscription(gone.registration_id, "unsubscribe"))
-    gateway.wait_for(messages_sent=1, messages_bad_device=2, callbacks_sent=2, seconds=40)
+    stats = gateway.wait_for(messages_sent=1, messages_bad_device=2, callbacks_sent=2, seconds=40)
+    assert stats["client_error_answers"] == 2
     for sent in hook.requests:
         assert sent.form["device_token"] == gone.registration_id
         assert sent.form["reason"] == "UNREGISTERED"

@@ -36,6 +36,7 @@ ROUTE = RouteSnapshot(
     queued_bytes=0,
     logged_in_to_c2dm=True,
     bad_device_alarm=None,
+    project_rate_used=None,
     state_advice=None,
     http_client="treq",
     handshakes=0,

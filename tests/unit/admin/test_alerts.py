@@ -22,7 +22,8 @@ from tests.support.tools import module, tool
 yaml = module("yaml")
 
 STATES = [state.value for state in LaneState]
-ETC = Path(__file__).parents[3] / "etc"
+ROOT = Path(__file__).parents[3]
+ETC = ROOT / "etc"
 RULES = ETC / "prometheus-rules.yml"
 ALERTS = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]
 DASHBOARD = json.loads((ETC / "grafana-dashboard.json").read_text(encoding="utf-8"))
@@ -44,6 +45,7 @@ def labels_of_metrics():
             found[name + "_total" * is_counter(line)] = labels
     for name, _ in HISTOGRAMS.values():
         found |= {f"{name}_bucket": {"route", "le"}, f"{name}_sum": {"route"}}
+        found[f"{name}_count"] = {"route"}
     return {f"node2dm_{name}": labels | {"instance", "job"} for name, labels in found.items()}
 
 
@@ -111,8 +113,13 @@ def ended(outcome, values):
     return one("node2dm_messages_ended_total", values, route="shop", outcome=outcome)
 
 
+def client_errors(values):
+    return one("node2dm_answers_client_error_total", values, route="shop")
+
+
 QUEUE = "node2dm_queue"
 LATENCY = "node2dm_upstream_latency_seconds_bucket"
+ANSWERS = one("node2dm_upstream_latency_seconds_count", "0+1000x60", route="shop")
 GOES_OFF = {
     "Node2dmDown": [one("up", "0x60")],
     "Node2dmRestarts": [one("process_start_time_seconds", "0+60x60")],
@@ -128,6 +135,7 @@ GOES_OFF = {
     "Node2dmPushesDropped": [ended("expired", "0x55 1x5")],
     "Node2dmRefused": [ended("sent", "0+90x60"), ended("refused", "0+2x60")],
     "Node2dmBadDevices": [ended("sent", "0+70x60"), ended("bad_device", "0+30x60")],
+    "Node2dmClientErrorRate": [ANSWERS, client_errors("0+51x60")],
     "Node2dmBadDeviceAlarm": [one("node2dm_bad_device_alarm", "1x60", route="shop")],
     "Node2dmDatagramsLost": [one("node2dm_udp_datagrams_dropped_total", "0x55 7x5")],
     "Node2dmInvalidPushes": [one("node2dm_messages_invalid_total", "0+1x60", reason="colons")],
@@ -158,6 +166,8 @@ HEALTHY = [
     ended("refused", "0+1x60"),
     ended("bad_device", "0+10x60"),
     ended("expired", "3x60"),
+    ANSWERS,
+    client_errors("0+49x60"),
     one("node2dm_bad_device_alarm", "0x60", route="shop"),
     one("node2dm_udp_datagrams_dropped_total", "5x60"),
     one("node2dm_messages_invalid_total", "5x60", reason="colons"),
@@ -185,11 +195,8 @@ def hour(series, alert, *, off):
     }
 
 
-def test_every_alert_goes_off_when_it_should_and_only_then(tmp_path):
-    """Each in an hour of its own; none of them in an hour in which all is well."""
-    assert GOES_OFF.keys() == {alert["alert"] for alert in ALERTS}
-    tests = [hour(series, alert, off=True) for alert, series in GOES_OFF.items()]
-    tests += [hour(HEALTHY, alert, off=False) for alert in GOES_OFF]
+def run_promtool(tests, tmp_path):
+    """Run promtool's tests of the rules."""
     file = tmp_path / "test.yml"
     content = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
     file.write_text(json.dumps(content), encoding="utf-8")
@@ -197,3 +204,35 @@ def test_every_alert_goes_off_when_it_should_and_only_then(tmp_path):
         [tool("promtool"), "test", "rules", file], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_goes_off_when_it_should_and_only_then(tmp_path):
+    """Each in an hour of its own; none of them in an hour in which all is well."""
+    assert GOES_OFF.keys() == {alert["alert"] for alert in ALERTS}
+    tests = [hour(series, alert, off=True) for alert, series in GOES_OFF.items()]
+    tests += [hour(HEALTHY, alert, off=False) for alert in GOES_OFF]
+    run_promtool(tests, tmp_path)
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(6, True), (4, False)])
+def test_five_minutes_a_day_of_high_use_are_found(tmp_path, minutes, found):
+    """By the expression in docs/rates.md."""
+    page = (ROOT / "docs/rates.md").read_text(encoding="utf-8")
+    (expression,) = re.findall(r"```promql\n(.*?)\n```", page, re.DOTALL)
+    use = f"0x99 0.81x{minutes - 1} 0x600"
+    run_promtool(
+        [
+            {
+                "interval": "1m",
+                "input_series": [one("node2dm_project_rate_used_ratio", use, route="fcm")],
+                "promql_expr_test": [
+                    {
+                        "expr": f"count({expression}) or vector(0)",
+                        "eval_time": "690m",
+                        "exp_samples": [{"labels": "{}", "value": int(found)}],
+                    }
+                ],
+            }
+        ],
+        tmp_path,
+    )

@@ -18,6 +18,7 @@ FULL = route(
     state="paused",
     state_reason="503",
     bad_device_alarm=False,
+    project_rate_used=0.5,
     state_advice="restart",
     queue_writable=True,
 )
@@ -79,6 +80,9 @@ def test_without_a_c2dm_route_all_of_them_are_signed_in():
         ("token_age", None, None, None),
         ("token_left", 5, 7, 5),
         ("oldest_age", 1.5, 0.0, 1.5),
+        ("project_rate_used", 0.25, 0.5, 0.5),
+        ("project_rate_used", 0.25, None, 0.25),
+        ("project_rate_used", None, None, None),
         ("http_client", "treq", "curl", "curl, treq"),
         ("http_client", "treq", "treq", "treq"),
     ],

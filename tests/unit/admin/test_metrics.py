@@ -183,7 +183,7 @@ def test_the_reference_names_every_metric():
     page = Path(__file__).parents[3] / "docs/metrics.md"
     documented = set(re.findall(r"^\| `(\w+)`", page.read_text(encoding="utf-8"), re.MULTILINE))
     gateway = make()
-    gateway.routes["shop"].values["bad_device_alarm"] = False
+    gateway.routes["shop"].values |= {"bad_device_alarm": False, "project_rate_used": 0.5}
     suffix = re.compile(r"(_bucket|_count|_sum)$")
     rendered = {suffix.sub("", name) for name, _ in samples(gateway) if name.startswith("node2dm_")}
     assert rendered == documented

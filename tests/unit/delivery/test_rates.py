@@ -239,6 +239,54 @@ def test_a_projects_rate_starts_again_after_a_pause():
     assert rate.wait() > 0.5
 
 
+def send_all(rate, now, seconds):
+    """Send whatever may go, for so many seconds."""
+    end = now.seconds + seconds
+    while now.seconds < end:
+        if wait := rate.wait():
+            now.seconds = min(now.seconds + wait + 1e-9, end)
+        else:
+            rate.available -= 1.0
+
+
+def send_evenly(rate, now, number, seconds):
+    for _ in range(number):
+        now.seconds += seconds / number
+        assert rate.wait() == 0.0
+        rate.available -= 1.0
+
+
+@pytest.mark.parametrize("limit", [(6_000, 60.0), (100, 1.0), (360_000, 3_600.0)])
+def test_the_share_of_a_projects_rate_that_is_used(limit):
+    """All of it but for the safety margins; half; nothing once its window is over; then again."""
+    now = Now()
+    rate = ProjectRate(limit, now)
+    window = max(60.0, limit[1])
+    assert rate.used == 0.0
+    send_all(rate, now, 60.0 + 2 * window)
+    assert 0.9 <= rate.used <= 1.0
+    send_evenly(rate, now, int(50 * 2.5 * window), 2.5 * window)
+    assert rate.used == pytest.approx(0.5, abs=0.01)
+    now.seconds += window / 2
+    assert rate.used == pytest.approx(0.25, abs=0.03)
+    now.seconds += 2 * window
+    assert rate.used == 0.0
+    send_evenly(rate, now, int(10 * window), window)
+    assert rate.used == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_pause_and_another_limit_keep_what_was_used():
+    """What went before a pause counts, and twice the limit makes half the share."""
+    now = Now()
+    rate = ProjectRate((600, 60.0), now)
+    now.seconds = 300.0
+    send_evenly(rate, now, 300, 60.0)
+    rate.restart()
+    assert rate.used == pytest.approx(0.5, abs=0.01)
+    rate.reconfigure((1_200, 60.0))
+    assert rate.used == pytest.approx(0.25, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [((60_000, 60.0), (60, 60.0)), ((60, 60.0), (60_000, 60.0))]
 )
