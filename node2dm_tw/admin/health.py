@@ -236,7 +236,8 @@ def _notices(name: str, route: RouteSnapshot) -> list[Notice]:
             Notice(
                 HELD_BACK,
                 f"{name}: most answers blame devices, so callbacks are held back:"
-                " check that project and key are the right ones",
+                " check that project and key are the right ones, and that no move from tokens to"
+                " fids is half done",
             )
         )
     if route.renewal_error is not None:

@@ -394,7 +394,8 @@ class VerdictApplier:
     def _log_alarm(self, is_on: bool) -> None:
         if is_on:
             log.error(
-                "{route}: too many answers blame devices: callbacks are held back",
+                "{route}: too many answers blame devices: callbacks are held back;"
+                " are key and project right, or is a move from tokens to fids half done?",
                 route=self.route,
             )
         else:

@@ -115,7 +115,7 @@ def test_a_queue_that_is_full(make_gateway: Callable[..., GatewayProcess], url: 
         with pytest.raises(RequestError, match="503 ") as raised:
             client.push_many(pushes)
         assert raised.value.status == 503
-    assert gateway.stats()["messages_received"] == 8
+    gateway.wait_for(messages_received=8)
     found: list[str] = []
     before = gateway.log.count("turned away")
     with HTTPPushClient(url, TOKEN, retry_for=300) as client:

@@ -406,6 +406,8 @@ def test_a_dry_run_whose_reader_leaves(tmp_path: Path) -> None:
         (["--from", "-", "--ttl", "-1"], "ttl = -1: expected"),
         (["T", "--notification", "{"], "expected a JSON object"),
         (["T", "--notification", '{"body": 3}'], "notification.body = 3: expected a text"),
+        (["T", "--android", "[]"], "argument --android: '[]': expected a JSON object"),
+        (["T", "--android-v2", '{"a":1,"a":2}'], "'a' is there twice: expected a JSON object"),
         (["T", "x", "--from", "-"], "give either"),
         (["T", "--port", "0"], "argument --port: '0': expected a whole number between 1 and 65535"),
         (["T", "--datagram", "70000"], "expected a whole number between 1 and 65507"),

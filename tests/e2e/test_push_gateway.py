@@ -55,6 +55,8 @@ def test_its_routes_are_read(gateway: GatewayProcess) -> None:
         (["T", "x", "--route", "nope"], "route = 'nope': expected one of c2dm, fcm, shop, g, s"),
         (["T", "--collapse-key", "k", "--priority", "high"], "priority is given: the route c2dm"),
         (["--topic", "news", "--collapse-key", "k"], "topic is given: the route c2dm (C2DM)"),
+        (["T", "--collapse-key", "k", "--apns", "{}"], "apns is given: the route c2dm (C2DM)"),
+        (["T", "--collapse-key", "k", "--validate-only"], "validate_only is given: the route c2dm"),
         (["T", "x", "--route", "s", "--delay-while-idle"], "delay_while_idle is given: the route"),
         (["T", "x", "--route", "s", "--ttl", "x"], "argument --ttl: 'x': expected a whole number"),
     ],

@@ -52,9 +52,10 @@ class ThreadServer:
         self.loop.run_forever()
         server.close()
         # What was accepted last is served only some turns later, and then known here.
-        self.loop.run_until_complete(_turns(5))
-        for transport in list(self.transports):
-            transport.abort()
+        for _ in range(10):
+            self.loop.run_until_complete(_turns(3))
+            for transport in list(self.transports):
+                transport.abort()
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()

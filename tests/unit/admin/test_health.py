@@ -216,7 +216,8 @@ def test_a_process_that_starts_or_drains_comes_before_its_routes(phase):
                 (
                     "callbacks held back",
                     "shop: most answers blame devices, so callbacks are held back:"
-                    " check that project and key are the right ones",
+                    " check that project and key are the right ones, and that no move from tokens"
+                    " to fids is half done",
                 )
             ],
         ),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node2dm_tw.cli.rows import InputError, Row, read_rows
-from node2dm_tw.client import Push
+from node2dm_tw.client import OBJECTS, Push
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1)
 
@@ -69,12 +69,22 @@ def test_a_faulty_record_spoils_only_itself(record: str, reason: str) -> None:
     assert rows(text)[-1] == Row(3, {"token": "B", "collapse_key": "k", "data": "x", "ttl": 5})
 
 
+@pytest.mark.parametrize("name", ["delay_while_idle", "validate_only"])
 @pytest.mark.parametrize("cell", ["maybe", "2"])
-def test_faulty_booleans(cell: str) -> None:
-    """delay_while_idle is true, false, 1 or 0."""
-    assert faults(f"token,delay_while_idle\nA,{cell}\n") == [
-        (2, f"delay_while_idle = '{cell}': expected true or false")
+def test_faulty_booleans(name: str, cell: str) -> None:
+    """They are true, false, 1 or 0."""
+    assert faults(f"token,{name}\nA,{cell}\n") == [
+        (2, f"{name} = '{cell}': expected true or false")
     ]
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+@pytest.mark.parametrize("cell", ["{", "NaN", "{}{}", "[" * 5_000])
+def test_faulty_objects(name: str, cell: str) -> None:
+    """They are JSON."""
+    ((number, told),) = faults(f"token,{name}\nA,{cell}\n")
+    assert number == 2
+    assert told == f"{name} = '{cell[:48]}': expected JSON"
 
 
 def test_an_open_quote_takes_the_rest() -> None:
