@@ -209,13 +209,15 @@ class MemoryQueue:
         return self._urgent
 
     def settle(self, lease: Lease) -> None:
-        if lease in self._leased:  # otherwise a stop has saved it
+        try:
             self._leased.remove(lease)
-            push = lease.push
-            self.depth -= 1
-            self._line_bytes -= len(push.line)
-            if push.is_urgent:
-                self.urgent_depth -= 1
+        except KeyError:  # a stop has saved it
+            return
+        push = lease.push
+        self.depth -= 1
+        self._line_bytes -= len(push.line)
+        if push.is_urgent:
+            self.urgent_depth -= 1
 
     def release(self, lease: Lease) -> None:
         if lease in self._leased:  # otherwise a stop has saved it
