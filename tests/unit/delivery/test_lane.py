@@ -301,6 +301,26 @@ def test_five_failures_without_an_answer_between_them_pause_the_lane(lane):
     assert len(lane.http.posted) == count + 1
 
 
+def test_an_urgent_push_is_second_after_a_pause_with_a_full_retry_queue(tmp_path):
+    """A due push is the probe, which makes room; the urgent one follows it."""
+    lane = bench(tmp_path, max_queued=100)
+    lane.push_many(20)
+    retry_queue = lane.lane.admission.retry_queue
+    while not retry_queue.is_full:
+        retry_queue.sleep(lane.queue.take(), 0.5)
+    lane.lane.start()
+    for posted in lane.http.waiting():
+        posted.say(503)
+    lane.push_json(b'{"token":"t","collapse_key":"k","data":"urgent","urgent":true}')
+    count = len(lane.http.posted)
+    lane.advance(2)
+    assert len(lane.http.posted) == count + 1
+    assert not lane.http.posted[count].context.push.is_urgent
+    lane.http.posted[count].say()
+    assert lane.http.posted[count + 1].context.push.is_urgent
+    lane.check()
+
+
 def test_time_outs_halve_the_window_once_for_all_that_met_them(lane):
     """Sixteen requests that ran out of time together halve the window once."""
     open_window(lane)
