@@ -27,6 +27,7 @@ from node2dm_tw.queues.sqlite_file import (
     open_database,
 )
 from node2dm_tw.queues.sqlite_pages import PAGE_BYTES, wal_path
+from node2dm_tw.queues.sqlite_rows import URGENT
 from node2dm_tw.state.spool import Spool, SpoolReader, from_record
 from tests.support.odd_files import ODD, is_untouched
 from tests.support.queue_database import (
@@ -429,6 +430,17 @@ def test_an_export_moves_all_pushes_to_the_spools_of_their_routes(path, tmp_path
     assert modes(tmp_path) == {0o600}
     pushes = restore(tmp_path / "c2dm.spool")
     assert [push.device for push in pushes] == [b"token-%d" % n for n in range(300)]
+
+
+def test_urgent_pushes_are_exported_first(path, tmp_path):
+    """So that the memory engine has them at once, whatever follows."""
+    make_database(path, 3)
+    with closing(connect(path)) as connection:
+        add(connection, 1, range(URGENT + 1, URGENT + 3))
+    assert export_to_spools(path, lambda route: Spool(tmp_path / f"{route}.spool")) == 5
+    devices = [push.device for push in restore(tmp_path / "c2dm.spool")]
+    numbers = (URGENT + 1, URGENT + 2, 0, 1, 2)
+    assert devices == [b"token-%d" % number for number in numbers]
 
 
 def test_there_is_nothing_to_export_without_a_database(path):
