@@ -1,6 +1,7 @@
 """Every answer of C2DM does what the design's table says, seen from outside a real gateway."""
 
 import itertools
+import re
 import time
 from collections.abc import Iterator
 
@@ -187,7 +188,8 @@ def test_a_token_in_each_answer_is_kept_once_a_second(tmp_path):
             gateway.stop()
         lines = gateway.log.count("the upstream replaced the auth token")
         assert 1 <= lines <= lasted + 3
-        assert "fresh-299" in (tmp_path / "state" / "c2dm.token").read_text()
+        kept = re.search(r"fresh-(\d+)", (tmp_path / "state" / "c2dm.token").read_text())
+        assert int(kept[1]) >= 300 - 64, "the answers to what is in flight come in any order"
         assert google.logins() == 1
 
 

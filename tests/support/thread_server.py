@@ -12,6 +12,19 @@ import attrs
 Serve = Callable[[socket.socket], Coroutine[Any, Any, asyncio.Server]]
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that knows its connections from the moment at which they are accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accepted: WeakSet[asyncio.Transport] = WeakSet()
+
+    def _make_socket_transport(self, *args: Any, **options: Any) -> Any:
+        transport = super()._make_socket_transport(*args, **options)  # type: ignore[misc]
+        self.accepted.add(transport)
+        return transport
+
+
 @attrs.define(eq=False)
 class ThreadServer:
     """Runs an event loop with one listening socket, from `start` to `stop`.
@@ -26,7 +39,7 @@ class ThreadServer:
 
     _serve: Serve
     port: int = 0
-    loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.new_event_loop, init=False)
+    loop: _Loop = attrs.field(factory=_Loop, init=False)
     transports: WeakSet[asyncio.WriteTransport] = attrs.field(factory=WeakSet, init=False)
     _thread: threading.Thread = attrs.field(init=False)
 
@@ -54,7 +67,7 @@ class ThreadServer:
         # What was accepted last is served only some turns later, and then known here.
         for _ in range(10):
             self.loop.run_until_complete(_turns(3))
-            for transport in list(self.transports):
+            for transport in {*self.transports, *self.loop.accepted}:
                 transport.abort()
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
