@@ -100,6 +100,7 @@ def configure(connection: sqlite3.Connection) -> None:
         "locking_mode = EXCLUSIVE",  # first: then the WAL needs no shared memory
         "journal_mode = WAL",
         "synchronous = FULL",
+        "wal_autocheckpoint = 250",  # pages: a commit that includes a checkpoint stays short
         "cell_size_check = ON",  # notices more damage, before rows are changed
         "secure_delete = OFF",  # otherwise each removed row is overwritten
         "trusted_schema = OFF",
