@@ -23,11 +23,11 @@ class BlockingWork:
 
     reactor: IGatewayReactor
 
-    def run(self, patience: float, function: Callable[[], Result]) -> Deferred[Result]:
+    def run(self, seconds: float, function: Callable[[], Result]) -> Deferred[Result]:
         """Run a function that blocks in a thread.
 
         Args:
-            patience: seconds after which the Deferred fails with `TimeoutError`. The thread goes
+            seconds: time after which the Deferred fails with `TimeoutError`. The thread goes
                 on, as it does when the Deferred is cancelled.
         """
         finished: Deferred[Result] = Deferred()
@@ -48,7 +48,7 @@ class BlockingWork:
             threading.Thread(target=work, name="blocking work", daemon=True).start()
         except RuntimeError:  # the system has no room for another thread
             finished.errback()
-        return finished.addTimeout(patience, self.reactor, _describe_timeout)
+        return finished.addTimeout(seconds, self.reactor, _describe_timeout)
 
     def wait_for(self, ask: Callable[[], Deferred[Any]]) -> Any:
         """Call a function in the reactor's thread, and block until its Deferred has fired.
@@ -58,7 +58,7 @@ class BlockingWork:
         return blockingCallFromThread(self.reactor, ask)
 
 
-def _describe_timeout(result: Any, patience: float) -> Any:
+def _describe_timeout(result: Any, seconds: float) -> Any:
     if isinstance(result, Failure) and result.check(CancelledError):
-        raise TimeoutError(f"not finished within {patience:g} s")
+        raise TimeoutError(f"not finished within {seconds:g} s")
     return result
